@@ -1,0 +1,2 @@
+//! Skeleton.
+#![cfg_attr(not(test), no_std)]

@@ -1,0 +1,193 @@
+//! System call numbers.
+
+/// A system call. `docs/abi.md` gives arguments, units, rights and statuses of each.
+///
+/// Arguments are written `name: unit`; a missing one is ignored. Results are the words after the status.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(u32)]
+pub enum Call {
+    /// `()`: does nothing; measures the cost of a call.
+    Nop = 0,
+
+    /// `(gate, tag, w0, w1, w2, w3) -> (0, tag, w0, w1, w2, w3)`: sends a message and waits for the reply.
+    Call = 1,
+    /// `(0, tag, w0, w1, w2, w3)`: answers the caller of the last message received.
+    Reply = 2,
+    /// `(gate, timeout: ns) -> (badge, tag, w0, w1, w2, w3)`: waits for a message.
+    Receive = 3,
+    /// `(gate, tag, w0, w1, w2, w3) -> (badge, tag, w0, w1, w2, w3)`: reply, then receive.
+    ReplyReceive = 4,
+
+    /// `(source, target domain, rights, badge) -> handle`: puts a copy into a domain's table.
+    HandleCopy = 8,
+    /// `(handle)`: gives the handle up. What was derived from it stays.
+    HandleClose = 9,
+    /// `(handle)`: takes back everything derived from the handle, mappings included; the handle itself stays.
+    HandleRevoke = 10,
+    /// `(handle) -> (type, rights, badge)`.
+    HandleInfo = 11,
+
+    /// `(parent, quota: bytes, maximum priority, CPU mask, death notification or 0, bits) -> handle`.
+    DomainCreate = 16,
+    /// `(domain)`: ends its threads and takes back everything it owned, child domains included.
+    DomainDestroy = 17,
+    /// `(domain) -> (quota: bytes, used: bytes, threads, handles)`.
+    DomainInfo = 18,
+
+    /// `(domain, CPU | priority << 32, entry, stack, message buffer address, argument) -> handle`: a stopped thread.
+    ThreadCreate = 24,
+    /// `(thread, budget: ns, period: ns, fault gate or 0, badge, flags)`: before the thread is started.
+    ThreadConfigure = 25,
+    /// `(thread)`: lets a stopped thread run for the first time.
+    ThreadStart = 26,
+    /// `(thread)`: ends another thread; ends when it has left its CPU.
+    ThreadDestroy = 27,
+    /// `()`: ends the calling thread.
+    ThreadExit = 28,
+    /// `()`: lets other threads of the same priority run.
+    ThreadYield = 29,
+    /// `(thread) -> (state, consumed: ns, CPU, priority)`.
+    ThreadInfo = 30,
+
+    /// `() -> handle`.
+    NotificationCreate = 32,
+    /// `(notification, bits)`: sets bits and wakes a waiter. Through a badged handle the bits are the badge.
+    NotificationSignal = 33,
+    /// `(notification, timeout: ns) -> bits`: waits until some bit is set; takes all.
+    NotificationWait = 34,
+    /// `(notification, gate)`: receivers of the gate also get the notification's bits, as a message.
+    NotificationBind = 35,
+    /// `(notification, deadline: ns of ClockNow or FOREVER, bits)`: arms or disarms the calling thread's timer.
+    TimerArm = 36,
+
+    /// `() -> handle`.
+    GateCreate = 40,
+
+    /// `(size: bytes, flags) -> handle`: an empty memory object; bit 0 of the flags: committed on demand.
+    MemoryCreate = 48,
+    /// `(memory, offset: bytes, size: bytes)`: gives frames to the range.
+    MemoryCommit = 49,
+    /// `(memory, domain, address, offset: bytes, size: bytes, rights)`: maps a part into a domain.
+    MemoryMap = 50,
+    /// `(domain, address)`: removes the mapping that starts there.
+    MemoryUnmap = 51,
+    /// `(memory) -> (size: bytes, committed: bytes, mappings)`.
+    MemoryInfo = 52,
+
+    /// `(system, first port, count) -> handle`: a range of I/O ports.
+    DevicePorts = 56,
+    /// `(system, physical address, size: bytes) -> memory handle`: device memory, not cached.
+    DeviceMemory = 57,
+    /// `(system, interrupt number, flags) -> handle`: an interrupt line; bit 0: level, bit 1: active low.
+    DeviceInterrupt = 58,
+    /// `(ports, port, width: bytes) -> value`.
+    PortRead = 59,
+    /// `(ports, port, width: bytes, value)`.
+    PortWrite = 60,
+    /// `(interrupt, notification, bits, CPU)`: the interrupt sets the bits; notification 0 unbinds.
+    InterruptBind = 61,
+    /// `(interrupt)`: lets the next one come.
+    InterruptAcknowledge = 62,
+
+    /// `(system, item, argument) -> (value, value, value)`: see [`SystemItem`].
+    SystemInfo = 64,
+    /// `(system, length: bytes)`: writes text from the message buffer to the kernel's log.
+    LogWrite = 65,
+    /// `() -> ns`: time since the kernel started.
+    ClockNow = 66,
+}
+
+impl Call {
+    /// Every call.
+    pub const ALL: [Self; 40] = [
+        Self::Nop,
+        Self::Call,
+        Self::Reply,
+        Self::Receive,
+        Self::ReplyReceive,
+        Self::HandleCopy,
+        Self::HandleClose,
+        Self::HandleRevoke,
+        Self::HandleInfo,
+        Self::DomainCreate,
+        Self::DomainDestroy,
+        Self::DomainInfo,
+        Self::ThreadCreate,
+        Self::ThreadConfigure,
+        Self::ThreadStart,
+        Self::ThreadDestroy,
+        Self::ThreadExit,
+        Self::ThreadYield,
+        Self::ThreadInfo,
+        Self::NotificationCreate,
+        Self::NotificationSignal,
+        Self::NotificationWait,
+        Self::NotificationBind,
+        Self::TimerArm,
+        Self::GateCreate,
+        Self::MemoryCreate,
+        Self::MemoryCommit,
+        Self::MemoryMap,
+        Self::MemoryUnmap,
+        Self::MemoryInfo,
+        Self::DevicePorts,
+        Self::DeviceMemory,
+        Self::DeviceInterrupt,
+        Self::PortRead,
+        Self::PortWrite,
+        Self::InterruptBind,
+        Self::InterruptAcknowledge,
+        Self::SystemInfo,
+        Self::LogWrite,
+        Self::ClockNow,
+    ];
+
+    /// The call with this number, if there is one.
+    #[must_use]
+    pub fn from_raw(raw: u64) -> Option<Self> {
+        Self::ALL.into_iter().find(|call| *call as u64 == raw)
+    }
+}
+
+/// What [`Call::SystemInfo`] can tell.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(u32)]
+pub enum SystemItem {
+    /// `(free, total)` memory in 4 KiB pages.
+    FreePages = 0,
+    /// `(number of CPUs)`.
+    Cpus = 1,
+    /// `(frequency of the time-stamp counter in Hz)`.
+    TscFrequency = 2,
+    /// `(physical address of the ACPI RSDP or 0)`.
+    AcpiRsdp = 3,
+    /// Walks the live page tables of the caller's address space:
+    /// `(leaves seen, leaves writable and executable, leaves of the kernel's half that a domain may access)`.
+    /// The argument is the address to go on from; the fourth word is the address for the next call, 0 at the end.
+    AuditPageTables = 4,
+    /// `(size of the bundle in bytes)`.
+    BundleSize = 5,
+    /// A power-of-two histogram of wake-to-run latency on the CPU given as argument's bits 8 and up: the number of
+    /// wake-ups that took less than `2^(argument & 0xff)` ns but not less than half of it.
+    WakeLatency = 6,
+    /// Eight bytes of the kernel's command line, from the offset given as argument, zero past its end.
+    CommandLine = 7,
+}
+
+impl SystemItem {
+    /// The item with this number, if there is one.
+    #[must_use]
+    pub fn from_raw(raw: u64) -> Option<Self> {
+        Some(match raw {
+            0 => Self::FreePages,
+            1 => Self::Cpus,
+            2 => Self::TscFrequency,
+            3 => Self::AcpiRsdp,
+            4 => Self::AuditPageTables,
+            5 => Self::BundleSize,
+            6 => Self::WakeLatency,
+            7 => Self::CommandLine,
+            _ => return None,
+        })
+    }
+}
