@@ -1,0 +1,11 @@
+//! The project's own tool: set-up, build, image, run, test and benchmark.
+//!
+//! [`cli`] is what users type; [`tools`] finds or fetches the programs that everything else starts; [`build`] makes
+//! kernel, bundle and ISO; [`emulator`] boots a machine and watches its serial line; [`run`], [`test`] and [`bench`]
+//! are the commands above that.
+
+#![forbid(unsafe_code)]
+
+pub mod cli;
+pub mod size;
+pub mod tools;

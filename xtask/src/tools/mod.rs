@@ -1,0 +1,358 @@
+//! The programs that xtask starts: found on PATH where they are new enough, else from a private, signature-checked set.
+//!
+//! [`Tools`] answers "where is QEMU?" and fetches it when the answer is "nowhere". [`sets`] is the table of what can be
+//! fetched, [`apt`] fetches it, [`cache`] says where it lies, [`rust`] does the same for Rust's own parts and
+//! [`doctor`] shows all of it.
+
+pub mod apt;
+pub mod cache;
+pub mod doctor;
+pub mod progress;
+pub mod rust;
+pub mod sets;
+pub mod sources;
+pub mod version;
+
+use std::{
+    env, fmt, fs,
+    os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use anyhow::{Context, Result, bail};
+
+use self::{
+    cache::{Cache, Manifest, Package, sha256_of},
+    progress::Progress,
+    sets::PackageSet,
+    version::Version,
+};
+
+/// Where a program comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// Found on the user's PATH.
+    Path,
+    /// From the private set in the cache folder.
+    Private,
+}
+
+/// A program, checked by running it.
+#[derive(Clone, Debug)]
+pub struct Program {
+    /// What to start.
+    pub path: PathBuf,
+    /// What it says it is.
+    pub version: Version,
+    /// Where it comes from.
+    pub origin: Origin,
+}
+
+/// QEMU and the firmware for its UEFI machines.
+#[derive(Clone, Debug)]
+pub struct Qemu {
+    /// `qemu-system-x86_64`.
+    pub program: Program,
+    /// OVMF's code, mapped read-only.
+    pub ovmf_code: PathBuf,
+    /// OVMF's variables, to be copied for each boot.
+    pub ovmf_variables: PathBuf,
+}
+
+/// Bochs and its BIOS images.
+#[derive(Clone, Debug)]
+pub struct Bochs {
+    /// `bochs`.
+    pub program: Program,
+    /// System BIOS.
+    pub bios: PathBuf,
+    /// VGA BIOS.
+    pub vga_bios: PathBuf,
+}
+
+/// What makes an ISO.
+#[derive(Clone, Debug)]
+pub struct IsoTools {
+    /// `grub-mkimage`.
+    pub mkimage: Program,
+    /// `xorriso`.
+    pub xorriso: Program,
+    /// Folder with GRUB's modules, one folder per platform.
+    pub grub_modules: PathBuf,
+}
+
+/// Finds programs and fetches those that are missing.
+#[derive(Clone, Debug)]
+pub struct Tools {
+    cache: Cache,
+    offline: bool,
+}
+
+const QEMU_AT_LEAST: Version = Version(10, 0, 0);
+const BOCHS_AT_LEAST: Version = Version(3, 0, 0);
+const GRUB_AT_LEAST: Version = Version(2, 6, 0);
+const XORRISO_AT_LEAST: Version = Version(1, 4, 0);
+
+impl Tools {
+    /// Tools of this user; with `offline` nothing is ever fetched.
+    ///
+    /// # Errors
+    /// Fails when there is no place for a cache folder.
+    pub fn new(offline: bool) -> Result<Self> {
+        Ok(Self { cache: Cache::find()?, offline })
+    }
+
+    /// The cache folder in use.
+    #[must_use]
+    pub fn cache(&self) -> &Cache {
+        &self.cache
+    }
+
+    /// Whether the network must not be touched.
+    #[must_use]
+    pub fn is_offline(&self) -> bool {
+        self.offline
+    }
+
+    /// Fetches whatever set is neither on PATH nor in the cache.
+    ///
+    /// # Errors
+    /// Fails when a tool is missing and cannot be fetched; the message says how to get it.
+    pub fn ensure_all(&self) -> Result<()> {
+        self.qemu()?;
+        self.bochs()?;
+        self.iso()?;
+        Ok(())
+    }
+
+    /// QEMU, fetched if need be.
+    ///
+    /// # Errors
+    /// See [`Tools::ensure_all`].
+    pub fn qemu(&self) -> Result<Qemu> {
+        self.find_or_fetch(&sets::QEMU, |tools| tools.find_qemu())
+    }
+
+    /// Bochs, fetched if need be.
+    ///
+    /// # Errors
+    /// See [`Tools::ensure_all`].
+    pub fn bochs(&self) -> Result<Bochs> {
+        self.find_or_fetch(&sets::BOCHS, |tools| tools.find_bochs())
+    }
+
+    /// GRUB and xorriso, fetched if need be.
+    ///
+    /// # Errors
+    /// See [`Tools::ensure_all`].
+    pub fn iso(&self) -> Result<IsoTools> {
+        self.find_or_fetch(&sets::ISO, |tools| tools.find_iso())
+    }
+
+    /// QEMU, if it is on this machine.
+    #[must_use]
+    pub fn find_qemu(&self) -> Option<Qemu> {
+        self.places(&sets::QEMU).into_iter().find_map(|place| {
+            let share = place.root.join("usr/share/OVMF");
+            Some(Qemu {
+                program: place.program("qemu-system-x86_64", "--version", QEMU_AT_LEAST)?,
+                ovmf_code: existing(share.join("OVMF_CODE_4M.fd"))?,
+                ovmf_variables: existing(share.join("OVMF_VARS_4M.fd"))?,
+            })
+        })
+    }
+
+    /// Bochs, if it is on this machine.
+    #[must_use]
+    pub fn find_bochs(&self) -> Option<Bochs> {
+        self.places(&sets::BOCHS).into_iter().find_map(|place| {
+            let share = place.root.join("usr/share");
+            Some(Bochs {
+                program: place.program("bochs", "--help", BOCHS_AT_LEAST)?,
+                bios: existing(share.join("bochs/BIOS-bochs-latest"))?,
+                vga_bios: existing(share.join("vgabios/vgabios.bin"))
+                    .or_else(|| existing(share.join("bochs/VGABIOS-lgpl-latest")))?,
+            })
+        })
+    }
+
+    /// GRUB and xorriso, if they are on this machine.
+    #[must_use]
+    pub fn find_iso(&self) -> Option<IsoTools> {
+        self.places(&sets::ISO).into_iter().find_map(|place| {
+            let grub_modules = place.root.join("usr/lib/grub");
+            existing(grub_modules.join("i386-pc/multiboot2.mod"))?;
+            existing(grub_modules.join("x86_64-efi/multiboot2.mod"))?;
+            Some(IsoTools {
+                mkimage: place.program("grub-mkimage", "--version", GRUB_AT_LEAST)?,
+                xorriso: place.program("xorriso", "--version", XORRISO_AT_LEAST)?,
+                grub_modules,
+            })
+        })
+    }
+
+    /// Where the programs of `set` may be, best first.
+    fn places(&self, set: &PackageSet) -> Vec<Place> {
+        let mut places = vec![Place { bin: None, root: PathBuf::from("/"), origin: Origin::Path }];
+        let folder = self.cache.sets().join(set.name);
+        if Manifest::read(&folder).is_some_and(|manifest| manifest.definition == set.definition()) {
+            places.push(Place { bin: Some(self.cache.bin()), root: folder.join("root"), origin: Origin::Private });
+        }
+        places
+    }
+
+    fn find_or_fetch<T>(&self, set: &PackageSet, find: impl Fn(&Self) -> Option<T>) -> Result<T> {
+        if let Some(found) = find(self) {
+            return Ok(found);
+        }
+        if self.offline {
+            bail!(
+                "the `{}` tools are missing and --offline forbids to fetch them; run `cargo xtask setup` once while \
+                 online, or install {}",
+                set.name,
+                set.elsewhere
+            );
+        }
+        if !apt::is_available() {
+            bail!(
+                "the `{}` tools are missing and there is no apt here to fetch them; install {}",
+                set.name,
+                set.elsewhere
+            );
+        }
+        if !cfg!(all(target_arch = "x86_64", target_os = "linux")) {
+            bail!("the private tools are x86-64 Linux programs; install {}", set.elsewhere);
+        }
+        let _lock = self.cache.lock()?;
+        // Another xtask may have fetched it while this one waited for the lock.
+        if let Some(found) = find(self) {
+            return Ok(found);
+        }
+        self.fetch(set)?;
+        find(self).with_context(|| {
+            format!("the `{}` tools were fetched but do not start; `cargo xtask doctor` shows what was found", set.name)
+        })
+    }
+
+    /// Fetches a set: downloads, unpacks beside the final place, and moves it there in one step.
+    fn fetch(&self, set: &PackageSet) -> Result<()> {
+        const HALF_DONE: &str = ".half-done-";
+        let progress = Progress::new();
+        let sets = self.cache.sets();
+        fs::create_dir_all(&sets).with_context(|| format!("cannot create {}", sets.display()))?;
+        // What an interrupted run left; the cache lock says that nobody works on it now.
+        for entry in fs::read_dir(&sets)?.flatten() {
+            if entry.file_name().to_string_lossy().starts_with(HALF_DONE) {
+                fs::remove_dir_all(entry.path())?;
+            }
+        }
+
+        let (server, downloads) = apt::download(&self.cache, set, &progress)?;
+        let half_done = tempfile::Builder::new().prefix(HALF_DONE).tempdir_in(&sets)?;
+        fs::set_permissions(half_done.path(), fs::Permissions::from_mode(0o755))?;
+        let root = half_done.path().join("root");
+        let mut packages = Vec::new();
+        progress.step(format!("{}: unpacking {} packages", set.name, downloads.len()));
+        for (done, download) in downloads.iter().enumerate() {
+            let percent = done as f64 * 100.0 / downloads.len() as f64;
+            progress.percent(percent, format!("{}: unpacking {}", set.name, download.name));
+            apt::unpack(&download.file, &root)?;
+            packages.push(Package {
+                name: download.name.clone(),
+                version: download.version.clone(),
+                sha256: sha256_of(&download.file)?,
+                size_bytes: fs::metadata(&download.file)?.len(),
+            });
+        }
+        for unused in ["usr/share/doc", "usr/share/man", "usr/share/locale", "usr/share/lintian"] {
+            if root.join(unused).exists() {
+                fs::remove_dir_all(root.join(unused))?;
+            }
+        }
+        if !root.join(set.proof).exists() {
+            bail!("the packages of the `{}` tools lack {}", set.name, set.proof);
+        }
+        let manifest = Manifest { definition: set.definition(), server, packages };
+        manifest.write(half_done.path())?;
+
+        let folder = sets.join(set.name);
+        if folder.exists() {
+            fs::remove_dir_all(&folder)?;
+        }
+        fs::rename(half_done.keep(), &folder).with_context(|| format!("cannot create {}", folder.display()))?;
+        self.write_start_scripts(set, &folder.join("root"))?;
+        progress.finish(format!(
+            "{}: {} packages, {:.1} MB, from {} to {}",
+            set.name,
+            manifest.packages.len(),
+            manifest.size_bytes() as f64 / 1e6,
+            manifest.server,
+            folder.display()
+        ));
+        Ok(())
+    }
+
+    fn write_start_scripts(&self, set: &PackageSet, root: &Path) -> Result<()> {
+        let bin = self.cache.bin();
+        fs::create_dir_all(&bin)?;
+        for program in set.programs {
+            let mut script = tempfile::NamedTempFile::new_in(&bin)?;
+            std::io::Write::write_all(&mut script, program.start_script(root).as_bytes())?;
+            fs::set_permissions(script.path(), fs::Permissions::from_mode(0o755))?;
+            script.persist(bin.join(program.name))?;
+        }
+        Ok(())
+    }
+}
+
+/// A place where a set's programs and data may be.
+struct Place {
+    /// Folder of the programs; none for all of PATH.
+    bin: Option<PathBuf>,
+    /// Folder under which data has its usual path.
+    root: PathBuf,
+    origin: Origin,
+}
+
+impl Place {
+    /// The program `name`, if it starts and is new enough.
+    fn program(&self, name: &str, version_argument: &str, at_least: Version) -> Option<Program> {
+        let path = match &self.bin {
+            Some(bin) => existing(bin.join(name))?,
+            None => on_path(name)?,
+        };
+        let output = Command::new(&path).arg(version_argument).output().ok()?;
+        let text = [output.stdout, output.stderr].concat();
+        let version = Version::find(&without_log_prefix(&String::from_utf8_lossy(&text)))?;
+        (version >= at_least).then_some(Program { path, version, origin: self.origin })
+    }
+}
+
+/// Finds a program on PATH.
+#[must_use]
+pub fn on_path(name: &str) -> Option<PathBuf> {
+    env::split_paths(&env::var_os("PATH")?).map(|folder| folder.join(name)).find(|path| path.is_file())
+}
+
+fn existing(path: PathBuf) -> Option<PathBuf> {
+    path.exists().then_some(path)
+}
+
+/// Leaves only lines about a version: Bochs mixes its banner with log lines that hold other numbers.
+fn without_log_prefix(text: &str) -> String {
+    let of_interest = |line: &&str| {
+        let line = line.to_ascii_lowercase();
+        line.contains("version") || line.contains("emulator") || line.contains("grub") || line.contains("xorriso")
+    };
+    text.lines().filter(of_interest).collect::<Vec<_>>().join("\n")
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Path => "PATH",
+            Self::Private => "private set",
+        })
+    }
+}

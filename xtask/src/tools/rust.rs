@@ -1,0 +1,109 @@
+//! Rust's own parts: the bare-metal target, the nightly components that Miri needs, the test runner.
+
+use std::{
+    env,
+    path::PathBuf,
+    process::{Command, Stdio},
+};
+
+use anyhow::{Context, Result, bail};
+
+use super::on_path;
+
+/// The target of kernel, loader and user domains.
+pub const BARE_TARGET: &str = "x86_64-unknown-none";
+
+/// Adds the bare-metal target if it is missing.
+///
+/// # Errors
+/// Fails when the target is missing and `offline` forbids to add it, there is no rustup, or rustup fails.
+pub fn ensure_bare_target(offline: bool) -> Result<()> {
+    if has_bare_target()? {
+        return Ok(());
+    }
+    if offline {
+        bail!("the Rust target {BARE_TARGET} is missing; run `rustup target add {BARE_TARGET}` while online");
+    }
+    if on_path("rustup").is_none() {
+        bail!(
+            "the Rust target {BARE_TARGET} is missing and there is no rustup to add it; install rustup from rustup.rs"
+        );
+    }
+    eprintln!("Adding the Rust target {BARE_TARGET}");
+    run(Command::new("rustup").args(["target", "add", BARE_TARGET]))
+}
+
+/// Whether the toolchain in use has the bare-metal target.
+///
+/// # Errors
+/// Fails when `rustc` does not start.
+pub fn has_bare_target() -> Result<bool> {
+    let output = Command::new("rustc").args(["--print", "sysroot"]).output().context("cannot start rustc")?;
+    let sysroot = PathBuf::from(String::from_utf8_lossy(&output.stdout).trim());
+    Ok(sysroot.join("lib/rustlib").join(BARE_TARGET).join("lib").is_dir())
+}
+
+/// Makes Miri available on the nightly toolchain.
+///
+/// # Errors
+/// Fails when it is missing and cannot be added, with the command that would add it.
+pub fn ensure_miri(offline: bool) -> Result<()> {
+    const REMEDY: &str =
+        "run `rustup toolchain install nightly --profile minimal --component miri --component rust-src`";
+    if has_miri() {
+        return Ok(());
+    }
+    if offline || on_path("rustup").is_none() {
+        bail!("Miri is missing and cannot be fetched; {REMEDY}");
+    }
+    eprintln!("Adding Miri on the nightly toolchain");
+    let mut command = Command::new("rustup");
+    command.args(["toolchain", "install", "nightly", "--profile", "minimal", "--no-self-update"]);
+    run(command.args(["--component", "miri", "--component", "rust-src"]))
+        .with_context(|| format!("to add it, {REMEDY}"))
+}
+
+/// Whether the nightly toolchain has Miri.
+#[must_use]
+pub fn has_miri() -> bool {
+    let mut command = Command::new("rustup");
+    command.args(["component", "list", "--toolchain", "nightly", "--installed"]);
+    command.stderr(Stdio::null()).output().is_ok_and(|output| {
+        let installed = String::from_utf8_lossy(&output.stdout).into_owned();
+        output.status.success() && ["miri", "rust-src"].iter().all(|name| installed.contains(name))
+    })
+}
+
+/// First line that `program --version` prints.
+#[must_use]
+pub fn version_line(program: &str, arguments: &[&str]) -> Option<String> {
+    let output = Command::new(program).args(arguments).stderr(Stdio::null()).output().ok()?;
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    output.status.success().then(|| text.lines().next().unwrap_or_default().to_string())
+}
+
+/// A cargo command for the host or, with the flags of `.cargo/config.toml`, for the bare target.
+///
+/// `RUSTFLAGS` in the environment would replace those flags, so it is left out (with a note, once).
+#[must_use]
+pub fn cargo() -> Command {
+    use std::sync::Once;
+    static NOTE: Once = Once::new();
+    let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    for name in ["RUSTFLAGS", "CARGO_ENCODED_RUSTFLAGS", "CARGO_BUILD_RUSTFLAGS"] {
+        if env::var_os(name).is_some() {
+            NOTE.call_once(|| eprintln!("Note: {name} is ignored; it would replace the flags of .cargo/config.toml"));
+            command.env_remove(name);
+        }
+    }
+    command
+}
+
+fn run(command: &mut Command) -> Result<()> {
+    let name = format!("{command:?}").replace('"', "");
+    let status = command.stdin(Stdio::null()).status().with_context(|| format!("cannot start {name}"))?;
+    if !status.success() {
+        bail!("`{name}` failed");
+    }
+    Ok(())
+}

@@ -1,0 +1,181 @@
+//! The table of package sets: what is fetched, and which programs of it are made callable.
+//!
+//! A set is resolved and unpacked as a whole into a folder of its own, so adding one is adding a row here.
+
+use std::path::{Path, PathBuf};
+
+/// Debian suite that every set comes from: the first release with QEMU 10 and Bochs 3.0.
+pub const SUITE: &str = "trixie";
+
+/// One private package set.
+#[derive(Debug)]
+pub struct PackageSet {
+    /// Folder name in the cache and the name users see.
+    pub name: &'static str,
+    /// Debian packages asked for; what they depend on follows by itself.
+    pub packages: &'static [&'static str],
+    /// Programs that get a start script in the cache's `bin` folder.
+    pub programs: &'static [Program],
+    /// A file of the unpacked tree without which the set is of no use.
+    pub proof: &'static str,
+    /// What to look for on a system without apt.
+    pub elsewhere: &'static str,
+}
+
+/// A program of a set and how it is started from outside its own root folder.
+#[derive(Debug)]
+pub struct Program {
+    /// Name of the start script.
+    pub name: &'static str,
+    /// Path below the set's root folder.
+    pub path: &'static str,
+    /// Environment variables that point into the set's root folder.
+    pub environment: &'static [(&'static str, &'static str)],
+    /// Options whose values are paths below the set's root folder, given before the caller's arguments.
+    pub options: &'static [(&'static str, &'static str)],
+}
+
+/// QEMU with its ROMs, SeaBIOS and OVMF.
+pub const QEMU: PackageSet = PackageSet {
+    name: "qemu",
+    packages: &["qemu-system-x86", "qemu-system-data", "seabios", "ovmf"],
+    programs: &[Program {
+        name: "qemu-system-x86_64",
+        path: "usr/bin/qemu-system-x86_64",
+        environment: &[("QEMU_MODULE_DIR", "usr/lib/x86_64-linux-gnu/qemu")],
+        options: &[("-L", "usr/share/qemu"), ("-L", "usr/share/seabios"), ("-L", "usr/lib/ipxe/qemu")],
+    }],
+    proof: "usr/share/OVMF/OVMF_CODE_4M.fd",
+    elsewhere: "QEMU 10 or newer for x86-64 (`qemu-system-x86_64`) with OVMF in /usr/share/OVMF",
+};
+
+/// Bochs with its BIOS images.
+pub const BOCHS: PackageSet = PackageSet {
+    name: "bochs",
+    packages: &["bochs", "bochs-term", "bochsbios", "vgabios"],
+    programs: &[Program {
+        name: "bochs",
+        path: "usr/bin/bochs-bin",
+        environment: &[("LTDL_LIBRARY_PATH", "usr/lib/x86_64-linux-gnu/bochs/plugins"), ("BXSHARE", "usr/share/bochs")],
+        options: &[],
+    }],
+    proof: "usr/share/bochs/BIOS-bochs-latest",
+    elsewhere: "Bochs 3.0 or newer (`bochs`), built with SMP, the debugger and the `rfb` or `term` display, \
+                with its BIOS images in /usr/share/bochs",
+};
+
+/// GRUB for BIOS and UEFI, and xorriso: what an ISO is made of.
+pub const ISO: PackageSet = PackageSet {
+    name: "iso",
+    packages: &["grub-common", "grub-pc-bin", "grub-efi-amd64-bin", "xorriso"],
+    programs: &[
+        Program { name: "grub-mkimage", path: "usr/bin/grub-mkimage", environment: &[], options: &[] },
+        Program { name: "xorriso", path: "usr/bin/xorriso", environment: &[], options: &[] },
+    ],
+    proof: "usr/lib/grub/x86_64-efi/multiboot2.mod",
+    elsewhere: "GRUB 2.06 or newer (`grub-mkimage`, modules in /usr/lib/grub/i386-pc and /usr/lib/grub/x86_64-efi) \
+                and `xorriso`",
+};
+
+/// Every set, in the order `setup` fetches them.
+pub const ALL: [&PackageSet; 3] = [&QEMU, &BOCHS, &ISO];
+
+/// Packages that apt is told are present already.
+///
+/// The programs of the sets depend on them for the set-up of a real system (users, services, icons, fonts); none holds
+/// a library or file that they load, so fetching them would only cost time.
+pub const NOT_NEEDED: [&str; 36] = [
+    "adduser",
+    "adwaita-icon-theme",
+    "at-spi2-common",
+    "base-files",
+    "base-passwd",
+    "bochs-wx",
+    "dbus",
+    "dbus-user-session",
+    "dconf-gsettings-backend",
+    "debconf",
+    "dmsetup",
+    "fontconfig",
+    "fontconfig-config",
+    "fonts-dejavu-core",
+    "gettext-base",
+    "hicolor-icon-theme",
+    "init-system-helpers",
+    "libasound2-data",
+    "libgdk-pixbuf2.0-common",
+    "libglib2.0-data",
+    "libgtk-3-common",
+    "libpam-modules",
+    "libpam-runtime",
+    "libpam-systemd",
+    "libpulse0",
+    "libsasl2-modules-db",
+    "libthai-data",
+    "libx11-data",
+    "mawk",
+    "mount",
+    "openssl-provider-legacy",
+    "passwd",
+    "procps",
+    "readline-common",
+    "shared-mime-info",
+    "xkb-data",
+];
+
+impl PackageSet {
+    /// Text that changes when the set must be fetched anew.
+    #[must_use]
+    pub fn definition(&self) -> String {
+        format!("{SUITE}: {}", self.packages.join(" "))
+    }
+}
+
+impl Program {
+    /// The start script of this program for a set unpacked below `root`.
+    ///
+    /// Programs of a newer suite than the machine's need that suite's own C library, hence its own loader.
+    #[must_use]
+    pub fn start_script(&self, root: &Path) -> String {
+        let below = |path: &str| quote(&root.join(path));
+        let mut script = String::from("#!/bin/sh\nunset LD_PRELOAD LD_LIBRARY_PATH\n");
+        for (name, path) in self.environment {
+            script.push_str(&format!("export {name}={}\n", below(path)));
+        }
+        script.push_str(&format!(
+            "exec {} --library-path {} --argv0 {} {}",
+            below("usr/lib64/ld-linux-x86-64.so.2"),
+            below("usr/lib/x86_64-linux-gnu"),
+            self.name,
+            below(self.path),
+        ));
+        for (option, path) in self.options {
+            script.push_str(&format!(" {option} {}", below(path)));
+        }
+        script.push_str(" \"$@\"\n");
+        script
+    }
+}
+
+/// Quotes a path for the shell.
+fn quote(path: &PathBuf) -> String {
+    format!("'{}'", path.display().to_string().replace('\'', r"'\''"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_start_script_goes_through_the_sets_own_loader() {
+        let script = QEMU.programs[0].start_script(Path::new("/cache/qemu"));
+        assert!(script.contains("exec '/cache/qemu/usr/lib64/ld-linux-x86-64.so.2' --library-path"));
+        assert!(script.contains("-L '/cache/qemu/usr/share/qemu'"));
+        assert!(script.ends_with("\"$@\"\n"));
+    }
+
+    #[test]
+    fn a_quote_in_the_cache_folders_name_does_not_end_the_quoting() {
+        assert_eq!(quote(&PathBuf::from("/home/o'neill")), r"'/home/o'\''neill'");
+    }
+}
