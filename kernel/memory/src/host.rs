@@ -6,7 +6,9 @@ use core::ptr::NonNull;
 use core::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
+use crate::address::{HostPhys, PageSize};
 use crate::heap::Heap;
+use crate::physical::PhysicalMemory;
 
 /// A heap over the host's allocator that counts its objects and runs dry on demand.
 pub struct HostHeap {
@@ -54,9 +56,66 @@ unsafe impl Heap for &'static HostHeap {
     }
 }
 
+/// RAM of a simulated machine: zeroed memory of the host at a physical address of choice.
+pub struct HostMemory {
+    start: HostPhys,
+    layout: Layout,
+    content: NonNull<u8>,
+}
+
+// SAFETY: It owns its memory; who may touch which frame is the users' matter, as with real memory.
+unsafe impl Send for HostMemory {}
+// SAFETY: As above.
+unsafe impl Sync for HostMemory {}
+
+impl HostMemory {
+    /// RAM of so many bytes, whole pages of which appear from `start` on.
+    ///
+    /// # Panics
+    /// The host has no such memory, or there is nothing to allocate.
+    #[must_use]
+    pub fn new(start: HostPhys, bytes: u64) -> Self {
+        assert!(bytes > 0 && start.is_aligned(PageSize::Size4K));
+        let layout = usize::try_from(bytes).ok().and_then(|bytes| Layout::from_size_align(bytes, 4096).ok());
+        let layout = layout.expect("the size of simulated RAM");
+        // SAFETY: The size is not 0.
+        let content = NonNull::new(unsafe { std::alloc::alloc_zeroed(layout) }).expect("memory for simulated RAM");
+        Self { start, layout, content }
+    }
+
+    /// The first address.
+    #[must_use]
+    pub const fn start(&self) -> HostPhys {
+        self.start
+    }
+
+    /// Number of bytes.
+    #[must_use]
+    pub const fn bytes(&self) -> u64 {
+        self.layout.size() as u64
+    }
+}
+
+impl Drop for HostMemory {
+    fn drop(&mut self) {
+        // SAFETY: `new` allocated it with this layout; what borrowed it is gone.
+        unsafe { std::alloc::dealloc(self.content.as_ptr(), self.layout) };
+    }
+}
+
+// SAFETY: The RAM is one allocation, which can be read and written as long as `self` lives.
+unsafe impl PhysicalMemory for HostMemory {
+    fn pointer(&self, address: HostPhys) -> NonNull<u8> {
+        let offset = address.checked_offset_from(self.start).filter(|&offset| offset < self.bytes());
+        let offset = offset.expect("an address in simulated RAM");
+        // SAFETY: The offset is inside of the allocation.
+        unsafe { self.content.byte_add(offset as usize) }
+    }
+}
+
 /// Settings of a property test with this many cases; Miri runs a few of them.
 #[cfg(all(test, not(loom)))]
 pub(crate) fn proptest_config(cases: u32) -> proptest::prelude::ProptestConfig {
-    let cases = if cfg!(miri) { cases.div_ceil(50) } else { cases };
+    let cases = if cfg!(miri) { cases.div_ceil(100) } else { cases };
     proptest::prelude::ProptestConfig { cases, failure_persistence: None, ..Default::default() }
 }

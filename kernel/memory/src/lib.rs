@@ -3,6 +3,7 @@
 //! - [`address`]: what kind of address a number is.
 //! - [`lock`]: the kernel's only lock.
 //! - [`heap`], [`reference`]: objects with a count, in memory that may run out.
+//! - [`physical`], [`frames`]: how memory is reached, and which frames of it are free.
 //! - [`queue`], [`inbox`]: lists of such objects, under a lock or from any CPU.
 //!
 //! Nothing here knows a processor or an object of the kernel: memory, waiting and heaps are parameters, so that all of it
@@ -11,11 +12,13 @@
 #![cfg_attr(not(any(test, loom, feature = "host")), no_std)]
 
 pub mod address;
+pub mod frames;
 pub mod heap;
 #[cfg(any(test, loom, feature = "host"))]
 pub mod host;
 pub mod inbox;
 pub mod lock;
+pub mod physical;
 pub mod queue;
 pub mod reference;
 pub mod sync;
