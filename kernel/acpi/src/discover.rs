@@ -22,7 +22,7 @@ pub const MAX_TABLES: usize = 256;
 
 /// What the platform's ACPI tables say. A copy: firmware's tables are no longer needed once it is made.
 ///
-/// It takes about 32 KiB, so it belongs in a static rather than on a kernel stack.
+/// It takes about 28 KiB, so it belongs in a static rather than on a kernel stack.
 #[derive(Debug)]
 pub struct Acpi {
     /// Revision of the RSDP: 0 for ACPI 1.0, 2 for everything later.
