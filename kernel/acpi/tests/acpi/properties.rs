@@ -39,7 +39,8 @@ proptest! {
                 (base, *size, u32::from(*domain) % 64)
             })
             .collect();
-        let entries: Vec<_> = ranges.iter().map(|(base, size, domain)| memory_affinity(*base, *size, *domain, 1)).collect();
+        let entries: Vec<_> =
+            ranges.iter().map(|(base, size, domain)| memory_affinity(*base, *size, *domain, 1)).collect();
         let (acpi, result, problems) = Image::new(2, &[srat(3, &entries)]).discover();
         prop_assert_eq!((result, problems), (Ok(()), vec![]));
 
@@ -53,10 +54,13 @@ proptest! {
     }
 
     #[test]
-    fn every_distance_of_the_slit_is_found(localities in 1..65usize, distances in prop::collection::vec(11..=255u8, 64 * 64)) {
+    fn every_distance_of_the_slit_is_found(
+        localities in 1..65usize,
+        distances in prop::collection::vec(11..=255u8, 64 * 64),
+    ) {
         let distance = |from: usize, to: usize| if from == to { 10 } else { distances[from * 64 + to] };
-        let matrix: Vec<_> =
-            (0..localities).flat_map(|from| (0..localities).map(move |to| (from, to))).map(|(from, to)| distance(from, to)).collect();
+        let pairs = (0..localities).flat_map(|from| (0..localities).map(move |to| (from, to)));
+        let matrix: Vec<_> = pairs.map(|(from, to)| distance(from, to)).collect();
         let (acpi, result, problems) = Image::new(2, &[slit(localities as u64, &matrix)]).discover();
         prop_assert_eq!((result, problems), (Ok(()), vec![]));
         for from in 0..localities {

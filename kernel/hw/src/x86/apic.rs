@@ -1,7 +1,7 @@
 //! Local APIC (SDM 3A, "Advanced Programmable Interrupt Controller"; APM 2, chapter 16).
 
-// Offsets of the registers from the local APIC's address (table "Local APIC Register Address Map"). Each is 32 bits wide
-// on a boundary of 16 bytes.
+// Offsets of the registers from the local APIC's address (table "Local APIC Register Address Map"). Each is 32 bits
+// wide on a boundary of 16 bytes.
 constants! { u32 {
     ID                      0x020   "Local APIC ID: bits 31:24 in xAPIC mode, all 32 in x2APIC mode."
     VERSION                 0x030   "Version (7:0), highest LVT entry (23:16), EOI broadcast suppression (24)."

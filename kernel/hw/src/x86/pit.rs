@@ -1,5 +1,5 @@
-//! 8254 interval timer and the port that gates its channel 2 (Intel 8254 data sheet; ICH and PCH data sheets, "Timer" and
-//! "NMI Status and Control").
+//! 8254 interval timer and the port that gates its channel 2 (Intel 8254 data sheet; ICH and PCH data sheets, "Timer"
+//! and "NMI Status and Control").
 
 /// Frequency of its clock: 14.318 18 MHz / 12.
 pub const FREQUENCY_HZ: u64 = 1_193_182;
