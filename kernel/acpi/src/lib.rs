@@ -6,7 +6,7 @@
 //! [`Problem`] and then counts as absent, so the platform boots without what that table describes. Whatever the
 //! bytes, discovery ends without a panic after work that is bounded by [`MAX_TABLE_SIZE`] and [`MAX_TABLES`].
 //!
-//! One file per table; [`aml`] holds the one value that is needed from a definition block. Numbers of tables and
+//! One file per table; `aml.rs` holds the one value that is needed from a definition block. Numbers of tables and
 //! sections are those of ACPI 6.5 unless a file says otherwise.
 //!
 //! Why not the `acpi` crate: its version 5.2 trusts lengths (a zero-length MADT entry is an endless loop) and lacks
