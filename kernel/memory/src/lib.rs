@@ -4,6 +4,7 @@
 //! - [`lock`]: the kernel's only lock.
 //! - [`heap`], [`reference`]: objects with a count, in memory that may run out.
 //! - [`physical`], [`frames`]: how memory is reached, and which frames of it are free.
+//! - [`pool`]: those frames cut into kernel objects.
 //! - [`queue`], [`inbox`]: lists of such objects, under a lock or from any CPU.
 //!
 //! Nothing here knows a processor or an object of the kernel: memory, waiting and heaps are parameters, so that all of it
@@ -19,6 +20,7 @@ pub mod host;
 pub mod inbox;
 pub mod lock;
 pub mod physical;
+pub mod pool;
 pub mod queue;
 pub mod reference;
 pub mod sync;

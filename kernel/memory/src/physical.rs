@@ -9,10 +9,14 @@ use crate::address::HostPhys;
 ///
 /// # Safety
 /// For each range of RAM that the kernel manages, `pointer` gives pointers that can be read and written throughout the range,
-/// as long as the kernel runs, and that are as far apart as their addresses. Addresses elsewhere give any pointer.
+/// as long as the view exists, and that are as far apart as their addresses; `address` is its inverse. Elsewhere, they give
+/// any value.
 pub unsafe trait PhysicalMemory {
     /// The pointer to the byte at `address`.
     fn pointer(&self, address: HostPhys) -> NonNull<u8>;
+
+    /// The address of the byte at `pointer`.
+    fn address(&self, pointer: NonNull<u8>) -> HostPhys;
 }
 
 /// A source of single frames for the kernel's own structures.
@@ -35,6 +39,11 @@ unsafe impl<M: PhysicalMemory> PhysicalMemory for &M {
     #[inline]
     fn pointer(&self, address: HostPhys) -> NonNull<u8> {
         M::pointer(self, address)
+    }
+
+    #[inline]
+    fn address(&self, pointer: NonNull<u8>) -> HostPhys {
+        M::address(self, pointer)
     }
 }
 

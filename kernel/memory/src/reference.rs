@@ -103,7 +103,7 @@ impl<T, H: Heap> Ref<T, H> {
         unsafe {
             let heap = (*object).heap;
             ptr::drop_in_place(object);
-            heap.deallocate(self.object.cast(), Layout::new::<Counted<T, H>>());
+            heap.deallocate(self.object.cast(), Vacant::<T, H>::LAYOUT);
         }
     }
 }
@@ -149,13 +149,16 @@ pub struct Vacant<T, H: Heap> {
 unsafe impl<T, H: Heap + Send> Send for Vacant<T, H> {}
 
 impl<T, H: Heap> Vacant<T, H> {
+    /// The memory that one object takes from the heap, its count included.
+    pub const LAYOUT: Layout = Layout::new::<Counted<T, H>>();
+
     /// Takes memory for one `T`.
     ///
     /// # Errors
     /// The heap has no memory, or `T` is larger than the heap supports.
     #[inline]
     pub fn reserve(heap: H) -> Result<Self, OutOfMemory> {
-        let memory = heap.allocate(Layout::new::<Counted<T, H>>()).ok_or(OutOfMemory)?;
+        let memory = heap.allocate(Self::LAYOUT).ok_or(OutOfMemory)?;
         Ok(Self { object: memory.cast(), heap })
     }
 
@@ -172,7 +175,7 @@ impl<T, H: Heap> Vacant<T, H> {
 impl<T, H: Heap> Drop for Vacant<T, H> {
     fn drop(&mut self) {
         // SAFETY: `reserve` took the memory from this heap with this layout; `fill` would have kept this from running.
-        unsafe { self.heap.deallocate(self.object.cast(), Layout::new::<Counted<T, H>>()) };
+        unsafe { self.heap.deallocate(self.object.cast(), Self::LAYOUT) };
     }
 }
 

@@ -65,6 +65,11 @@ unsafe impl<M: PhysicalMemory, R> PhysicalMemory for NodeFrames<'_, M, R> {
     fn pointer(&self, address: HostPhys) -> NonNull<u8> {
         self.frames.memory.pointer(address)
     }
+
+    #[inline]
+    fn address(&self, pointer: NonNull<u8>) -> HostPhys {
+        self.frames.memory.address(pointer)
+    }
 }
 
 // SAFETY: The allocator gives out a frame once, as the kernel's, and takes such frames back only from their owner.
