@@ -2,11 +2,14 @@
 
 #![forbid(unsafe_code)]
 
-use std::process::ExitCode;
+use std::{fs, process::ExitCode};
 
+use anyhow::{Context, Result, bail};
 use clap::Parser;
 use xtask::{
-    cli::{Cli, Task},
+    build::{Project, cargo::Profile, iso},
+    cli::{Cli, Image, Task},
+    run,
     tools::{Tools, doctor, rust},
 };
 
@@ -21,16 +24,34 @@ fn main() -> ExitCode {
     }
 }
 
-fn perform(cli: &Cli) -> anyhow::Result<ExitCode> {
+fn perform(cli: &Cli) -> Result<ExitCode> {
     let tools = Tools::new(cli.offline)?;
     match &cli.command {
         Task::Setup => {
             rust::ensure_bare_target(cli.offline)?;
             tools.ensure_all()?;
             rust::ensure_miri(cli.offline)?;
-            Ok(ExitCode::SUCCESS)
+            println!("Everything is there; `cargo xtask doctor` shows it.");
         }
-        Task::Doctor => Ok(if doctor::report(&tools)? { ExitCode::SUCCESS } else { ExitCode::FAILURE }),
-        _ => anyhow::bail!("not built yet"),
+        Task::Doctor => return Ok(if doctor::report(&tools)? { ExitCode::SUCCESS } else { ExitCode::FAILURE }),
+        Task::Build(arguments) => {
+            let parts = Project::load()?.build(&tools, &arguments.bundle, Profile::from_debug(arguments.debug))?;
+            println!("{}\n{}", parts.loader.display(), parts.kernel.display());
+        }
+        Task::Image(arguments) => write_image(&tools, arguments)?,
+        Task::Run(arguments) => return run::run(&tools, arguments),
+        _ => bail!("not built yet"),
     }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// `cargo xtask image`.
+fn write_image(tools: &Tools, arguments: &Image) -> Result<()> {
+    let project = Project::load()?;
+    let parts = project.build(tools, &arguments.build.bundle, Profile::from_debug(arguments.build.debug))?;
+    let image = iso::make(&project, &tools.iso()?, &parts, &arguments.append)?;
+    let bytes = fs::read(&image).with_context(|| format!("cannot read {}", image.display()))?;
+    fs::write(&arguments.out, bytes).with_context(|| format!("cannot write {}", arguments.out.display()))?;
+    println!("{}", arguments.out.display());
+    Ok(())
 }

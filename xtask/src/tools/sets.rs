@@ -2,7 +2,7 @@
 //!
 //! A set is resolved and unpacked as a whole into a folder of its own, so adding one is adding a row here.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// Debian suite that every set comes from: the first release with QEMU 10 and Bochs 3.0.
 pub const SUITE: &str = "trixie";
@@ -158,7 +158,7 @@ impl Program {
 }
 
 /// Quotes a path for the shell.
-fn quote(path: &PathBuf) -> String {
+fn quote(path: &Path) -> String {
     format!("'{}'", path.display().to_string().replace('\'', r"'\''"))
 }
 
@@ -176,6 +176,6 @@ mod tests {
 
     #[test]
     fn a_quote_in_the_cache_folders_name_does_not_end_the_quoting() {
-        assert_eq!(quote(&PathBuf::from("/home/o'neill")), r"'/home/o'\''neill'");
+        assert_eq!(quote(Path::new("/home/o'neill")), r"'/home/o'\''neill'");
     }
 }

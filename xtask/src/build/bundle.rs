@@ -1,0 +1,139 @@
+//! The bundle: a cpio archive with the supervisor's TOML file first and then the programs that it names.
+
+use std::{
+    collections::BTreeSet,
+    fs,
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context, Result};
+use cpio::newc;
+use serde::Deserialize;
+
+use super::strip;
+
+/// The root task, which every bundle holds and none names.
+const SUPERVISOR: &str = "supervisor";
+
+/// A bundle's TOML file, of which this tool needs only the programs' names.
+#[derive(Debug)]
+pub struct BundleFile {
+    /// Where the file is.
+    pub path: PathBuf,
+    text: String,
+    programs: BTreeSet<String>,
+}
+
+#[derive(Deserialize)]
+struct Bundle {
+    #[serde(default)]
+    domain: Vec<Domain>,
+}
+
+#[derive(Deserialize)]
+struct Domain {
+    program: String,
+}
+
+impl BundleFile {
+    /// Reads `tests/bundles/NAME.toml`.
+    ///
+    /// # Errors
+    /// Fails when there is no such file or it is not TOML; the message names the file and what may be chosen.
+    pub fn read(root: &Path, name: &str) -> Result<Self> {
+        let folder = root.join("tests/bundles");
+        let path = folder.join(name).with_extension("toml");
+        let text = fs::read_to_string(&path).with_context(|| {
+            format!("cannot read {}; there are these bundles: {}", path.display(), names_in(&folder).join(", "))
+        })?;
+        Self::parse(path, text)
+    }
+
+    fn parse(path: PathBuf, text: String) -> Result<Self> {
+        let bundle: Bundle =
+            toml::from_str(&text).with_context(|| format!("{} is not a bundle file", path.display()))?;
+        let programs = bundle.domain.into_iter().map(|domain| domain.program).filter(|name| name != SUPERVISOR);
+        Ok(Self { path, text, programs: programs.collect() })
+    }
+
+    /// Names of the programs that the bundle holds, the supervisor first.
+    pub fn programs(&self) -> impl Iterator<Item = &str> {
+        std::iter::once(SUPERVISOR).chain(self.programs.iter().map(String::as_str))
+    }
+
+    /// Packs the archive from `programs`, pairs of name and ELF file.
+    ///
+    /// # Errors
+    /// Fails when a program cannot be read or is not an ELF file.
+    pub fn archive(&self, programs: &[(String, PathBuf)]) -> Result<Vec<u8>> {
+        let mut archive = Vec::new();
+        append(&mut archive, "bundle.toml", self.text.as_bytes())?;
+        for (name, path) in programs {
+            append(&mut archive, name, &strip::read_stripped(path)?)?;
+        }
+        newc::trailer(&mut archive)?;
+        Ok(archive)
+    }
+}
+
+fn append(archive: &mut Vec<u8>, name: &str, contents: &[u8]) -> Result<()> {
+    let size = u32::try_from(contents.len()).with_context(|| format!("{name} is too large for a cpio archive"))?;
+    let mut writer = newc::Builder::new(name).mode(0o100_644).write(archive, size);
+    std::io::Write::write_all(&mut writer, contents)?;
+    writer.finish()?;
+    Ok(())
+}
+
+fn names_in(folder: &Path) -> Vec<String> {
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    let mut names: Vec<_> = entries
+        .map(|entry| entry.path())
+        .filter(|path| path.extension().is_some_and(|extension| extension == "toml"))
+        .filter_map(|path| Some(path.file_stem()?.to_string_lossy().into_owned()))
+        .collect();
+    names.sort();
+    names
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TEXT: &str = "[[domain]]\nname = \"a\"\nprogram = \"demo\"\n[[domain]]\nname = \"b\"\nprogram = \"demo\"\n";
+
+    fn parse(text: &str) -> Result<BundleFile> {
+        BundleFile::parse(PathBuf::from("x.toml"), text.into())
+    }
+
+    #[test]
+    fn each_program_is_packed_once_and_the_supervisor_always() {
+        assert_eq!(parse(TEXT).unwrap().programs().collect::<Vec<_>>(), ["supervisor", "demo"]);
+        assert_eq!(parse("").unwrap().programs().collect::<Vec<_>>(), ["supervisor"]);
+    }
+
+    #[test]
+    fn a_domain_without_program_is_refused_with_the_files_name() {
+        let error = parse("[[domain]]\nname = \"a\"\n").unwrap_err();
+        assert!(format!("{error:#}").contains("x.toml"), "{error:#}");
+    }
+
+    #[test]
+    fn the_archive_starts_with_the_toml_file_and_keeps_the_order() {
+        let mut archive = Vec::new();
+        append(&mut archive, "bundle.toml", TEXT.as_bytes()).unwrap();
+        append(&mut archive, "supervisor", b"elf").unwrap();
+        newc::trailer(&mut archive).unwrap();
+
+        let mut rest = std::io::Cursor::new(archive);
+        let mut names = Vec::new();
+        loop {
+            let reader = newc::Reader::new(rest).unwrap();
+            if reader.entry().is_trailer() {
+                break;
+            }
+            names.push((reader.entry().name().to_string(), reader.entry().file_size()));
+            rest = reader.finish().unwrap();
+        }
+        assert_eq!(names, [("bundle.toml".into(), TEXT.len() as u32), ("supervisor".into(), 3)]);
+    }
+}
