@@ -1,0 +1,48 @@
+//! What a domain may ask of the supervisor, over the gate that it is started with under the name `supervisor`.
+//!
+//! The badge of that gate's handle tells the supervisor which domain it is; the domain's faults go to it as well.
+
+use dragonfly_abi::Status;
+
+use crate::start::named;
+use crate::sys::{Gate, Message};
+
+/// Name of the supervisor's gate among a domain's handles.
+pub const GATE_NAME: &str = "supervisor";
+
+/// Label of a request: the domain is about to end, with the exit code in the first word.
+pub const FINISH: u32 = 1;
+
+/// Label of a request: the machine is to be stopped now, with the exit code in the first word. Needs the grant
+/// `shutdown`.
+pub const SHUT_DOWN: u32 = 2;
+
+/// Label of the reply to a request that was carried out.
+pub const DONE: u32 = 0;
+
+/// Label of the reply to a request that the domain may not make, or that there is not.
+pub const REFUSED: u32 = 1;
+
+/// Tells the supervisor with which exit code this domain ends: 0 for success. Without it a domain that ends without a
+/// fault has succeeded.
+///
+/// # Errors
+/// [`Status::BadHandle`] without a supervisor, and what [`Gate::call`] gives.
+pub fn finish(exit_code: u8) -> Result<(), Status> {
+    request(FINISH, exit_code)
+}
+
+/// Stops the machine.
+///
+/// # Errors
+/// [`Status::Denied`] without the grant `shutdown`, [`Status::BadHandle`] without a supervisor, and what
+/// [`Gate::call`] gives.
+pub fn shut_down(exit_code: u8) -> Result<(), Status> {
+    request(SHUT_DOWN, exit_code)
+}
+
+fn request(label: u32, exit_code: u8) -> Result<(), Status> {
+    let gate: Gate = named(GATE_NAME).ok_or(Status::BadHandle)?;
+    let reply = gate.call(Message::new(label, [exit_code.into(), 0, 0, 0]))?;
+    if reply.tag.label() == DONE { Ok(()) } else { Err(Status::Denied) }
+}
