@@ -6,8 +6,10 @@
 /// RAX and six words in the same registers. RCX and R11 are clobbered (SDM 2B, SYSCALL); RBX, RBP, RSP and R12 to R15
 /// are kept. A thread starts with its argument in RDI and every other register but RIP, RSP and RFLAGS zero.
 pub mod x86_64 {
+    use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
     /// The general registers of a thread.
-    #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+    #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, Immutable, IntoBytes, KnownLayout)]
     #[repr(C)]
     #[expect(missing_docs, reason = "the registers have their own names")]
     pub struct ThreadState {

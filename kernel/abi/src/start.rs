@@ -1,5 +1,7 @@
 //! What a domain finds when it starts.
 
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
 use crate::Handle;
 
 /// Handles that every domain has at the start, in the slots of the same number.
@@ -20,7 +22,7 @@ impl StartHandles {
 
 /// The page that a domain's first thread gets the address of as its argument. The supervisor's comes from the kernel,
 /// the others' from the supervisor.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, FromBytes, Immutable, IntoBytes, KnownLayout)]
 #[repr(C)]
 pub struct StartInfo {
     /// [`StartInfo::MAGIC`].

@@ -21,7 +21,7 @@ pub trait Linked<Tag = ()> {
     fn link(&self) -> &Link;
 }
 
-/// An object's place in at most one [`Queue`] or [`Inbox`](crate::inbox::Inbox).
+/// An object's place in at most one [`Queue`] or [`Inbox`](crate::Inbox).
 ///
 /// All fields but `owner` are written by the owner alone. They are atomic so that a link can be shared; relaxed accesses are
 /// plain moves.
@@ -109,10 +109,21 @@ impl<T, H: Heap, Tag> Queue<T, H, Tag> {
     #[inline]
     #[must_use]
     pub fn front_ref(&self) -> Option<Ref<T, H>> {
-        let link = self.link(self.head)?;
-        // SAFETY: The link is in this queue, and the queue's own reference is not dropped here.
-        let queued = ManuallyDrop::new(unsafe { object(link) });
-        Some(Ref::clone(&queued))
+        self.find(|_| true)
+    }
+
+    /// Another reference to the first object for which `matches` holds.
+    pub fn find(&self, mut matches: impl FnMut(&T) -> bool) -> Option<Ref<T, H>> {
+        let mut at = self.head;
+        while let Some(link) = self.link(at) {
+            // SAFETY: The link is in this queue, and the queue's own reference is not dropped here.
+            let queued = ManuallyDrop::new(unsafe { object::<T, H>(link) });
+            if matches(&queued) {
+                return Some(Ref::clone(&queued));
+            }
+            at = link.next.load(Ordering::Relaxed);
+        }
+        None
     }
 
     /// The objects from first to last.

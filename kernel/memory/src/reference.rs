@@ -8,6 +8,7 @@ use core::ops::Deref;
 use core::ptr::{self, NonNull};
 
 use crate::heap::{Heap, OutOfMemory};
+use crate::pool::footprint;
 use crate::sync::{AtomicU64, Ordering, fence};
 
 /// An object with its count, as it lies in the heap.
@@ -151,6 +152,13 @@ unsafe impl<T, H: Heap + Send> Send for Vacant<T, H> {}
 impl<T, H: Heap> Vacant<T, H> {
     /// The memory that one object takes from the heap, its count included.
     pub const LAYOUT: Layout = Layout::new::<Counted<T, H>>();
+
+    /// Bytes that one object costs in an [`ObjectPool`](crate::ObjectPool), for accounts.
+    #[inline]
+    #[must_use]
+    pub fn footprint() -> u64 {
+        footprint(Self::LAYOUT)
+    }
 
     /// Takes memory for one `T`.
     ///

@@ -3,10 +3,7 @@
 #![expect(unsafe_code, reason = "loom's cells are read and written by pointer")]
 
 use dragonfly_memory::host::HostHeap;
-use dragonfly_memory::inbox::Inbox;
-use dragonfly_memory::lock::{Lock, Relax};
-use dragonfly_memory::queue::{Link, Linked, Queue};
-use dragonfly_memory::reference::Ref;
+use dragonfly_memory::{Inbox, Link, Linked, Lock, Queue, Ref, Relax};
 use loom::cell::UnsafeCell;
 use loom::sync::Arc;
 use loom::sync::atomic::{AtomicU32, Ordering};

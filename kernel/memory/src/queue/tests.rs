@@ -110,6 +110,19 @@ fn a_dropped_queue_drops_its_references() {
 }
 
 #[test]
+fn the_first_object_that_matches_is_found_and_stays() {
+    let heap = HostHeap::leak();
+    let mut queue: Queue<Item, Heap> = Queue::new();
+    for key in [1, 2, 2, 3] {
+        assert!(queue.push_back(item(heap, key)).is_ok());
+    }
+    let found = queue.find(|item| item.key == 2).unwrap();
+    assert!(queue.iter().nth(1).is_some_and(|item| ptr::eq(item, &*found)));
+    assert!(queue.find(|item| item.key == 4).is_none());
+    assert_eq!((Ref::count(&found), keys(&queue)), (2, vec![1, 2, 2, 3]));
+}
+
+#[test]
 fn the_first_object_can_be_referenced_without_leaving() {
     let heap = HostHeap::leak();
     let mut queue: Queue<Item, Heap> = Queue::new();

@@ -1,0 +1,104 @@
+//! The kernel's view of a thread's message buffer.
+//!
+//! The domain writes the page whenever it likes, so every access is an atomic word, and what is read is an allegation:
+//! it is read once and checked by whoever asked.
+#![expect(unsafe_code, reason = "the page is reached through the direct map")]
+
+use core::mem::offset_of;
+use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+use dragonfly_abi::arch::{THREAD_STATE_SIZE, ThreadState};
+use dragonfly_abi::{FOREVER, Handle, HandleTransfer, MESSAGE_DATA_SIZE, MESSAGE_HANDLES, MessageBuffer, MessageTag};
+use dragonfly_memory::HostPhys;
+
+use crate::Ref;
+use crate::arch::Arch;
+use crate::memory_object::Memory;
+
+const WORDS: usize = size_of::<MessageBuffer>() / 8;
+const TIMEOUT: usize = offset_of!(MessageBuffer, timeout_ns) / 8;
+const ACCEPT: usize = offset_of!(MessageBuffer, accept_handles) / 8;
+const HANDLES: usize = offset_of!(MessageBuffer, handles) / 8;
+const DATA: usize = offset_of!(MessageBuffer, data) / 8;
+const STATE_WORDS: usize = THREAD_STATE_SIZE / 8;
+
+/// A thread's message buffer: one frame of a memory object that lives as long as this does.
+pub struct MessagePage<A: Arch> {
+    arch: A,
+    memory: Ref<Memory<A>, A>,
+    frame: HostPhys,
+}
+
+impl<A: Arch> MessagePage<A> {
+    /// The page of a memory object whose first frame is committed for as long as the object lives.
+    pub fn new(arch: A, memory: Ref<Memory<A>, A>) -> Option<Self> {
+        let frame = memory.pinned_frame()?;
+        Some(Self { arch, memory, frame })
+    }
+
+    /// The memory object.
+    pub fn memory(&self) -> &Ref<Memory<A>, A> {
+        &self.memory
+    }
+
+    fn words(&self) -> &[AtomicU64; WORDS] {
+        // SAFETY: `memory` pins the frame, so it is RAM that this object owns; the direct map reaches it whole, it is
+        // page-aligned, any content is valid, and all of the kernel's accesses to it are atomic.
+        unsafe { self.arch.pointer(self.frame).cast().as_ref() }
+    }
+
+    /// The time-out in nanoseconds that holds for a message with this tag.
+    pub fn timeout_ns(&self, tag: MessageTag) -> u64 {
+        if tag.is_timed() { self.words()[TIMEOUT].load(Relaxed) } else { FOREVER }
+    }
+
+    /// How many handles the thread accepts.
+    pub fn accepted_handles(&self) -> usize {
+        (self.words()[ACCEPT].load(Relaxed) & 0xffff_ffff) as usize
+    }
+
+    /// One of the handles to send.
+    pub fn handle(&self, index: usize) -> HandleTransfer {
+        let word = self.words()[HANDLES + index % MESSAGE_HANDLES].load(Relaxed);
+        HandleTransfer { handle: Handle(word as u32), rights: (word >> 32) as u32 }
+    }
+
+    /// Tells of a handle received.
+    pub fn set_handle(&self, index: usize, transfer: HandleTransfer) {
+        let word = u64::from(transfer.rights) << 32 | u64::from(transfer.handle.0);
+        self.words()[HANDLES + index % MESSAGE_HANDLES].store(word, Relaxed);
+    }
+
+    /// Copies message bytes, rounded up to words, from another buffer.
+    pub fn copy_data(&self, from: &Self, bytes: usize) {
+        let words = bytes.min(MESSAGE_DATA_SIZE).div_ceil(8);
+        for (to, from) in self.words()[DATA..].iter().zip(&from.words()[DATA..]).take(words) {
+            to.store(from.load(Relaxed), Relaxed);
+        }
+    }
+
+    /// Reads message bytes.
+    pub fn read_data(&self, bytes: &mut [u8]) {
+        for (chunk, word) in bytes.chunks_mut(8).zip(&self.words()[DATA..]) {
+            let word = word.load(Relaxed).to_le_bytes();
+            chunk.copy_from_slice(&word[..chunk.len()]);
+        }
+    }
+
+    /// Writes a thread's registers as message data.
+    pub fn write_state(&self, state: &ThreadState) {
+        let words: [u64; STATE_WORDS] = zerocopy::transmute!(*state);
+        for (to, word) in self.words()[DATA..].iter().zip(words) {
+            to.store(word, Relaxed);
+        }
+    }
+
+    /// Reads a thread's registers from message data.
+    pub fn read_state(&self) -> ThreadState {
+        let mut words = [0; STATE_WORDS];
+        for (word, from) in words.iter_mut().zip(&self.words()[DATA..]) {
+            *word = from.load(Relaxed);
+        }
+        zerocopy::transmute!(words)
+    }
+}

@@ -1,0 +1,346 @@
+//! Address spaces of domains: a page table and the mappings that it may show.
+//!
+//! A mapping is a promise; page-table entries are filled in when it is made, as far as one slice goes, and on first
+//! touch. So mapping is fast whatever its size, and everything in the table can be found again from the mappings.
+
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use dragonfly_abi::{Rights, Status, USER_END};
+use dragonfly_memory::{Access, Account, HostPhys, HostVirt, MapError, ObjectOffset, PAGE_SIZE, PageSize, PageTable, UserVirt};
+
+use crate::arch::Arch;
+use crate::capability::{Capability, Derivation, Object, Place, link};
+use crate::domain::{Domain, charge_object};
+use crate::frames::DomainFrames;
+use crate::memory_object::{Block, Memory};
+use crate::teardown::{Progress, SLICE};
+use crate::{Kernel, Lock, Queue, Ref};
+
+/// Mappings of one address space. It bounds the search for the mapping of a faulting address.
+pub const MAX_MAPPINGS: u64 = 1024;
+/// Page-table entries that are filled in when a mapping is made.
+const POPULATE: u32 = 64;
+/// Page-table leaves that one audit call looks at.
+const AUDIT_SLICE: u32 = 2048;
+
+/// What a mapping shows, and where.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MappedRange {
+    /// First address.
+    pub start: UserVirt,
+    /// First address past it.
+    pub end: UserVirt,
+    /// What the first address shows.
+    pub offset: ObjectOffset,
+    /// READ, with WRITE or EXECUTE or neither.
+    pub access: Rights,
+}
+
+/// The address space of a domain.
+pub struct Space<A: Arch> {
+    arch: A,
+    root: HostPhys,
+    /// The CPUs on which it is active.
+    active: AtomicU64,
+    is_closed: AtomicBool,
+    state: Lock<SpaceState<A>, A>,
+}
+
+struct SpaceState<A: Arch> {
+    table: PageTable<A::Format>,
+    /// By address.
+    mappings: Queue<Capability<A>, A, link::Space>,
+    count: u64,
+}
+
+impl<A: Arch> Space<A> {
+    /// An address space with nothing in its user half.
+    pub fn new(kernel: &'static Kernel<A>, account: &Ref<Account<A::Heap>, A>) -> Result<Self, Status> {
+        let frames = DomainFrames { arch: kernel.arch, account };
+        let table = PageTable::new_user(kernel.arch.format(), &frames, kernel.arch.kernel_half());
+        let table = table.map_err(|error| frames.status(error))?;
+        Ok(Self {
+            arch: kernel.arch,
+            root: table.root(),
+            active: AtomicU64::new(0),
+            is_closed: AtomicBool::new(false),
+            state: Lock::<_, A>::new(SpaceState { table, mappings: Queue::<_, A, _>::new(), count: 0 }),
+        })
+    }
+
+    /// The machine it is on.
+    pub fn arch(&self) -> A {
+        self.arch
+    }
+
+    /// Root of its page table.
+    pub fn root(&self) -> HostPhys {
+        self.root
+    }
+
+    /// Refuses new mappings.
+    pub fn close(&self) {
+        self.is_closed.store(true, Ordering::SeqCst);
+    }
+
+    /// A CPU is about to make it active.
+    pub fn enter(&self, cpu: usize) {
+        // SeqCst: before the CPU reads any entry. Whoever changes an entry looks at the mask afterwards.
+        self.active.fetch_or(1 << cpu, Ordering::SeqCst);
+    }
+
+    /// A CPU has made another one active.
+    pub fn leave(&self, cpu: usize) {
+        self.active.fetch_and(!(1 << cpu), Ordering::SeqCst);
+    }
+
+    /// The mapping that starts at an address.
+    pub fn mapping_at(&self, start: UserVirt) -> Option<Ref<Capability<A>, A>> {
+        self.state.lock().mappings.find(|mapping| mapping.range.is_some_and(|range| range.start == start))
+    }
+
+    /// Maps a part of a memory object. The new capability derives from `parent`.
+    pub fn map(
+        &self,
+        kernel: &'static Kernel<A>,
+        domain: &Ref<Domain<A>, A>,
+        parent: Option<&Ref<Capability<A>, A>>,
+        derivation: &Ref<Derivation<A>, A>,
+        memory: &Ref<Memory<A>, A>,
+        range: MappedRange,
+    ) -> Result<(), Status> {
+        let charge = charge_object::<A, Capability<A>>(&domain.account)?;
+        let object = Object::Memory(memory.clone());
+        let mapping = Capability::new(object, range.access, 0, derivation.clone(), Some(range), charge);
+        let mapping = Ref::<_, A>::try_new(self.arch.heap(), mapping).map_err(|_| Status::OutOfMemory)?;
+        let mut tree = derivation.state.lock();
+        let mut state = self.state.lock();
+        if self.is_closed.load(Ordering::SeqCst) {
+            return Err(Status::BadHandle);
+        }
+        if state.count == MAX_MAPPINGS {
+            return Err(Status::NoHandles);
+        }
+        let overlaps = |mapping: &Capability<A>| {
+            mapping.range.is_some_and(|other| other.start < range.end && range.start < other.end)
+        };
+        if state.mappings.iter().any(overlaps) {
+            return Err(Status::Overlap);
+        }
+        tree.attach(parent, &mapping, Place::Mapping(domain.clone()))?;
+        memory.count_mapping();
+        let start = |mapping: &Capability<A>| mapping.range.map(|range| range.start);
+        let listed = state.mappings.push_sorted(mapping, start);
+        debug_assert!(listed.is_ok());
+        state.count += 1;
+        self.populate(kernel, domain, &mut state, memory, &range);
+        Ok(())
+    }
+
+    /// Fills in page-table entries from the start of a mapping on, as far as one slice goes. The rest follows on touch.
+    fn populate(
+        &self,
+        kernel: &'static Kernel<A>,
+        domain: &Domain<A>,
+        state: &mut SpaceState<A>,
+        memory: &Memory<A>,
+        range: &MappedRange,
+    ) {
+        let mut address = range.start;
+        for _ in 0..POPULATE {
+            let Some(block) = offset_of(range, address).and_then(|offset| memory.block_at(offset)) else { return };
+            match self.insert(kernel, domain, state, memory, range, &block, address) {
+                Ok(size) => address = address.align_down(size).wrapping_add(size.bytes()),
+                Err(_) => return,
+            }
+            if address >= range.end {
+                return;
+            }
+        }
+    }
+
+    /// Puts the largest page that fits around an address into the table.
+    #[expect(clippy::too_many_arguments, reason = "it is the inner step of two callers that hold the lock")]
+    fn insert(
+        &self,
+        kernel: &'static Kernel<A>,
+        domain: &Domain<A>,
+        state: &mut SpaceState<A>,
+        memory: &Memory<A>,
+        range: &MappedRange,
+        block: &Block,
+        address: UserVirt,
+    ) -> Result<PageSize, MapError> {
+        let frames = DomainFrames { arch: kernel.arch, account: &domain.account };
+        let access = Access {
+            is_writable: range.access.contains(Rights::WRITE),
+            is_executable: range.access.contains(Rights::EXECUTE),
+            is_user: true,
+            is_device: memory.is_device(),
+        };
+        let mut result = Err(MapError::Misaligned);
+        for size in PageSize::LARGEST_FIRST {
+            let Some(frame) = frame_for(range, block, address, size) else { continue };
+            if size > state.table.largest_page() {
+                continue;
+            }
+            result = state.table.map(&frames, address.align_down(size).as_host(), frame, size, access);
+            match result {
+                Ok(()) => return Ok(size),
+                // Smaller pages are there already, or it is this page and another CPU was faster.
+                Err(MapError::AlreadyMapped) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        result.map(|()| PageSize::Size4K)
+    }
+
+    /// Resolves a page fault: true if the access can be tried again.
+    pub fn resolve(
+        &self,
+        kernel: &'static Kernel<A>,
+        domain: &Domain<A>,
+        address: UserVirt,
+        access: Rights,
+    ) -> bool {
+        if address.as_u64() >= USER_END {
+            return false;
+        }
+        let mut state = self.state.lock();
+        let holds = |mapping: &Capability<A>| {
+            mapping.range.is_some_and(|range| (range.start..range.end).contains(&address))
+        };
+        let Some(mapping) = state.mappings.find(holds) else { return false };
+        let (Some(range), Object::Memory(memory)) = (mapping.range, &mapping.object) else { return false };
+        if !range.access.contains(access) || mapping.is_leaving() {
+            return false;
+        }
+        let Some(block) = offset_of(&range, address).and_then(|offset| memory.block_on_touch(kernel, offset)) else {
+            return false;
+        };
+        match self.insert(kernel, domain, &mut state, memory, &range, &block, address) {
+            Ok(_) => true,
+            // The entry is there: another CPU was faster, or this CPU had cached that it was not.
+            Err(MapError::AlreadyMapped) => true,
+            Err(_) => false,
+        }
+    }
+
+    /// Takes a mapping out of the table and the list, a slice at a time. Called under its derivation's lock.
+    pub fn remove(
+        &self,
+        kernel: &'static Kernel<A>,
+        domain: &Domain<A>,
+        mapping: &Ref<Capability<A>, A>,
+        budget: &mut u32,
+    ) -> Progress {
+        let (Some(range), Object::Memory(memory)) = (mapping.range, &mapping.object) else { return Progress::Done };
+        let mut state = self.state.lock();
+        mapping.set_leaving();
+        let frames = DomainFrames { arch: kernel.arch, account: &domain.account };
+        let addresses = range.start.as_host()..range.end.as_host();
+        let mut slice = state.table.unmap_range(&frames, addresses, budget, |_| ());
+        kernel.shoot_down(kernel.arch.this_cpu(), self.active.load(Ordering::SeqCst));
+        slice.free_tables(&frames);
+        if !slice.is_done() {
+            return Progress::More;
+        }
+        if state.mappings.remove(mapping).is_some() {
+            state.count -= 1;
+            memory.uncount_mapping();
+        }
+        Progress::Done
+    }
+
+    /// Empties the user half of a dying domain, a slice at a time.
+    pub fn clear(&self, kernel: &'static Kernel<A>, domain: &Ref<Domain<A>, A>, budget: &mut u32) -> Progress {
+        loop {
+            let Some(mapping) = self.state.lock().mappings.front_ref() else { break };
+            if *budget == 0 || kernel.remove(&mapping, budget) == Progress::More {
+                return Progress::More;
+            }
+        }
+        if self.active.load(Ordering::SeqCst) != 0 {
+            // A CPU is just leaving it.
+            return Progress::More;
+        }
+        self.give_back(kernel, domain)
+    }
+
+    /// Gives the tables back. Nothing is mapped and no CPU uses it.
+    pub fn give_back(&self, kernel: &'static Kernel<A>, domain: &Domain<A>) -> Progress {
+        let frames = DomainFrames { arch: kernel.arch, account: &domain.account };
+        let mut state = self.state.lock();
+        if state.table.destroy(&frames, &mut { SLICE }, |_| ()) { Progress::Done } else { Progress::More }
+    }
+
+    /// Maps a thread's message buffer.
+    pub fn map_buffer(
+        &self,
+        kernel: &'static Kernel<A>,
+        domain: &Ref<Domain<A>, A>,
+        memory: &Ref<Memory<A>, A>,
+        start: UserVirt,
+    ) -> Result<(), Status> {
+        let end = start.checked_add(PAGE_SIZE).filter(|end| end.as_u64() <= USER_END).ok_or(Status::BadArgument)?;
+        if !start.is_aligned(PageSize::Size4K) || start.as_u64() < dragonfly_abi::USER_START {
+            return Err(Status::BadArgument);
+        }
+        let charge = domain.charge_object::<Derivation<A>>()?;
+        let derivation = Derivation::new(Object::Memory(memory.clone()), domain.clone(), charge);
+        let derivation = Ref::<_, A>::try_new(self.arch.heap(), derivation).map_err(|_| Status::OutOfMemory)?;
+        let range = MappedRange { start, end, offset: ObjectOffset::new(0), access: Rights::READ | Rights::WRITE };
+        let listed = domain.owned.lock().push_back(derivation.clone());
+        debug_assert!(listed.is_ok());
+        let mapped = self.map(kernel, domain, None, &derivation, memory, range);
+        if mapped.is_err() {
+            kernel.disown(&derivation);
+        }
+        mapped
+    }
+
+    /// Unmaps a thread's message buffer, if the domain has not done so itself.
+    pub fn unmap_buffer(&self, kernel: &'static Kernel<A>, domain: &Ref<Domain<A>, A>, memory: &Ref<Memory<A>, A>) {
+        let shows = |object: &Object<A>| matches!(object, Object::Memory(shown) if Ref::<_, A>::ptr_eq(shown, memory));
+        let mapping = self.state.lock().mappings.find(|mapping| shows(&mapping.object));
+        if let Some(mapping) = mapping {
+            // One page: a slice is enough.
+            let _ = kernel.remove(&mapping, &mut { SLICE });
+            kernel.disown(&mapping.derivation);
+        }
+        let _ = domain;
+    }
+
+    /// Looks through the live table from an address on, as the CPU would:
+    /// `[leaves, writable and executable ones, ones of the kernel's half open to domains, next address or 0]`.
+    pub fn audit(&self, _kernel: &'static Kernel<A>, from: u64) -> [u64; 6] {
+        let state = self.state.lock();
+        let (mut leaves, mut writable_code, mut open) = (0, 0, 0);
+        let next = state.table.for_each_leaf(&self.arch, HostVirt::new(from), &mut { AUDIT_SLICE }, |leaf| {
+            leaves += 1;
+            writable_code += u64::from(leaf.access.is_writable && leaf.access.is_executable);
+            open += u64::from(leaf.access.is_user && leaf.base.as_u64() >= USER_END);
+        });
+        [leaves, writable_code, open, next.map_or(0, HostVirt::as_u64), 0, 0]
+    }
+}
+
+/// Where in the object an address of the mapping shows.
+fn offset_of(range: &MappedRange, address: UserVirt) -> Option<u64> {
+    range.offset.as_u64().checked_add(address.checked_offset_from(range.start)?)
+}
+
+/// The frame that a page of this size around an address would show, if the mapping and the block both hold it whole.
+fn frame_for(range: &MappedRange, block: &Block, address: UserVirt, size: PageSize) -> Option<HostPhys> {
+    let first = address.align_down(size);
+    let past = first.checked_add(size.bytes())?;
+    if first < range.start || past > range.end {
+        return None;
+    }
+    let inside = offset_of(range, first)?.checked_sub(block.offset)?;
+    if inside.checked_add(size.bytes())? > block.length {
+        return None;
+    }
+    let frame = block.frames.checked_add(inside)?;
+    frame.is_aligned(size).then_some(frame)
+}

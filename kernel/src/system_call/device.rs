@@ -1,0 +1,156 @@
+//! Calls about devices.
+
+use dragonfly_abi::{Rights, Status};
+use dragonfly_memory::{HostPhys, PAGE_SIZE};
+
+use super::{DONE, Flow, Outcome};
+use crate::arch::{Arch, Trigger};
+use crate::capability::Object;
+use crate::cpu::Cpu;
+use crate::device::{InterruptLine, InterruptTarget, PortRange};
+use crate::domain::publish;
+use crate::memory_object::Memory;
+use crate::{Kernel, Ref};
+
+/// I/O ports of the machine.
+const PORTS: u64 = 0x1_0000;
+/// Flag of an interrupt line: level-triggered.
+const LEVEL: u64 = 1;
+/// Flag of an interrupt line: active low.
+const ACTIVE_LOW: u64 = 2;
+
+impl<A: Arch> Kernel<A> {
+    pub(super) fn device_ports(&'static self, cpu: &Cpu<A>, system: u64, first: u64, count: u64) -> Outcome {
+        cpu.capability(system)?.system(Rights::DEVICES)?;
+        if first >= PORTS || count == 0 || count > PORTS - first {
+            return Err(Status::BadArgument);
+        }
+        let ports = PortRange {
+            first: u16::try_from(first).map_err(|_| Status::BadArgument)?,
+            count: u32::try_from(count).map_err(|_| Status::BadArgument)?,
+        };
+        let domain = &cpu.running()?.domain;
+        let rights = Rights::COPY | Rights::READ | Rights::WRITE;
+        let handle = publish(self.arch, domain, domain, Object::Ports(ports), rights)?;
+        Ok(Flow::Value(u64::from(handle.0)))
+    }
+
+    pub(super) fn device_memory(&'static self, cpu: &Cpu<A>, system: u64, address: u64, size: u64) -> Outcome {
+        cpu.capability(system)?.system(Rights::DEVICES)?;
+        let end = address.checked_add(size).ok_or(Status::BadArgument)?;
+        if size == 0 || !address.is_multiple_of(PAGE_SIZE) || !end.is_multiple_of(PAGE_SIZE) {
+            return Err(Status::BadArgument);
+        }
+        let start = HostPhys::new(address);
+        if !self.arch.is_device_memory(start, size) {
+            return Err(Status::Denied);
+        }
+        let domain = &cpu.running()?.domain;
+        let memory = Memory::of_device(domain, start, size)?;
+        let memory = Ref::<_, A>::try_new(self.arch.heap(), memory).map_err(|_| Status::OutOfMemory)?;
+        let rights = Rights::COPY | Rights::READ | Rights::WRITE;
+        let handle = publish(self.arch, domain, domain, Object::Memory(memory), rights)?;
+        Ok(Flow::Value(u64::from(handle.0)))
+    }
+
+    pub(super) fn device_interrupt(&'static self, cpu: &Cpu<A>, system: u64, line: u64, flags: u64) -> Outcome {
+        cpu.capability(system)?.system(Rights::DEVICES)?;
+        let line = match u32::try_from(line) {
+            Ok(line) if line < self.arch.interrupt_lines() => line,
+            _ => return Err(Status::BadArgument),
+        };
+        if flags & !(LEVEL | ACTIVE_LOW) != 0 {
+            return Err(Status::BadArgument);
+        }
+        let trigger = Trigger { is_level: flags & LEVEL != 0, is_active_low: flags & ACTIVE_LOW != 0 };
+        let domain = &cpu.running()?.domain;
+        let object = InterruptLine::new(line, trigger, domain.charge_object::<InterruptLine<A>>()?);
+        let object = Ref::<_, A>::try_new(self.arch.heap(), object).map_err(|_| Status::OutOfMemory)?;
+        let rights = Rights::COPY | Rights::MANAGE;
+        let handle = publish(self.arch, domain, domain, Object::Interrupt(object), rights)?;
+        Ok(Flow::Value(u64::from(handle.0)))
+    }
+
+    pub(super) fn port_read(&'static self, cpu: &Cpu<A>, ports: u64, port: u64, width: u64) -> Outcome {
+        let (port, width) = cpu.capability(ports)?.ports(Rights::READ)?.check(port, width)?;
+        Ok(Flow::Value(u64::from(self.arch.port_read(port, width))))
+    }
+
+    pub(super) fn port_write(&'static self, cpu: &Cpu<A>, ports: u64, port: u64, width: u64, value: u64) -> Outcome {
+        let (port, width) = cpu.capability(ports)?.ports(Rights::WRITE)?.check(port, width)?;
+        let value = u32::try_from(value).map_err(|_| Status::BadArgument)?;
+        self.arch.port_write(port, width, value);
+        DONE
+    }
+
+    pub(super) fn interrupt_bind(
+        &'static self,
+        cpu: &Cpu<A>,
+        interrupt: u64,
+        notification: u64,
+        bits: u64,
+        target: u64,
+    ) -> Outcome {
+        let capability = cpu.capability(interrupt)?;
+        let line = capability.interrupt(Rights::MANAGE)?;
+        if notification == 0 {
+            self.unbind_interrupt(line);
+            return DONE;
+        }
+        let notification = cpu.capability(notification)?.notification(Rights::SEND)?.clone();
+        let target = match usize::try_from(target) {
+            Ok(target) if target < self.cpus() => target,
+            _ => return Err(Status::BadCpu),
+        };
+        if bits == 0 {
+            return Err(Status::BadArgument);
+        }
+        let slot = self.line(line.line).ok_or(Status::BadArgument)?;
+        {
+            let mut bound = slot.lock();
+            if bound.as_ref().is_some_and(|bound| !Ref::<_, A>::ptr_eq(bound, line)) {
+                return Err(Status::Busy);
+            }
+            *line.target.lock() = Some(InterruptTarget { notification, bits });
+            *bound = Some(line.clone());
+        }
+        self.arch.connect_interrupt(line.line, target, line.trigger)?;
+        DONE
+    }
+
+    pub(super) fn interrupt_acknowledge(&'static self, cpu: &Cpu<A>, interrupt: u64) -> Outcome {
+        let capability = cpu.capability(interrupt)?;
+        let line = capability.interrupt(Rights::MANAGE)?;
+        if line.target.lock().is_none() {
+            return Err(Status::BadState);
+        }
+        self.arch.unmask_interrupt(line.line);
+        DONE
+    }
+
+    /// Holds a line back and forgets where its interrupts went.
+    pub fn unbind_interrupt(&self, line: &Ref<InterruptLine<A>, A>) {
+        let Some(slot) = self.line(line.line) else { return };
+        let mut bound = slot.lock();
+        if bound.as_ref().is_some_and(|bound| Ref::<_, A>::ptr_eq(bound, line)) {
+            self.arch.mask_interrupt(line.line);
+            *bound = None;
+            *line.target.lock() = None;
+        }
+    }
+
+    /// An interrupt line has interrupted this CPU. It stays masked until the domain acknowledges it.
+    pub fn interrupt(&'static self, cpu: &mut Cpu<A>, line: u32) {
+        self.arch.mask_interrupt(line);
+        let target = {
+            let Some(slot) = self.line(line) else { return };
+            let bound = slot.lock();
+            let Some(bound) = bound.as_ref() else { return };
+            let target = bound.target.lock();
+            target.as_ref().map(|target| (target.notification.clone(), target.bits))
+        };
+        if let Some((notification, bits)) = target {
+            self.signal(cpu, &notification, bits);
+        }
+    }
+}

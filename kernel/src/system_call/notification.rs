@@ -1,0 +1,123 @@
+//! Calls about notifications and gates.
+
+use dragonfly_abi::{Rights, Status};
+
+use super::{DONE, Flow, Outcome};
+use crate::arch::{Arch, Context};
+use crate::capability::Object;
+use crate::cpu::Cpu;
+use crate::domain::publish;
+use crate::gate::Gate;
+use crate::notification::Notification;
+use crate::thread::{Message, Waiting};
+use crate::{Kernel, Ref};
+
+impl<A: Arch> Kernel<A> {
+    pub(super) fn notification_create(&'static self, cpu: &Cpu<A>) -> Outcome {
+        let current = cpu.running()?;
+        let domain = &current.domain;
+        let notification = Notification::new(domain.charge_object::<Notification<A>>()?);
+        let object = Ref::<_, A>::try_new(self.arch.heap(), notification).map_err(|_| Status::OutOfMemory)?;
+        let handle = publish(self.arch, domain, domain, Object::Notification(object), Rights::all())?;
+        Ok(Flow::Value(u64::from(handle.0)))
+    }
+
+    pub(super) fn gate_create(&'static self, cpu: &Cpu<A>) -> Outcome {
+        let current = cpu.running()?;
+        let domain = &current.domain;
+        let gate = Gate::new(domain.charge_object::<Gate<A>>()?);
+        let object = Ref::<_, A>::try_new(self.arch.heap(), gate).map_err(|_| Status::OutOfMemory)?;
+        let handle = publish(self.arch, domain, domain, Object::Gate(object), Rights::all())?;
+        Ok(Flow::Value(u64::from(handle.0)))
+    }
+
+    pub(super) fn notification_signal(&'static self, cpu: &mut Cpu<A>, notification: u64, bits: u64) -> Outcome {
+        let capability = cpu.capability(notification)?;
+        let notification = capability.notification(Rights::SEND)?;
+        let bits = if capability.badge == 0 { bits } else { capability.badge };
+        self.signal(cpu, notification, bits);
+        DONE
+    }
+
+    /// Sets bits and hands them to a waiter, or to a receiver of the bound gate.
+    pub fn signal(&self, cpu: &mut Cpu<A>, notification: &Ref<Notification<A>, A>, bits: u64) {
+        if bits == 0 {
+            return;
+        }
+        notification.set(bits);
+        let gate = {
+            let mut waiters = notification.waiters.lock();
+            while let Some(thread) = waiters.queue.pop_front() {
+                if thread.claim_any() {
+                    let bits = notification.take();
+                    drop(waiters);
+                    thread.ipc.lock().waiting = Waiting::Nothing;
+                    thread.context.set_results(Status::Ok, [bits, 0, 0, 0, 0, 0]);
+                    self.wake(cpu, thread);
+                    return;
+                }
+            }
+            waiters.gate.clone()
+        };
+        let Some(gate) = gate else { return };
+        let mut queues = gate.queues.lock();
+        // Somebody may have taken the bits meanwhile: then no receiver is claimed.
+        if queues.receivers.is_empty() {
+            return;
+        }
+        let Some(bits) = queues.take_bits() else { return };
+        match queues.take_receiver(cpu.id) {
+            Some(receiver) => {
+                drop(queues);
+                receiver.ipc.lock().waiting = Waiting::Nothing;
+                receiver.context.set_results(Status::Ok, Message::of_bits(bits).results());
+                self.wake(cpu, receiver);
+            }
+            None => notification.set(bits),
+        }
+    }
+
+    pub(super) fn notification_wait(&'static self, cpu: &mut Cpu<A>, notification: u64, timeout_ns: u64) -> Outcome {
+        let capability = cpu.capability(notification)?;
+        let notification = capability.notification(Rights::RECEIVE)?;
+        let current = cpu.running()?;
+        let mut waiters = notification.waiters.lock();
+        let bits = notification.take();
+        if bits != 0 {
+            return Ok(Flow::Value(bits));
+        }
+        if waiters.is_closed {
+            return Err(Status::Aborted);
+        }
+        if timeout_ns == 0 {
+            return Err(Status::WouldBlock);
+        }
+        current.ipc.lock().waiting = Waiting::Notification(notification.clone());
+        current.block();
+        let queued = waiters.queue.push_back(current.clone());
+        debug_assert!(queued.is_ok());
+        drop(waiters);
+        self.begin_timeout(cpu, &current, timeout_ns);
+        cpu.current = None;
+        cpu.leave(self.arch);
+        Ok(Flow::Resume)
+    }
+
+    pub(super) fn notification_bind(cpu: &Cpu<A>, notification: u64, gate: u64) -> Outcome {
+        let capability = cpu.capability(notification)?;
+        let notification = capability.notification(Rights::RECEIVE)?;
+        let gate = cpu.capability(gate)?;
+        let gate = gate.gate(Rights::RECEIVE)?;
+        let mut waiters = notification.waiters.lock();
+        let mut queues = gate.queues.lock();
+        if waiters.is_closed || queues.is_closed {
+            return Err(Status::Aborted);
+        }
+        if waiters.gate.is_some() || queues.notification.is_some() {
+            return Err(Status::Busy);
+        }
+        waiters.gate = Some(gate.clone());
+        queues.notification = Some(notification.clone());
+        DONE
+    }
+}

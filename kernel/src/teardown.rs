@@ -1,0 +1,294 @@
+//! Taking away: capabilities, objects, domains. Each in bounded slices.
+
+use dragonfly_abi::Status;
+
+use crate::arch::Arch;
+use crate::capability::{Capability, Derivation, Object, Place};
+use crate::cpu::Cpu;
+use crate::domain::Domain;
+use crate::gate::Gate;
+use crate::notification::Notification;
+use crate::thread::{Phase, errand};
+use crate::{Kernel, Ref};
+
+/// How much one system call takes away before it lets others run: capabilities, page-table leaves, waiting threads.
+pub const SLICE: u32 = 64;
+
+/// Whether a piece of work is complete, or has to go on in another slice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use]
+pub enum Progress {
+    /// All is done.
+    Done,
+    /// More is to do.
+    More,
+}
+
+impl Progress {
+    /// As the status of a system call.
+    pub fn status(self) -> Result<(), Status> {
+        match self {
+            Self::Done => Ok(()),
+            Self::More => Err(Status::Again),
+        }
+    }
+}
+
+impl<A: Arch> Kernel<A> {
+    /// Takes one capability away, as its holder asks. What was derived from it now derives from its parent. With the
+    /// last capability goes the object, unless it lives on by itself.
+    pub fn close(
+        &'static self,
+        cpu: &mut Cpu<A>,
+        capability: &Ref<Capability<A>, A>,
+        budget: &mut u32,
+    ) -> Progress {
+        let derivation = &capability.derivation;
+        let is_last = {
+            let mut state = derivation.state.lock();
+            let is_last = state.count == 1 && !state.object.outlives_handles();
+            state.is_closing |= is_last;
+            is_last
+        };
+        if is_last && self.empty_object(cpu, &capability.object, budget) == Progress::More {
+            return Progress::More;
+        }
+        if self.remove(capability, budget) == Progress::More {
+            return Progress::More;
+        }
+        if is_last {
+            self.disown(derivation);
+        }
+        Progress::Done
+    }
+
+    /// Takes one capability away. What was derived from it now derives from its parent.
+    pub fn remove(&'static self, capability: &Ref<Capability<A>, A>, budget: &mut u32) -> Progress {
+        let mut state = capability.derivation.state.lock();
+        if !state.orphan_children(capability, budget) {
+            return Progress::More;
+        }
+        if self.vacate(capability, budget) == Progress::More {
+            return Progress::More;
+        }
+        let _ = state.detach(capability);
+        Progress::Done
+    }
+
+    /// Takes away everything derived from a capability, or all capabilities of a derivation.
+    pub fn revoke(
+        &'static self,
+        derivation: &Ref<Derivation<A>, A>,
+        top: Option<&Ref<Capability<A>, A>>,
+        budget: &mut u32,
+    ) -> Progress {
+        let mut state = derivation.state.lock();
+        while let Some(leaf) = state.leaf(top) {
+            if *budget == 0 || self.vacate(&leaf, budget) == Progress::More {
+                return Progress::More;
+            }
+            *budget = budget.saturating_sub(1);
+            let _ = state.detach(&leaf);
+        }
+        Progress::Done
+    }
+
+    /// Empties the place of a capability. Called under the derivation's lock.
+    fn vacate(&'static self, capability: &Ref<Capability<A>, A>, budget: &mut u32) -> Progress {
+        let (domain, slot) = match &capability.node.lock().place {
+            Place::Nowhere => return Progress::Done,
+            Place::Slot(domain, slot) => (domain.clone(), Some(*slot)),
+            Place::Mapping(domain) => (domain.clone(), None),
+        };
+        match slot {
+            Some(slot) => {
+                let removed = domain.table.lock().empty(slot, capability);
+                drop(removed);
+                Progress::Done
+            }
+            None => domain.space.remove(self, &domain, capability, budget),
+        }
+    }
+
+    /// Takes a dead object's derivation out of its owner's list.
+    pub fn disown(&self, derivation: &Ref<Derivation<A>, A>) {
+        let owner = derivation.state.lock().owner.take();
+        if let Some(owner) = owner {
+            let removed = owner.owned.lock().remove(derivation);
+            drop(removed);
+        }
+    }
+
+    /// Ends what goes on at an object that nobody can reach any more.
+    fn empty_object(&'static self, cpu: &mut Cpu<A>, object: &Object<A>, budget: &mut u32) -> Progress {
+        match object {
+            Object::Gate(gate) => self.close_gate(cpu, gate, budget),
+            Object::Notification(notification) => self.close_notification(cpu, notification, budget),
+            Object::Memory(memory) => memory.release(self, budget),
+            Object::Interrupt(line) => {
+                self.unbind_interrupt(line);
+                Progress::Done
+            }
+            Object::Domain(_) | Object::Thread(_) | Object::Ports(_) | Object::System => Progress::Done,
+        }
+    }
+
+    fn close_gate(&'static self, cpu: &mut Cpu<A>, gate: &Ref<Gate<A>, A>, budget: &mut u32) -> Progress {
+        loop {
+            let mut queues = gate.queues.lock();
+            queues.is_closed = true;
+            let Some(thread) = queues.take_receiver(cpu.id).or_else(|| queues.take_caller()) else {
+                let notification = queues.notification.take();
+                drop(queues);
+                if let Some(notification) = notification {
+                    notification.waiters.lock().gate = None;
+                }
+                return Progress::Done;
+            };
+            drop(queues);
+            self.abort(cpu, thread);
+            *budget = budget.saturating_sub(1);
+            if *budget == 0 {
+                return Progress::More;
+            }
+        }
+    }
+
+    fn close_notification(
+        &'static self,
+        cpu: &mut Cpu<A>,
+        notification: &Ref<Notification<A>, A>,
+        budget: &mut u32,
+    ) -> Progress {
+        loop {
+            let mut waiters = notification.waiters.lock();
+            waiters.is_closed = true;
+            let Some(thread) = waiters.queue.pop_front() else {
+                let gate = waiters.gate.take();
+                drop(waiters);
+                if let Some(gate) = gate {
+                    gate.queues.lock().notification = None;
+                }
+                return Progress::Done;
+            };
+            let is_claimed = thread.claim_any();
+            drop(waiters);
+            if is_claimed {
+                self.abort(cpu, thread);
+            }
+            *budget = budget.saturating_sub(1);
+            if *budget == 0 {
+                return Progress::More;
+            }
+        }
+    }
+
+    /// Destroys a domain and all that it owned, child domains first. Calls itself `Busy` for a domain that contains
+    /// the caller: who would finish the work?
+    pub fn destroy(&'static self, cpu: &mut Cpu<A>, domain: &Ref<Domain<A>, A>) -> Result<(), Status> {
+        let Some(current) = cpu.current.clone() else { return Err(Status::BadState) };
+        if domain.is_or_contains(&current.domain) {
+            return Err(Status::Busy);
+        }
+        let mut budget = SLICE;
+        let mut lowest = domain.clone();
+        loop {
+            lowest.close();
+            // Child domains come first in the list.
+            let child = lowest.owned.lock().front().and_then(|derivation| match &derivation.state.lock().object {
+                Object::Domain(child) => Some(child.clone()),
+                _ => None,
+            });
+            match child {
+                Some(child) => lowest = child,
+                None => break,
+            }
+        }
+        self.destroy_childless(cpu, &lowest, &mut budget).status()?;
+        if Ref::<_, A>::ptr_eq(&lowest, domain) { Ok(()) } else { Err(Status::Again) }
+    }
+
+    fn destroy_childless(&'static self, cpu: &mut Cpu<A>, domain: &Ref<Domain<A>, A>, budget: &mut u32) -> Progress {
+        if self.end_threads(cpu, domain, budget) == Progress::More
+            || self.close_handles(cpu, domain, budget) == Progress::More
+            || self.take_owned(cpu, domain, budget) == Progress::More
+            || domain.space.clear(self, domain, budget) == Progress::More
+        {
+            return Progress::More;
+        }
+        // Last its own capabilities and its place in the parent's list.
+        let own = domain.derivation.lock().clone();
+        if let Some(derivation) = own {
+            derivation.state.lock().is_closing = true;
+            if self.revoke(&derivation, None, budget) == Progress::More {
+                return Progress::More;
+            }
+            self.disown(&derivation);
+            *domain.derivation.lock() = None;
+        }
+        Progress::Done
+    }
+
+    fn end_threads(&'static self, cpu: &mut Cpu<A>, domain: &Ref<Domain<A>, A>, budget: &mut u32) -> Progress {
+        loop {
+            let Some(thread) = domain.threads.lock().members.front_ref() else { return Progress::Done };
+            if *budget == 0 {
+                return Progress::More;
+            }
+            *budget -= 1;
+            thread.doom();
+            if thread.cpu == cpu.id {
+                self.end(cpu, &thread);
+            } else {
+                self.post(thread, errand::END);
+                return Progress::More;
+            }
+        }
+    }
+
+    fn close_handles(&'static self, cpu: &mut Cpu<A>, domain: &Ref<Domain<A>, A>, budget: &mut u32) -> Progress {
+        let mut slot = 1;
+        loop {
+            let mut look = SLICE;
+            let (capability, at) = domain.table.lock().next_used(slot, &mut look);
+            slot = at;
+            match capability {
+                Some(capability) => {
+                    if *budget == 0 || self.close(cpu, &capability, budget) == Progress::More {
+                        return Progress::More;
+                    }
+                }
+                None if domain.table.lock().is_past_end(slot) => return Progress::Done,
+                None => {}
+            }
+            *budget = budget.saturating_sub(1);
+            if *budget == 0 {
+                return Progress::More;
+            }
+        }
+    }
+
+    fn take_owned(&'static self, cpu: &mut Cpu<A>, domain: &Ref<Domain<A>, A>, budget: &mut u32) -> Progress {
+        loop {
+            let Some(derivation) = domain.owned.lock().front_ref() else { return Progress::Done };
+            let object = {
+                let mut state = derivation.state.lock();
+                state.is_closing = true;
+                state.object.share()
+            };
+            if let Object::Thread(thread) = &object
+                && thread.phase() != Phase::Ended
+            {
+                return Progress::More;
+            }
+            if *budget == 0
+                || self.revoke(&derivation, None, budget) == Progress::More
+                || self.empty_object(cpu, &object, budget) == Progress::More
+            {
+                return Progress::More;
+            }
+            self.disown(&derivation);
+            *budget = budget.saturating_sub(1);
+        }
+    }
+}
