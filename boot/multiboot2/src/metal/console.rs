@@ -3,6 +3,7 @@
 use core::fmt;
 
 use uart_16550::backend::PioBackend;
+use uart_16550::spec::registers::LSR;
 use uart_16550::{BaudRate, Config, Uart16550};
 
 /// The first serial port, COM1.
@@ -23,6 +24,15 @@ impl Serial {
     fn send(&mut self, byte: u8) {
         for _ in 0..Self::PATIENCE {
             if self.0.try_send_byte(byte).is_ok() {
+                return;
+            }
+        }
+    }
+
+    /// Waits until everything has left the port: an emulator that is stopped earlier loses the rest.
+    pub fn flush(&mut self) {
+        for _ in 0..Self::PATIENCE {
+            if self.0.lsr().contains(LSR::TRANSMITTER_EMPTY) {
                 return;
             }
         }

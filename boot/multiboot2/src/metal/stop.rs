@@ -34,6 +34,7 @@ pub fn with_error(error: &dyn Display) -> ! {
     let _ = writeln!(Screen::new(), "loader: {error}");
     if let Some(mut serial) = Serial::new() {
         let _ = writeln!(serial, "loader: {error}\ndragonfly: exit {EXIT_CODE}");
+        serial.flush();
     }
     match EXIT.load(Ordering::Relaxed) {
         // SAFETY: the user says that this is QEMU, where the port is isa-debug-exit's.
