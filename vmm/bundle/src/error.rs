@@ -1,0 +1,39 @@
+//! What is wrong with `bundle.toml`, for the person who wrote it.
+
+use alloc::string::String;
+use core::fmt;
+use core::ops::Range;
+
+use crate::bundle::PLAN_NAME;
+
+/// One fault of `bundle.toml`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PlanError {
+    /// The line, counted from 1.
+    pub line: usize,
+    /// The key, if the fault is one key's.
+    pub key: Option<String>,
+    /// What is wrong and how to put it right.
+    pub message: String,
+}
+
+impl PlanError {
+    /// A fault of the text at this range.
+    pub(crate) fn at(text: &str, span: Range<usize>, key: Option<&str>, message: String) -> Self {
+        let before = text.as_bytes().get(..span.start).unwrap_or(text.as_bytes());
+        let line = before.iter().filter(|byte| **byte == b'\n').count() + 1;
+        Self { line, key: key.map(Into::into), message }
+    }
+}
+
+impl fmt::Display for PlanError {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{PLAN_NAME}:{}: ", self.line)?;
+        if let Some(key) = &self.key {
+            write!(formatter, "`{key}` ")?;
+        }
+        formatter.write_str(&self.message)
+    }
+}
+
+impl core::error::Error for PlanError {}
