@@ -145,8 +145,13 @@ impl<F: PageFormat, M: PhysicalMemory, V: FnMut(Mapping<F::Input>)> Walk<'_, F, 
 
     fn table(&mut self, slot: &AtomicU64, level: u32, frame: HostPhys, count: u32) -> bool {
         let Some(below) = level.checked_sub(1) else { return false };
-        let (span, mut removed) = (self.at >> span_shift(level), 0);
-        while !self.is_done && !self.is_stopped && self.at >> span_shift(level) == span {
+        let (last, mut removed) = (self.at | span_mask(level), 0);
+        while !self.is_done && !self.is_stopped && self.at <= last {
+            if matches!(self.action, Action::Unmap) && removed == count {
+                // The rest of the table is empty.
+                self.pass_to(last);
+                break;
+            }
             // SAFETY: The frame comes from an entry of this page table, which keeps it until it is empty.
             let next = unsafe { entry(self.memory, frame, index(self.at, below)) };
             removed += u32::from(self.entry(next, below));
@@ -167,9 +172,12 @@ impl<F: PageFormat, M: PhysicalMemory, V: FnMut(Mapping<F::Input>)> Walk<'_, F, 
     /// Goes on behind the entry of this level.
     fn pass(&mut self, level: u32) {
         *self.budget -= 1;
-        let end = self.at | span_mask(level);
-        self.is_done = end >= self.last;
-        self.at = end.wrapping_add(1);
+        self.pass_to(self.at | span_mask(level));
+    }
+
+    fn pass_to(&mut self, last: u64) {
+        self.is_done = last >= self.last;
+        self.at = last.wrapping_add(1);
     }
 
     /// The first input address of the entry of this level.
