@@ -1,7 +1,7 @@
 //! The project's own tool: set-up, build, image, run, test and benchmark.
 //!
 //! [`cli`] is what users type; [`tools`] finds or fetches the programs that everything else starts; [`build`] makes
-//! kernel, bundle and ISO; [`emulator`] boots a machine and watches its serial line; [`run`] is the command above that.
+//! kernel, bundle and ISO; [`emulator`] boots a machine and watches its serial line; [`run`] and [`test`] are the commands above that.
 
 #![forbid(unsafe_code)]
 
@@ -10,4 +10,5 @@ pub mod cli;
 pub mod emulator;
 pub mod run;
 pub mod size;
+pub mod test;
 pub mod tools;

@@ -9,7 +9,8 @@ use clap::Parser;
 use xtask::{
     build::{Project, cargo::Profile, iso},
     cli::{Cli, Image, Task},
-    run,
+    emulator::interrupt,
+    run, test,
     tools::{Tools, doctor, rust},
 };
 
@@ -17,6 +18,10 @@ fn main() -> ExitCode {
     let cli = Cli::parse();
     match perform(&cli) {
         Ok(code) => code,
+        Err(_) if interrupt::requested() => {
+            eprintln!("interrupted");
+            ExitCode::from(130)
+        }
         Err(error) => {
             eprintln!("error: {error:#}");
             ExitCode::FAILURE
@@ -40,6 +45,7 @@ fn perform(cli: &Cli) -> Result<ExitCode> {
         }
         Task::Image(arguments) => write_image(&tools, arguments)?,
         Task::Run(arguments) => return run::run(&tools, arguments),
+        Task::Test(arguments) => return test::run(&tools, arguments),
         _ => bail!("not built yet"),
     }
     Ok(ExitCode::SUCCESS)

@@ -29,12 +29,29 @@ impl Profile {
     }
 }
 
-/// Builds the program `bin` of `package` for the bare target and returns the file.
+/// A program of the workspace for the bare target.
+#[derive(Clone, Copy, Debug)]
+pub struct Program<'a> {
+    /// Package that it is in.
+    pub package: &'a str,
+    /// Its name there.
+    pub bin: &'a str,
+    /// Features that it needs.
+    pub features: &'a [&'a str],
+}
+
+/// The kernel's image.
+pub const KERNEL: Program<'_> = Program { package: "dragonfly-kernel", bin: "dragonfly-kernel", features: &["image"] };
+/// The Multiboot2 loader.
+pub const LOADER: Program<'_> = Program { package: "dragonfly-multiboot2", bin: "dragonfly-multiboot2", features: &[] };
+
+/// Builds `program` for the bare target and returns the file.
 ///
 /// # Errors
 /// Fails when cargo fails; its messages have been shown by then.
-pub fn build_bin(project: &Project, package: &str, bin: &str, features: &[&str], profile: Profile) -> Result<PathBuf> {
-    let mut command = rust::cargo();
+pub fn build_bin(project: &Project, offline: bool, program: &Program, profile: Profile) -> Result<PathBuf> {
+    let Program { package, bin, features } = *program;
+    let mut command = rust::cargo(offline);
     command.current_dir(&project.root).args(["build", "--message-format=json-render-diagnostics"]);
     command.args(["--package", package, "--bin", bin, "--target", BARE_TARGET]);
     if !features.is_empty() {

@@ -70,17 +70,15 @@ impl Project {
         let bundle = BundleFile::read(&self.root, name)?;
         let programs = bundle
             .programs()
-            .map(|program| Ok((program.to_string(), self.build_program(program, profile)?)))
+            .map(|name| {
+                let package = cargo::package_with_bin(&self.metadata, name)?;
+                let program = cargo::Program { package, bin: name, features: &[] };
+                Ok((name.to_string(), cargo::build_bin(self, tools.is_offline(), &program, profile)?))
+            })
             .collect::<Result<Vec<_>>>()
             .with_context(|| format!("cannot build what {} names", bundle.path.display()))?;
-        let loader = cargo::build_bin(self, "dragonfly-multiboot2", "dragonfly-multiboot2", &[], profile)?;
-        let kernel = cargo::build_bin(self, "dragonfly-kernel", "dragonfly-kernel", &["image"], profile)?;
+        let loader = cargo::build_bin(self, tools.is_offline(), &cargo::LOADER, profile)?;
+        let kernel = cargo::build_bin(self, tools.is_offline(), &cargo::KERNEL, profile)?;
         Ok(Parts { loader, kernel, bundle: bundle.archive(&programs)? })
-    }
-
-    /// Builds the one program of the workspace that is called `name`.
-    fn build_program(&self, name: &str, profile: Profile) -> Result<PathBuf> {
-        let package = cargo::package_with_bin(&self.metadata, name)?;
-        cargo::build_bin(self, package, name, &[], profile)
     }
 }

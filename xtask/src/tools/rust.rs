@@ -4,6 +4,7 @@ use std::{
     env,
     path::PathBuf,
     process::{Command, Stdio},
+    sync::Once,
 };
 
 use anyhow::{Context, Result, bail};
@@ -82,21 +83,36 @@ pub fn version_line(program: &str, arguments: &[&str]) -> Option<String> {
     output.status.success().then(|| text.lines().next().unwrap_or_default().to_string())
 }
 
-/// A cargo command for the host or, with the flags of `.cargo/config.toml`, for the bare target.
+/// A cargo command in the toolchain of this tool, for the host or the bare target.
 ///
-/// `RUSTFLAGS` in the environment would replace those flags, so it is left out (with a note, once).
+/// `RUSTFLAGS` in the environment would replace the flags of `.cargo/config.toml`, so it is left out (with a note, once).
 #[must_use]
-pub fn cargo() -> Command {
-    use std::sync::Once;
-    static NOTE: Once = Once::new();
+pub fn cargo(offline: bool) -> Command {
     let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    prepare(&mut command, offline);
+    command
+}
+
+/// A cargo command in the nightly toolchain, which alone has Miri.
+#[must_use]
+pub fn nightly_cargo(offline: bool) -> Command {
+    let mut command = Command::new("rustup");
+    command.args(["run", "nightly", "cargo"]).env_remove("CARGO");
+    prepare(&mut command, offline);
+    command
+}
+
+fn prepare(cargo: &mut Command, offline: bool) {
+    static NOTE: Once = Once::new();
     for name in ["RUSTFLAGS", "CARGO_ENCODED_RUSTFLAGS", "CARGO_BUILD_RUSTFLAGS"] {
         if env::var_os(name).is_some() {
             NOTE.call_once(|| eprintln!("Note: {name} is ignored; it would replace the flags of .cargo/config.toml"));
-            command.env_remove(name);
+            cargo.env_remove(name);
         }
     }
-    command
+    if offline {
+        cargo.env("CARGO_NET_OFFLINE", "true");
+    }
 }
 
 fn run(command: &mut Command) -> Result<()> {

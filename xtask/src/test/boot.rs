@@ -1,0 +1,101 @@
+//! The stages that boot the test domain in an emulator.
+
+use std::{fs, path::Path, time::Duration};
+
+use anyhow::Result;
+
+use super::{
+    plan::{BootWork, Level},
+    protocol,
+    report::StageResult,
+};
+use crate::{
+    build::{Parts, Project, iso},
+    emulator::{self, Limits, Watcher, backtrace},
+    tools::Tools,
+};
+
+/// Everything that a boot stage needs to know.
+#[derive(Debug)]
+pub struct BootStage<'a> {
+    /// Finds the emulators.
+    pub tools: &'a Tools,
+    /// The workspace.
+    pub project: &'a Project,
+    /// What is booted.
+    pub parts: &'a Parts,
+    /// The stage's name.
+    pub name: &'static str,
+    /// The machine, and what is tested on it.
+    pub work: BootWork,
+    /// How much is tested.
+    pub level: Level,
+    /// Substrings of test names; none for all.
+    pub filters: Vec<String>,
+    /// Folder for logs.
+    pub logs: &'a Path,
+}
+
+impl BootStage<'_> {
+    /// Boots and judges.
+    ///
+    /// # Errors
+    /// Fails when the image cannot be made or the emulator does not start.
+    pub fn run(&self) -> Result<StageResult> {
+        let image = iso::make(self.project, &self.tools.iso()?, self.parts, &self.command_line())?;
+        let boot = emulator::boot(self.tools, &self.work.machine(), &image, self.limits(), &mut Silent)?;
+        let verdict = protocol::judge(&boot.log, boot.end);
+        let trace = backtrace::resolve(&boot.log, &self.parts.kernel);
+
+        let mut excerpt = Vec::new();
+        for outcome in verdict.outcomes.iter().filter(|outcome| outcome.failure.is_some()) {
+            excerpt.push(format!("--- {} ---", outcome.name));
+            excerpt.extend_from_slice(protocol::excerpt(&boot.log, &outcome.name));
+        }
+        if !trace.is_empty() {
+            excerpt.push("--- back-trace ---".into());
+            excerpt.extend(trace.iter().cloned());
+        }
+        if !boot.end.is_clean() && !boot.emulator_messages.is_empty() {
+            excerpt.push("--- the emulator's own messages ---".into());
+            excerpt.extend(boot.emulator_messages.lines().map(str::to_string));
+        }
+        let log = self.logs.join(format!("{}.log", self.name));
+        let text = [boot.log.join("\n"), trace.join("\n"), format!("xtask: {}\n", boot.end)].join("\n");
+        fs::write(&log, text)?;
+        Ok(StageResult {
+            stage: self.name,
+            outcomes: verdict.outcomes,
+            notes: verdict.notes,
+            excerpt,
+            log: Some(log),
+            duration: boot.duration,
+        })
+    }
+
+    fn command_line(&self) -> String {
+        let mut words = vec![
+            "log=info".to_string(),
+            format!("exit={}", self.work.emulator.word()),
+            format!("test.level={}", self.level.word()),
+            format!("test.clock={}", self.work.clock.word()),
+        ];
+        let filters = if self.work.boot_only { vec![BOOT_TESTS.to_string()] } else { self.filters.clone() };
+        if !filters.is_empty() {
+            words.push(format!("test.filter={}", filters.join(",")));
+        }
+        words.join(" ")
+    }
+
+    fn limits(&self) -> Limits {
+        if self.work.boot_only { Limits { total: Some(BOOT_AT_MOST), silence: None } } else { self.level.boot_limits() }
+    }
+}
+
+/// Filter for the tests about booting: each CPU is up, each CPU runs threads.
+pub const BOOT_TESTS: &str = "boot";
+const BOOT_AT_MOST: Duration = Duration::from_secs(180);
+
+struct Silent;
+
+impl Watcher for Silent {}

@@ -1,0 +1,316 @@
+//! The stages that run on the host: format, lints, tests, Miri, loom, fuzzing.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Result, ensure};
+use cargo_metadata::{Package, Target};
+
+use super::{
+    cargo_output,
+    command::{self, Finished},
+    plan::{HostWork, Level},
+    report::{Outcome, StageResult},
+};
+use crate::{
+    build::Project,
+    tools::{Tools, on_path, rust},
+};
+
+/// Everything that a host stage needs to know.
+#[derive(Debug)]
+pub struct HostStage<'a> {
+    /// Finds cargo.
+    pub tools: &'a Tools,
+    /// The workspace.
+    pub project: &'a Project,
+    /// The stage's name.
+    pub name: &'static str,
+    /// What it does.
+    pub work: HostWork,
+    /// How much is tested.
+    pub level: Level,
+    /// Substrings of test names; none for all.
+    pub filters: Vec<String>,
+    /// Folder for logs.
+    pub logs: &'a Path,
+}
+
+impl HostStage<'_> {
+    /// Runs the stage.
+    ///
+    /// # Errors
+    /// Fails when a program cannot be started, or the user interrupts.
+    pub fn run(&self) -> Result<StageResult> {
+        let start = Instant::now();
+        let log = self.logs.join(format!("{}.log", self.name));
+        fs::write(&log, "")?;
+        let mut result = StageResult {
+            stage: self.name,
+            outcomes: Vec::new(),
+            notes: Vec::new(),
+            excerpt: Vec::new(),
+            log: Some(log),
+            duration: Duration::ZERO,
+        };
+        match self.work {
+            HostWork::Format => {
+                let mut command = self.cargo();
+                self.one_check(
+                    &mut result,
+                    "all",
+                    command.args(["fmt", "--all", "--check", "--", "--color", "never"]),
+                )?;
+            }
+            HostWork::LintHost => {
+                let mut command = self.cargo();
+                command.args(["clippy", "--all-targets"]);
+                for package in self.packages() {
+                    command.args(["--package", &package.name]);
+                }
+                self.one_check(&mut result, "all", command.args(["--", "--deny", "warnings"]))?;
+            }
+            HostWork::LintBare => self.lint_bare(&mut result)?,
+            HostWork::Tests => self.host_tests(&mut result)?,
+            HostWork::DocTests => self.doc_tests(&mut result)?,
+            HostWork::Loom => self.loom(&mut result)?,
+            HostWork::Miri => self.miri(&mut result)?,
+            HostWork::Fuzz => self.fuzz(&mut result)?,
+        }
+        result.duration = start.elapsed();
+        Ok(result)
+    }
+
+    fn packages(&self) -> impl Iterator<Item = &Package> {
+        self.project.metadata.workspace_packages().into_iter()
+    }
+
+    fn cargo(&self) -> Command {
+        rust::cargo(self.tools.is_offline())
+    }
+
+    fn is_selected(&self, name: &str) -> bool {
+        self.filters.is_empty() || self.filters.iter().any(|filter| name.contains(filter.as_str()))
+    }
+
+    /// Every crate that runs on metal, in the shape in which it runs there.
+    fn lint_bare(&self, result: &mut StageResult) -> Result<()> {
+        rust::ensure_bare_target(self.tools.is_offline())?;
+        for package in self.packages().filter(|package| !is_host_only(package)) {
+            let mut command = self.cargo();
+            command.args(["clippy", "--lib", "--bins", "--target", rust::BARE_TARGET, "--package", &package.name]);
+            if package.features.contains_key("image") {
+                command.args(["--features", "image"]);
+            }
+            self.one_check(result, &package.name, command.args(["--", "--deny", "warnings"]))?;
+        }
+        Ok(())
+    }
+
+    fn host_tests(&self, result: &mut StageResult) -> Result<()> {
+        let mut command = self.test_runner();
+        for package in self.packages() {
+            command.args(["--package", &package.name]);
+        }
+        command.arg("--lib");
+        for target in self.packages().flat_map(test_targets).filter(|target| kind(target) == Kind::Plain) {
+            command.args(["--test", &target.name]);
+        }
+        self.many_tests(result, &mut command, Ignored::Fails)
+    }
+
+    fn doc_tests(&self, result: &mut StageResult) -> Result<()> {
+        let mut command = self.cargo();
+        command.args(["test", "--no-fail-fast", "--doc"]);
+        for package in self.packages() {
+            command.args(["--package", &package.name]);
+        }
+        self.many_tests(result, &mut command, Ignored::Fails)
+    }
+
+    /// Models live in test targets whose names begin with `loom`; only they are built with `--cfg loom`.
+    fn loom(&self, result: &mut StageResult) -> Result<()> {
+        for package in self.packages().filter(|package| flag(package, "loom")) {
+            let targets: Vec<_> = test_targets(package).filter(|target| kind(target) == Kind::Loom).collect();
+            ensure!(!targets.is_empty(), "{} says `loom = true` but has no tests/loom*.rs", package.name);
+            let mut command = self.cargo();
+            command.args(["test", "--release", "--no-fail-fast", "--package", &package.name]);
+            for target in targets {
+                command.args(["--test", &target.name]);
+            }
+            // Optimised, or the number of interleavings takes minutes; unwinding, which loom reports failures by.
+            command.env("RUSTFLAGS", "--cfg loom").env("CARGO_TARGET_DIR", self.target_folder("loom"));
+            command.env("CARGO_PROFILE_RELEASE_LTO", "off").env("CARGO_PROFILE_RELEASE_CODEGEN_UNITS", "16");
+            command.env("CARGO_PROFILE_RELEASE_PANIC", "unwind");
+            self.many_tests(result, &mut command, Ignored::Fails)?;
+        }
+        Ok(())
+    }
+
+    /// A test may be marked as too slow for the interpreter, as it runs on the host all the same.
+    fn miri(&self, result: &mut StageResult) -> Result<()> {
+        rust::ensure_miri(self.tools.is_offline())?;
+        for package in self.packages().filter(|package| flag(package, "miri")) {
+            let mut command = rust::nightly_cargo(self.tools.is_offline());
+            command.args(["miri", "test", "--no-fail-fast", "--package", &package.name, "--lib"]);
+            for target in test_targets(package).filter(|target| kind(target) == Kind::Plain) {
+                command.args(["--test", &target.name]);
+            }
+            let cases = if self.level == Level::Soak { "64" } else { "4" };
+            command.env("PROPTEST_CASES", cases).env("MIRIFLAGS", "-Zmiri-disable-isolation");
+            command.env("CARGO_TARGET_DIR", self.target_folder("miri"));
+            self.many_tests(result, &mut command, Ignored::Passes)?;
+        }
+        Ok(())
+    }
+
+    fn fuzz(&self, result: &mut StageResult) -> Result<()> {
+        let mut command = self.test_runner();
+        let mut found = Vec::new();
+        for package in self.packages() {
+            let targets: Vec<_> = test_targets(package).filter(|target| kind(target) == Kind::Fuzz).collect();
+            if !targets.is_empty() {
+                command.args(["--package", &package.name]);
+            }
+            for target in targets {
+                command.args(["--test", &target.name]);
+                found.push(target.name.as_str());
+            }
+        }
+        for name in self.packages().flat_map(declared_fuzz_targets) {
+            ensure!(
+                found.contains(&name),
+                "fuzz target {name} is declared in a manifest but there is no tests/{name}.rs"
+            );
+        }
+        if found.is_empty() {
+            return Ok(());
+        }
+        command.env("DRAGONFLY_FUZZ_SECONDS", self.level.fuzz_seconds().to_string());
+        self.many_tests(result, &mut command, Ignored::Fails)
+    }
+
+    /// cargo-nextest where there is one, else `cargo test`.
+    fn test_runner(&self) -> Command {
+        let mut command = self.cargo();
+        if on_path("cargo-nextest").is_some() {
+            command.args(["nextest", "run", "--no-fail-fast", "--color", "never", "--status-level", "all"]);
+            command.args(["--final-status-level", "none", "--no-tests", "pass"]);
+        } else {
+            command.args(["test", "--no-fail-fast"]);
+        }
+        command
+    }
+
+    fn target_folder(&self, name: &str) -> PathBuf {
+        self.project.metadata.target_directory.join(name).into()
+    }
+
+    /// A command that is one test.
+    fn one_check(&self, result: &mut StageResult, name: &str, command: &mut Command) -> Result<()> {
+        if !self.is_selected(name) {
+            return Ok(());
+        }
+        let finished = self.start(result, command)?;
+        result.outcomes.push(match why_failed(&finished) {
+            None => Outcome::passed(name),
+            Some(why) => {
+                result.excerpt.extend(cargo_output::excerpt(&finished.output));
+                Outcome::failed(name, why)
+            }
+        });
+        Ok(())
+    }
+
+    /// A command that runs many tests. `RUSTFLAGS` etc. are as the caller set them.
+    fn many_tests(&self, result: &mut StageResult, command: &mut Command, ignored: Ignored) -> Result<()> {
+        if !self.filters.is_empty() {
+            command.arg("--").args(&self.filters);
+        }
+        let finished = self.start(result, command)?;
+        let mut results = cargo_output::read(&finished.output);
+        if ignored == Ignored::Fails {
+            let names = results.ignored.iter();
+            results
+                .outcomes
+                .extend(names.map(|name| Outcome::failed(name, "is marked to be ignored: nothing may be skipped")));
+        }
+        let explained = results.outcomes.iter().any(|outcome| outcome.failure.is_some());
+        if let Some(why) = why_failed(&finished).filter(|_| !explained) {
+            results.outcomes.push(Outcome::failed("run", why));
+        }
+        if results.outcomes.iter().any(|outcome| outcome.failure.is_some()) {
+            result.excerpt.extend(cargo_output::excerpt(&finished.output));
+        }
+        result.outcomes.extend(results.outcomes);
+        Ok(())
+    }
+
+    fn start(&self, result: &StageResult, command: &mut Command) -> Result<Finished> {
+        let log = result.log.as_deref().unwrap_or(self.logs);
+        command::run(command.current_dir(&self.project.root), log, self.level.command_limit())
+    }
+}
+
+/// What an ignored test means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Ignored {
+    Fails,
+    Passes,
+}
+
+fn why_failed(finished: &Finished) -> Option<&'static str> {
+    match finished {
+        Finished { timed_out: true, .. } => Some("took too long and was ended"),
+        Finished { success: false, .. } => Some("the command failed"),
+        _ => None,
+    }
+}
+
+/// Test targets by the way they are run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Plain,
+    Fuzz,
+    Loom,
+}
+
+fn kind(target: &Target) -> Kind {
+    if target.name.starts_with("fuzz_") {
+        Kind::Fuzz
+    } else if target.name.starts_with("loom") {
+        Kind::Loom
+    } else {
+        Kind::Plain
+    }
+}
+
+fn test_targets(package: &Package) -> impl Iterator<Item = &Target> {
+    package.targets.iter().filter(|target| target.is_test())
+}
+
+/// A value of the manifest's `[package.metadata.dragonfly]`.
+fn setting<'a>(package: &'a Package, name: &str) -> Option<&'a serde_json::Value> {
+    package.metadata.get("dragonfly")?.get(name)
+}
+
+fn flag(package: &Package, name: &str) -> bool {
+    setting(package, name).and_then(serde_json::Value::as_bool).unwrap_or(false)
+}
+
+fn declared_fuzz_targets(package: &Package) -> impl Iterator<Item = &str> {
+    setting(package, "fuzz")
+        .and_then(serde_json::Value::as_array)
+        .into_iter()
+        .flatten()
+        .filter_map(serde_json::Value::as_str)
+}
+
+/// Whether a package is never built for the bare target: this tool is not.
+fn is_host_only(package: &Package) -> bool {
+    package.name == env!("CARGO_PKG_NAME") || flag(package, "host-only")
+}

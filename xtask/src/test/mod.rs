@@ -1,0 +1,194 @@
+//! `cargo xtask test`: everything that must hold, in stages.
+//!
+//! [`plan`] is the table of stages and levels, [`select`] applies the names on the command line, [`host`] and [`boot`]
+//! run the two kinds of stage, [`protocol`] and [`cargo_output`] read what tests say, [`report`] counts and shows.
+
+pub mod boot;
+pub mod cargo_output;
+pub mod command;
+pub mod host;
+pub mod plan;
+pub mod protocol;
+pub mod report;
+pub mod select;
+
+use std::{
+    path::Path,
+    process::ExitCode,
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
+    thread,
+    time::Instant,
+};
+
+use anyhow::{Result, bail};
+
+use self::{
+    boot::BootStage,
+    host::HostStage,
+    plan::{BootWork, HostWork, Level, STAGES, Stage, Work},
+    report::{Report, StageResult},
+    select::Selection,
+};
+use crate::{
+    build::{Parts, Project, cargo::Profile},
+    cli::{Emulator, Test},
+    emulator::interrupt,
+    tools::Tools,
+};
+
+/// The bundle with the kernel's test domain.
+const BUNDLE: &str = "tests";
+/// Machines booted at the same time. None measures by the host's clock, so they do not disturb each other.
+const BOOTS_AT_ONCE: usize = 2;
+
+/// Runs the tests that `arguments` select and prints the counts on the last line.
+///
+/// # Errors
+/// Fails when the workspace cannot be read or the user interrupts. A stage that cannot run is a failed test instead.
+pub fn run(tools: &Tools, arguments: &Test) -> Result<ExitCode> {
+    let level = match arguments {
+        Test { soak: true, .. } => Level::Soak,
+        Test { quick: true, .. } => Level::Quick,
+        _ => Level::Whole,
+    };
+    let names: Vec<_> = STAGES.iter().map(|stage| stage.name).collect();
+    let selection = Selection::new(&arguments.names, &names);
+    let selected: Vec<_> = plan::stages(level, arguments.emulator)
+        .filter_map(|stage| Some((*stage, selection.filters(stage.name)?)))
+        .collect();
+    if arguments.list {
+        for (stage, filters) in &selected {
+            let only = if filters.is_empty() { String::new() } else { format!(" (only {})", filters.join(", ")) };
+            println!("{:<20} {}{only}", stage.name, stage.about);
+        }
+        return Ok(ExitCode::SUCCESS);
+    }
+    let start = Instant::now();
+    println!("{} of {} stages, level {}", selected.len(), STAGES.len(), level.word());
+    let project = Project::load()?;
+    let logs = project.build_folder("logs")?;
+    let run = TestRun { tools, project: &project, level, logs: &logs, report: Mutex::default() };
+    let mut boots = Vec::new();
+    for (stage, filters) in selected {
+        match stage.work {
+            Work::Host(work) => run.host(stage, work, filters)?,
+            // Such a stage has no tests but those about booting.
+            Work::Boot(work) if work.boot_only && !names_boot_test(&filters) => {}
+            Work::Boot(work) => boots.push(Boot { name: stage.name, work, filters }),
+        }
+    }
+    run.boots(boots)?;
+    let report = run.report.into_inner().unwrap_or_else(PoisonError::into_inner);
+    println!("\n{:.0} s, logs in {}", start.elapsed().as_secs_f64(), logs.display());
+    for line in report.summary() {
+        println!("{line}");
+    }
+    Ok(if report.is_success() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Whether filters leave any of the tests about booting.
+fn names_boot_test(filters: &[String]) -> bool {
+    filters.is_empty() || filters.iter().any(|filter| filter.contains(boot::BOOT_TESTS))
+}
+
+/// One run of `cargo xtask test`.
+struct TestRun<'a> {
+    tools: &'a Tools,
+    project: &'a Project,
+    level: Level,
+    logs: &'a Path,
+    report: Mutex<Report>,
+}
+
+/// A boot that is to be made.
+struct Boot {
+    name: &'static str,
+    work: BootWork,
+    filters: Vec<String>,
+}
+
+impl TestRun<'_> {
+    fn host(&self, stage: Stage, work: HostWork, filters: Vec<String>) -> Result<()> {
+        println!("start  {}", stage.name);
+        let result = HostStage {
+            tools: self.tools,
+            project: self.project,
+            name: stage.name,
+            work,
+            level: self.level,
+            filters,
+            logs: self.logs,
+        }
+        .run();
+        self.add(stage.name, result)
+    }
+
+    /// Builds once and boots the machines, a few at a time.
+    fn boots(&self, boots: Vec<Boot>) -> Result<()> {
+        if boots.is_empty() {
+            return Ok(());
+        }
+        println!("build  kernel, loader and bundle");
+        let parts = match self.prepare(&boots) {
+            Ok(parts) => parts,
+            Err(error) => {
+                for boot in &boots {
+                    self.add(boot.name, Ok(StageResult::broken(boot.name, &error)))?;
+                }
+                return Ok(());
+            }
+        };
+        let next = AtomicUsize::new(0);
+        thread::scope(|scope| {
+            let work = || {
+                while let Some(boot) = boots.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    println!("start  {}", boot.name);
+                    self.add(boot.name, self.boot(boot, &parts))?;
+                }
+                Ok(())
+            };
+            let workers: Vec<_> = (0..BOOTS_AT_ONCE).map(|_| scope.spawn(work)).collect();
+            workers.into_iter().try_for_each(|worker| worker.join().unwrap_or_else(|_| bail!("a test thread panicked")))
+        })
+    }
+
+    /// Fetches the emulators before anything is timed, and builds.
+    fn prepare(&self, boots: &[Boot]) -> Result<Parts> {
+        let wanted = |emulator| boots.iter().any(|boot| boot.work.emulator == emulator);
+        self.tools.iso()?;
+        if wanted(Emulator::Qemu) {
+            self.tools.qemu()?;
+        }
+        if wanted(Emulator::Bochs) {
+            self.tools.bochs()?;
+        }
+        self.project.build(self.tools, BUNDLE, Profile::Release)
+    }
+
+    fn boot(&self, boot: &Boot, parts: &Parts) -> Result<StageResult> {
+        BootStage {
+            tools: self.tools,
+            project: self.project,
+            parts,
+            name: boot.name,
+            work: boot.work,
+            level: self.level,
+            filters: boot.filters.clone(),
+            logs: self.logs,
+        }
+        .run()
+    }
+
+    /// Takes a stage's result; one that could not run is a failure, but an interrupted run has no result.
+    fn add(&self, name: &'static str, result: Result<StageResult>) -> Result<()> {
+        if interrupt::requested() {
+            bail!("interrupted");
+        }
+        let result = result.unwrap_or_else(|error| StageResult::broken(name, &error));
+        self.report.lock().unwrap_or_else(PoisonError::into_inner).add(result);
+        Ok(())
+    }
+}

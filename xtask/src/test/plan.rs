@@ -1,0 +1,241 @@
+//! The table of stages: what is tested, at which level, on which machine.
+
+use std::time::Duration;
+
+use crate::{
+    cli::{Emulator, Emulators, Firmware},
+    emulator::{Limits, Machine},
+};
+
+/// How much is tested.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Level {
+    /// At most five minutes.
+    Quick,
+    /// What must pass before a change is kept.
+    Whole,
+    /// Everything in full length.
+    Soak,
+}
+
+impl Level {
+    /// The word for the kernel command line's `test.level`.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Quick => "quick",
+            Self::Whole => "whole",
+            Self::Soak => "soak",
+        }
+    }
+
+    /// Seconds for each fuzz target.
+    #[must_use]
+    pub fn fuzz_seconds(self) -> u64 {
+        match self {
+            Self::Quick => 2,
+            Self::Whole => 20,
+            Self::Soak => 1800,
+        }
+    }
+
+    /// When a boot is given up. A test that has said nothing for the time of silence hangs.
+    #[must_use]
+    pub fn boot_limits(self) -> Limits {
+        let (total, silence) = match self {
+            Self::Quick => (150, 60),
+            Self::Whole => (1200, 240),
+            Self::Soak => (6 * 3600, 3600),
+        };
+        Limits { total: Some(Duration::from_secs(total)), silence: Some(Duration::from_secs(silence)) }
+    }
+
+    /// When a host command is given up.
+    #[must_use]
+    pub fn command_limit(self) -> Duration {
+        match self {
+            Self::Quick | Self::Whole => Duration::from_secs(30 * 60),
+            Self::Soak => Duration::from_secs(6 * 3600),
+        }
+    }
+}
+
+/// One stage.
+#[derive(Clone, Copy, Debug)]
+pub struct Stage {
+    /// Name, as shown and as selected by.
+    pub name: &'static str,
+    /// What it does, for `--list`.
+    pub about: &'static str,
+    /// The smallest level that it belongs to.
+    pub from: Level,
+    /// What it does.
+    pub work: Work,
+}
+
+/// What a stage does.
+#[derive(Clone, Copy, Debug)]
+pub enum Work {
+    /// Runs a command on the host.
+    Host(HostWork),
+    /// Boots the test domain.
+    Boot(BootWork),
+}
+
+/// Commands on the host.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HostWork {
+    /// `cargo fmt --check`.
+    Format,
+    /// Clippy for host code.
+    LintHost,
+    /// Clippy for the bare target, package by package.
+    LintBare,
+    /// Unit and property tests.
+    Tests,
+    /// Examples in the documentation.
+    DocTests,
+    /// Models of concurrent code.
+    Loom,
+    /// Tests of unsafe code in an interpreter that finds undefined behaviour.
+    Miri,
+    /// Mutated input for every parser of foreign bytes.
+    Fuzz,
+}
+
+/// A boot of the test domain.
+#[derive(Clone, Copy, Debug)]
+pub struct BootWork {
+    /// Emulator.
+    pub emulator: Emulator,
+    /// Number of CPUs.
+    pub cpus: u32,
+    /// Firmware.
+    pub firmware: Firmware,
+    /// How the machine's time passes.
+    pub clock: Clock,
+    /// Only the tests about booting itself, whatever else the domain has.
+    pub boot_only: bool,
+}
+
+/// How a machine's time passes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Clock {
+    /// With its instructions: what tests measure repeats exactly, and CPUs take turns.
+    Exact,
+    /// With the host's clock: CPUs run at the same time, and the host's load shows in what tests measure.
+    Wall,
+}
+
+impl Clock {
+    /// The word for the kernel command line's `test.clock`.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Exact => "exact",
+            Self::Wall => "wall",
+        }
+    }
+}
+
+impl BootWork {
+    /// The machine to boot.
+    #[must_use]
+    pub fn machine(&self) -> Machine {
+        Machine {
+            firmware: self.firmware,
+            deterministic: self.clock == Clock::Exact,
+            ..Machine::new(self.emulator, self.cpus)
+        }
+    }
+}
+
+const fn host(name: &'static str, about: &'static str, from: Level, work: HostWork) -> Stage {
+    Stage { name, about, from, work: Work::Host(work) }
+}
+
+const fn boot(name: &'static str, about: &'static str, from: Level, work: BootWork) -> Stage {
+    Stage { name, about, from, work: Work::Boot(work) }
+}
+
+const QEMU: BootWork =
+    BootWork { emulator: Emulator::Qemu, cpus: 1, firmware: Firmware::Bios, clock: Clock::Exact, boot_only: false };
+const BOCHS: BootWork = BootWork { emulator: Emulator::Bochs, ..QEMU };
+
+/// All stages, in the order they run.
+pub const STAGES: &[Stage] = &[
+    host("format", "cargo fmt --check", Level::Quick, HostWork::Format),
+    host("host", "unit and property tests of every crate", Level::Quick, HostWork::Tests),
+    host("fuzz", "mutated input for every parser of foreign bytes", Level::Quick, HostWork::Fuzz),
+    host("doc", "examples in the documentation", Level::Whole, HostWork::DocTests),
+    host("lint-host", "clippy, warnings denied, host", Level::Whole, HostWork::LintHost),
+    host("lint-bare", "clippy, warnings denied, bare target", Level::Whole, HostWork::LintBare),
+    host("loom", "every interleaving of locks and queues", Level::Whole, HostWork::Loom),
+    host("miri", "undefined behaviour in unsafe code", Level::Whole, HostWork::Miri),
+    boot("qemu-2cpu", "kernel tests, QEMU", Level::Quick, BootWork { cpus: 2, ..QEMU }),
+    boot("bochs-1cpu", "kernel tests, Bochs", Level::Quick, BOCHS),
+    boot("bochs-2cpu", "kernel tests, Bochs", Level::Whole, BootWork { cpus: 2, ..BOCHS }),
+    boot("qemu-1cpu", "kernel tests, QEMU", Level::Whole, QEMU),
+    boot("qemu-4cpu", "kernel tests, QEMU", Level::Whole, BootWork { cpus: 4, ..QEMU }),
+    boot(
+        "qemu-4cpu-parallel",
+        "kernel tests, QEMU, CPUs truly at the same time",
+        Level::Whole,
+        BootWork { cpus: 4, clock: Clock::Wall, ..QEMU },
+    ),
+    boot(
+        "qemu-uefi",
+        "boot by UEFI, QEMU",
+        Level::Whole,
+        BootWork { cpus: 2, firmware: Firmware::Uefi, boot_only: true, ..QEMU },
+    ),
+    boot("qemu-8cpu", "boot with 8 CPUs, QEMU", Level::Whole, BootWork { cpus: 8, boot_only: true, ..QEMU }),
+    boot("bochs-4cpu", "boot with 4 CPUs, Bochs", Level::Whole, BootWork { cpus: 4, boot_only: true, ..BOCHS }),
+];
+
+/// The stages of a level in these emulators.
+pub fn stages(level: Level, emulators: Emulators) -> impl Iterator<Item = &'static Stage> {
+    STAGES.iter().filter(move |stage| stage.from <= level).filter(move |stage| match (stage.work, emulators) {
+        (Work::Host(_), _) | (_, Emulators::All) => true,
+        (Work::Boot(work), Emulators::Qemu) => work.emulator == Emulator::Qemu,
+        (Work::Boot(work), Emulators::Bochs) => work.emulator == Emulator::Bochs,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_level_holds_the_one_below() {
+        let names = |level| stages(level, Emulators::All).map(|stage| stage.name).collect::<Vec<_>>();
+        assert!(names(Level::Quick).iter().all(|name| names(Level::Whole).contains(name)));
+        assert_eq!(names(Level::Whole), names(Level::Soak));
+    }
+
+    #[test]
+    fn one_emulator_leaves_the_other_out_and_the_host_in() {
+        let names: Vec<_> = stages(Level::Whole, Emulators::Bochs).map(|stage| stage.name).collect();
+        assert!(names.contains(&"host") && names.contains(&"bochs-1cpu"));
+        assert!(!names.iter().any(|name| name.starts_with("qemu")));
+    }
+
+    #[test]
+    fn stage_names_are_unique() {
+        let mut names: Vec<_> = STAGES.iter().map(|stage| stage.name).collect();
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), STAGES.len());
+    }
+
+    #[test]
+    fn bochs_machines_are_ones_that_bochs_can_be() {
+        for stage in STAGES {
+            if let Work::Boot(work) = stage.work
+                && work.emulator == Emulator::Bochs
+            {
+                assert!(work.firmware == Firmware::Bios && work.clock == Clock::Exact && work.cpus <= 4, "{stage:?}");
+            }
+        }
+    }
+}
