@@ -1,6 +1,6 @@
 //! The back end of the `log` crate: lines with level and domain on the kernel's log.
 
-use log::{LevelFilter, Log, Metadata, Record};
+use log::{Level, LevelFilter, Log, Metadata, Record};
 
 use crate::console;
 use crate::start::argument;
@@ -31,7 +31,15 @@ impl Log for KernelLog {
 
     fn log(&self, record: &Record<'_>) {
         if self.enabled(record.metadata()) {
-            console::print_line(format_args!("{:<5} {}: {}", record.level(), domain_name(), record.args()));
+            // As the kernel writes its own lines, with the domain's name added.
+            let level = match record.level() {
+                Level::Error => "error",
+                Level::Warn => "warn ",
+                Level::Info => "info ",
+                Level::Debug => "debug",
+                Level::Trace => "trace",
+            };
+            console::print_line(format_args!("{level} {}: {}", domain_name(), record.args()));
         }
     }
 

@@ -9,13 +9,13 @@ use crate::{arch, console};
 fn panic(info: &PanicInfo<'_>) -> ! {
     match info.location() {
         Some(place) => console::print_line(format_args!(
-            "ERROR {}: panicked at {}:{}: {}",
+            "error {}: panicked at {}:{}: {}",
             domain_name(),
             place.file(),
             place.line(),
             info.message()
         )),
-        None => console::print_line(format_args!("ERROR {}: panicked: {}", domain_name(), info.message())),
+        None => console::print_line(format_args!("error {}: panicked: {}", domain_name(), info.message())),
     }
     arch::stop()
 }

@@ -11,8 +11,10 @@ use dragonfly_abi::{PAGE_SIZE, Rights, Status};
 use crate::stack::{ControlBlock, STACK_SIZE, first_block};
 use crate::start::named;
 use crate::sync::Mutex;
-use crate::sys::{Commit, Domain, Gate, Memory, Notification, Owned, Thread, ThreadPlan, ThreadSettings, exit_thread};
-use crate::{address_space, arch};
+use crate::sys::{
+    Commit, Domain, Gate, Memory, Notification, Object, Owned, Thread, ThreadPlan, ThreadSettings, exit_thread,
+};
+use crate::{address_space, arch, supervisor};
 
 /// Budget and period of a thread for which nothing is set: all of its CPU, in turn with others of its priority.
 const DEFAULT_TURN_NS: u64 = 10_000_000;
@@ -32,7 +34,7 @@ impl Builder {
         let settings = ThreadSettings {
             budget_ns: DEFAULT_TURN_NS,
             period_ns: DEFAULT_TURN_NS,
-            fault_gate: named("supervisor").map(|gate| (gate, 0)),
+            fault_gate: supervisor_gate(),
             report_exhaustion: false,
         };
         Self { cpu, priority, settings }
@@ -118,6 +120,12 @@ impl Builder {
             }
         }
     }
+}
+
+/// The supervisor's gate, with the badge that tells it which domain this is.
+fn supervisor_gate() -> Option<(Gate, u64)> {
+    let gate: Gate = named(supervisor::GATE_NAME)?;
+    gate.handle_info().ok().map(|info| (gate, info.badge))
 }
 
 /// What a new thread runs.

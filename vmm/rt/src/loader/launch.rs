@@ -28,7 +28,7 @@ pub struct Grant<'a> {
 }
 
 /// What to start, and with what.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Launch<'a> {
     /// The program.
     pub program: &'a Program<'a>,
@@ -47,7 +47,7 @@ pub struct Launch<'a> {
     /// The handles that it finds by name.
     pub grants: &'a [Grant<'a>],
     /// Its arguments, to which the names of the handles are added.
-    pub arguments: &'a str,
+    pub arguments: Words,
 }
 
 /// Why a domain could not be started.
@@ -109,6 +109,7 @@ impl Child {
     /// What [`Domain::destroy`] gives.
     pub fn destroy(self) -> Result<(), Status> {
         self.domain.destroy()
+        // Then the handles are closed, and what they alone kept goes.
     }
 
     /// Maps a new memory object into the domain, filled with `data` from `offset` on.
@@ -178,7 +179,7 @@ pub fn launch(launch: &Launch<'_>) -> Result<Child, LaunchError> {
     if launch.bundle.is_some() {
         child.grant_start_handle(Memory::from_handle(StartHandles::BUNDLE), Rights::READ, StartHandles::BUNDLE)?;
     }
-    let mut words = Words::new(launch.arguments);
+    let mut words = launch.arguments.clone();
     for grant in launch.grants {
         let given = at("grant a handle", child.domain.grant_handle(grant.handle, grant.rights, grant.badge))?;
         words.add_handle(grant.name, given);

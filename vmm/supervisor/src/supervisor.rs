@@ -1,0 +1,331 @@
+//! Starts the domains and deals with what becomes of them.
+
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::iter;
+
+use dragonfly_abi::{FaultKind, FaultReply, MessageKind, Rights, Status};
+use dragonfly_bundle::{Budget, Bundle, BundleError, DomainPlan, Grants, PLAN_NAME};
+use dragonfly_rt::loader::{Child, Grant, Launch, LaunchError, Program, ProgramError, Words, launch};
+use dragonfly_rt::supervisor::{DONE, FINISH, GATE_NAME, REFUSED, SHUT_DOWN};
+use dragonfly_rt::sys::{
+    DomainSettings, Gate, Message, Notification, Object, Owned, Received, System, ThreadSettings, reply,
+};
+use dragonfly_rt::{bundle, cpus, message, start_info};
+use log::{debug, error, info, warn};
+use thiserror::Error;
+
+use crate::grants::{Devices, system_rights};
+use crate::ledger::Ledger;
+use crate::report::{Fault, Registers};
+
+/// Budget and period of a domain for which `bundle.toml` gives none: all of its CPU, in turn with others.
+const WHOLE_CPU: Budget = Budget { budget_ns: 10_000_000, period_ns: 10_000_000 };
+
+/// Exit code when the supervisor itself cannot go on.
+const FAILED: u8 = 1;
+
+/// Why the bundle cannot be started.
+#[derive(Debug, Error)]
+pub(crate) enum StartError {
+    /// The kernel gave no bundle, or it cannot be mapped.
+    #[error("there is no bundle: load one as the module `bundle`")]
+    NoBundle,
+    /// The bundle has a fault.
+    #[error(transparent)]
+    Bundle(#[from] BundleError),
+    /// The supervisor's own objects could not be made.
+    #[error("the supervisor cannot start: {0}")]
+    Own(#[from] Status),
+    /// A domain could not be started.
+    #[error("{PLAN_NAME}:{line}: domain \"{name}\" {problem}")]
+    Domain {
+        /// Line of the domain.
+        line: usize,
+        /// Name of the domain.
+        name: String,
+        /// What failed.
+        problem: Problem,
+    },
+}
+
+/// Why a domain cannot be started.
+#[derive(Debug, Error)]
+pub(crate) enum Problem {
+    /// The machine lacks the CPU.
+    #[error("is to run on CPU {cpu}, but the machine has {cpus}: change `cpu` or `cpus`")]
+    NoCpu {
+        /// The CPU that the plan names.
+        cpu: u32,
+        /// How many there are.
+        cpus: u32,
+    },
+    /// Its program is not fit to be started.
+    #[error("has a bad program: {0}")]
+    Program(#[from] ProgramError),
+    /// A device object cannot be made.
+    #[error("cannot have `{name}`: {status}")]
+    Device {
+        /// Name of the device.
+        name: String,
+        /// Why.
+        status: Status,
+    },
+    /// A step of starting it failed.
+    #[error("cannot be started: {0}")]
+    Launch(#[from] LaunchError),
+}
+
+/// A gate that connects domains.
+struct Connection {
+    name: String,
+    /// Gone once its provider is.
+    gate: Option<Owned<Gate>>,
+}
+
+/// A domain that was started. Dropping it takes all of it back, devices last.
+struct Running {
+    child: Child,
+    _devices: Devices,
+}
+
+/// The supervisor's state.
+pub(crate) struct Supervisor {
+    bundle: Bundle<'static>,
+    /// Receives requests, faults, and the bits of `deaths`. A domain's badge is its index in the plan plus 1.
+    gate: Owned<Gate>,
+    /// Bit `n`: the last thread of the domain with index `n` has ended.
+    deaths: Owned<Notification>,
+    connections: Vec<Connection>,
+    running: Vec<Option<Running>>,
+    ledger: Ledger,
+}
+
+impl Supervisor {
+    /// Checks the bundle and starts its domains.
+    pub(crate) fn start() -> Result<Self, StartError> {
+        let bundle = Bundle::open(bundle().ok_or(StartError::NoBundle)?)?;
+        let gate = Gate::create()?;
+        let deaths = Notification::create()?;
+        gate.bind(*deaths)?;
+        let connections = bundle
+            .plan()
+            .gates()
+            .map(|name| Gate::create().map(|gate| Connection { name: name.into(), gate: Some(gate) }));
+        let connections = connections.collect::<Result<_, _>>()?;
+        let ledger = Ledger::new(bundle.plan());
+        let mut supervisor = Self { bundle, gate, deaths, connections, running: Vec::new(), ledger };
+        for (index, plan) in supervisor.bundle.plan().domains.iter().enumerate() {
+            let started = supervisor.start_domain(index, plan).map_err(|problem| StartError::Domain {
+                line: plan.line,
+                name: plan.name.clone(),
+                problem,
+            })?;
+            supervisor.running.push(Some(started));
+            info!("started {}", plan.name);
+        }
+        Ok(supervisor)
+    }
+
+    fn start_domain(&self, index: usize, plan: &DomainPlan) -> Result<Running, Problem> {
+        let cpus = cpus();
+        let machine = if cpus < u64::BITS { (1 << cpus) - 1 } else { u64::MAX };
+        if plan.cpu >= cpus {
+            return Err(Problem::NoCpu { cpu: plan.cpu, cpus });
+        }
+        let program = Program::parse(self.bundle.file(&plan.program).unwrap_or_default())?;
+        let devices =
+            Devices::make(plan).map_err(|error| Problem::Device { name: error.name.into(), status: error.status })?;
+        let badge = index as u64 + 1;
+        let grants: Vec<Grant<'_>> = self.gate_grants(plan, badge).chain(devices.grants(plan)).collect();
+        let time = plan.budget.unwrap_or(WHOLE_CPU);
+        let mut arguments = Words::new(&plan.arguments);
+        arguments.add("name", &plan.name);
+        let child = launch(&Launch {
+            program: &program,
+            settings: DomainSettings {
+                quota: plan.memory,
+                max_priority: plan.max_priority,
+                cpus: plan.cpus & machine,
+                death: Some((*self.deaths, 1 << index)),
+            },
+            cpu: plan.cpu,
+            priority: plan.priority,
+            thread: ThreadSettings {
+                budget_ns: time.budget_ns,
+                period_ns: time.period_ns,
+                fault_gate: Some((*self.gate, badge)),
+                report_exhaustion: false,
+            },
+            system: system_rights(plan.grants),
+            bundle: plan.grants.contains(Grants::BUNDLE).then(|| start_info().map_or(0, |info| info.bundle_size)),
+            grants: &grants,
+            arguments,
+        })?;
+        Ok(Running { child, _devices: devices })
+    }
+
+    /// The supervisor's gate, and those that the domain provides and uses.
+    fn gate_grants<'a>(&'a self, plan: &'a DomainPlan, badge: u64) -> impl Iterator<Item = Grant<'a>> {
+        let connections = self.connections.iter().filter_map(move |connection| {
+            let gate = connection.gate.as_ref()?;
+            let (rights, badge) = if plan.provide.contains(&connection.name) {
+                (Rights::RECEIVE, 0)
+            } else if plan.use_gates.contains(&connection.name) {
+                (Rights::SEND, badge)
+            } else {
+                return None;
+            };
+            Some(Grant { name: &connection.name, handle: gate.handle(), rights, badge })
+        });
+        iter::once(Grant { name: GATE_NAME, handle: self.gate.handle(), rights: Rights::SEND, badge })
+            .chain(connections)
+    }
+
+    /// Receives requests, faults and deaths until the system has finished; gives its exit code.
+    pub(crate) fn serve(&mut self) -> u8 {
+        loop {
+            if let Some(exit_code) = self.ledger.exit_code() {
+                return exit_code;
+            }
+            let received = match self.gate.receive() {
+                Ok(received) => received,
+                Err(status) => {
+                    error!("the supervisor cannot receive: {status}");
+                    return FAILED;
+                }
+            };
+            match received.message.tag.kind() {
+                MessageKind::Notification => self.threads_ended(received.message.words[0]),
+                MessageKind::Fault => self.fault(&received),
+                MessageKind::Call => {
+                    if let Some(exit_code) = self.request(&received) {
+                        return exit_code;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Domains whose last thread has ended: those that are destroyed already are passed over.
+    fn threads_ended(&mut self, bits: u64) {
+        for index in (0..self.running.len()).filter(|index| bits >> index & 1 != 0) {
+            let Some(Some(running)) = self.running.get(index) else { continue };
+            // The bit may be that of an earlier start of the same domain.
+            if running.child.domain().info().is_ok_and(|info| info.threads > 0) {
+                continue;
+            }
+            if let Some(exit_code) = self.ledger.finished(index) {
+                info!("{} has finished with exit code {exit_code}", self.name(index));
+            }
+            self.take_back(index);
+            self.close_connections(index);
+        }
+    }
+
+    fn fault(&mut self, received: &Received) {
+        // First of all: what comes next may use the message buffer.
+        let registers = Registers(message::buffer().thread_state());
+        let fault = Fault { label: received.message.tag.label(), words: received.message.words };
+        let Some(index) = self.index_of(received.badge) else {
+            warn!("a thread of no domain of this supervisor: {fault}");
+            return answer(FaultReply::End as u32);
+        };
+        if fault.kind() == Some(FaultKind::BudgetExhausted) {
+            debug!("{}: {fault}", self.name(index));
+            return answer(FaultReply::Resume as u32);
+        }
+        error!("{} has died: {fault}\n{registers}", self.name(index));
+        answer(FaultReply::End as u32);
+        self.take_back(index);
+        match self.ledger.died(index) {
+            Some(left) => self.restart(index, left),
+            None => self.close_connections(index),
+        }
+    }
+
+    fn restart(&mut self, index: usize, left: u32) {
+        let Some(plan) = self.bundle.plan().domains.get(index) else { return };
+        match self.start_domain(index, plan) {
+            Ok(started) => {
+                info!("started {} again, {left} restarts left", plan.name);
+                if let Some(place) = self.running.get_mut(index) {
+                    *place = Some(started);
+                }
+            }
+            Err(problem) => {
+                error!("{} cannot be started again: it {problem}", plan.name);
+                self.ledger.gave_up(index);
+                self.close_connections(index);
+            }
+        }
+    }
+
+    /// Carries out a domain's request; gives the exit code if the machine is to stop.
+    fn request(&mut self, received: &Received) -> Option<u8> {
+        let [code, ..] = received.message.words;
+        let code = u8::try_from(code).unwrap_or(u8::MAX);
+        let Some(index) = self.index_of(received.badge) else {
+            answer(REFUSED);
+            return None;
+        };
+        match received.message.tag.label() {
+            FINISH => {
+                self.ledger.announce(index, code);
+                answer(DONE);
+                None
+            }
+            SHUT_DOWN if self.may_shut_down(index) => {
+                info!("{} stops the machine with exit code {code}", self.name(index));
+                Some(code)
+            }
+            label => {
+                warn!("{} made request {label}, which it may not", self.name(index));
+                answer(REFUSED);
+                None
+            }
+        }
+    }
+
+    /// Destroys a domain and everything that it had.
+    fn take_back(&mut self, index: usize) {
+        let Some(running) = self.running.get_mut(index).and_then(Option::take) else { return };
+        let before = System::OWN.free_pages();
+        if let Err(status) = running.child.destroy() {
+            error!("{} cannot be destroyed: {status}", self.name(index));
+        }
+        if let (Ok((before, _)), Ok((after, _))) = (before, System::OWN.free_pages()) {
+            info!("{} KiB of {} are free again", after.saturating_sub(before) * 4, self.name(index));
+        }
+    }
+
+    /// Closes the gates that a domain provided, so that nobody waits for it for ever.
+    fn close_connections(&mut self, index: usize) {
+        let Some(plan) = self.bundle.plan().domains.get(index) else { return };
+        for connection in self.connections.iter_mut().filter(|connection| plan.provide.contains(&connection.name)) {
+            if let Some(gate) = connection.gate.take() {
+                // A handle that others' handles were derived from: theirs go first.
+                let _ = gate.revoke();
+            }
+        }
+    }
+
+    fn may_shut_down(&self, index: usize) -> bool {
+        self.bundle.plan().domains.get(index).is_some_and(|plan| plan.grants.contains(Grants::SHUTDOWN))
+    }
+
+    fn name(&self, index: usize) -> &str {
+        self.bundle.plan().domains.get(index).map_or("?", |plan| &plan.name)
+    }
+
+    /// The domain with this badge, if it runs.
+    fn index_of(&self, badge: u64) -> Option<usize> {
+        let index = usize::try_from(badge.checked_sub(1)?).ok()?;
+        self.ledger.is_running(index).then_some(index)
+    }
+}
+
+/// Replies with a label; a caller that is gone meanwhile needs none.
+fn answer(label: u32) {
+    let _ = reply(Message::new(label, [0; 4]));
+}
