@@ -19,10 +19,14 @@ impl fmt::Display for QuotaExceeded {
     }
 }
 
+/// How many accounts there may be from the root to any other: with the last reference to one, all above it may go, each
+/// within the drop of the one below.
+pub const MAX_ACCOUNT_DEPTH: u32 = 32;
+
 /// Why a child account cannot be made.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum AccountError {
-    /// The parent has too little left.
+    /// The parent has too little left, or is [`MAX_ACCOUNT_DEPTH`] accounts deep.
     QuotaExceeded,
     /// There is no memory for the account itself.
     OutOfMemory,
@@ -31,6 +35,7 @@ pub enum AccountError {
 /// A limit of bytes and how many of them are used.
 pub struct Account<H: Heap> {
     parent: Option<Ref<Account<H>, H>>,
+    depth: u32,
     limit: u64,
     used: AtomicU64,
 }
@@ -41,7 +46,7 @@ impl<H: Heap> Account<H> {
     /// # Errors
     /// There is no memory for it.
     pub fn root(heap: H, limit: u64) -> Result<Ref<Self, H>, OutOfMemory> {
-        Ref::try_new(heap, Self { parent: None, limit, used: AtomicU64::new(0) })
+        Ref::try_new(heap, Self { parent: None, depth: 1, limit, used: AtomicU64::new(0) })
     }
 
     /// An account whose limit is taken from `parent`, until it is dropped.
@@ -49,8 +54,11 @@ impl<H: Heap> Account<H> {
     /// # Errors
     /// See [`AccountError`]; the parent is then as before.
     pub fn child(heap: H, parent: &Ref<Self, H>, limit: u64) -> Result<Ref<Self, H>, AccountError> {
+        if parent.depth >= MAX_ACCOUNT_DEPTH {
+            return Err(AccountError::QuotaExceeded);
+        }
         parent.take(limit).map_err(|QuotaExceeded| AccountError::QuotaExceeded)?;
-        let account = Self { parent: Some(parent.clone()), limit, used: AtomicU64::new(0) };
+        let account = Self { parent: Some(parent.clone()), depth: parent.depth + 1, limit, used: AtomicU64::new(0) };
         // Without memory the account is dropped, which gives its limit back.
         Ref::try_new(heap, account).map_err(|OutOfMemory| AccountError::OutOfMemory)
     }
@@ -60,7 +68,7 @@ impl<H: Heap> Account<H> {
     /// # Errors
     /// Less is left; nothing changes then.
     pub fn take(&self, bytes: u64) -> Result<(), QuotaExceeded> {
-        // Relaxed: the number orders nothing else.
+        // Relaxed: the number orders nothing else; what the bytes stand for is handed over by other means.
         let more = |used: u64| used.checked_add(bytes).filter(|used| *used <= self.limit);
         self.used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).map(|_| ()).map_err(|_| QuotaExceeded)
     }
@@ -157,5 +165,40 @@ mod tests {
         heap.fail_after(0);
         assert_eq!(Account::child(heap, &parent, 70).err(), Some(AccountError::OutOfMemory));
         assert_eq!(parent.used(), 0);
+    }
+
+    #[test]
+    fn a_chain_of_accounts_is_limited_and_goes_as_a_whole() {
+        let heap = HostHeap::leak();
+        let root = Account::root(heap, 100).unwrap();
+        let mut last = root.clone();
+        for _ in 1..MAX_ACCOUNT_DEPTH {
+            last = Account::child(heap, &last, 1).unwrap();
+        }
+        assert_eq!(Account::child(heap, &last, 1).err(), Some(AccountError::QuotaExceeded));
+        drop(last);
+        assert_eq!((heap.objects(), root.used()), (1, 0));
+    }
+
+    #[test]
+    fn threads_never_use_more_than_the_limit_together() {
+        let rounds = if cfg!(miri) { 20 } else { 2000 };
+        let account = Account::root(HostHeap::leak(), 100).unwrap();
+        let held = AtomicU64::new(0);
+        std::thread::scope(|scope| {
+            for bytes in [30, 40, 60] {
+                let (account, held) = (&account, &held);
+                scope.spawn(move || {
+                    for _ in 0..rounds {
+                        if account.take(bytes).is_ok() {
+                            assert!(held.fetch_add(bytes, Ordering::Relaxed) + bytes <= 100);
+                            held.fetch_sub(bytes, Ordering::Relaxed);
+                            account.give_back(bytes);
+                        }
+                    }
+                });
+            }
+        });
+        assert_eq!(account.used(), 0);
     }
 }

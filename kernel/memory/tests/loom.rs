@@ -3,7 +3,7 @@
 #![expect(unsafe_code, reason = "loom's cells are read and written by pointer")]
 
 use dragonfly_memory::host::HostHeap;
-use dragonfly_memory::{Inbox, Link, Linked, Lock, Queue, Ref, Relax};
+use dragonfly_memory::{Account, Inbox, Link, Linked, Lock, Queue, Ref, Relax};
 use loom::cell::UnsafeCell;
 use loom::sync::Arc;
 use loom::sync::atomic::{AtomicU32, Ordering};
@@ -147,5 +147,19 @@ fn the_consumer_sees_what_changed_before_a_push_that_found_the_object_queued() {
         let pushed_again = thread.join().unwrap();
         assert!(pushed_again || seen == 1, "the producer believes that the consumer will see its wish");
         drop(inbox.take_all());
+    });
+}
+
+#[test]
+fn two_cpus_never_use_more_than_an_account_has() {
+    loom::model(|| {
+        let account = Account::root(heap(), 100).unwrap();
+        let other = account.clone();
+        let thread = thread::spawn(move || Account::charge(&other, 60).ok());
+        let mine = Account::charge(&account, 60).ok();
+        let others = thread.join().unwrap();
+        assert_eq!(u32::from(mine.is_some()) + u32::from(others.is_some()), 1);
+        drop((mine, others));
+        assert_eq!(account.used(), 0);
     });
 }

@@ -454,16 +454,19 @@ fn check_against_model<F: PageFormat>(format: F, keeps_access: bool, steps: Vec<
     });
 }
 
+/// Miri is slow.
+const STEPS: usize = if cfg!(miri) { 6 } else { 40 };
+
 proptest! {
     #![proptest_config(crate::host::proptest_config(150))]
 
     #[test]
-    fn a_host_table_behaves_like_a_map(steps in proptest::collection::vec(step(), 1..40)) {
+    fn a_host_table_behaves_like_a_map(steps in proptest::collection::vec(step(), 1..STEPS)) {
         check_against_model(HOST, true, steps);
     }
 
     #[test]
-    fn a_frame_index_behaves_like_a_map(pages in 1..1_000_000_u64, steps in proptest::collection::vec(step(), 1..40)) {
+    fn a_frame_index_behaves_like_a_map(pages in 1..1_000_000_u64, steps in proptest::collection::vec(step(), 1..STEPS)) {
         check_against_model(FrameIndex::for_size(pages * PAGE_SIZE), false, steps);
     }
 }
