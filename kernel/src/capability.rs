@@ -197,11 +197,7 @@ impl<A: Arch> Capability<A> {
             rights,
             badge,
             derivation,
-            node: Lock::<_, A>::new(Node {
-                parent: None,
-                children: Queue::<_, A, _>::new(),
-                place: Place::Nowhere,
-            }),
+            node: Lock::<_, A>::new(Node { parent: None, children: Queue::<_, A, _>::new(), place: Place::Nowhere }),
             range,
             is_leaving: AtomicBool::new(false),
             sibling: Link::new(),

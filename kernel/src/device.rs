@@ -41,6 +41,9 @@ pub struct InterruptLine<A: Arch> {
     _charge: Charge<A::Heap>,
 }
 
+/// Where a line is bound, if it is.
+pub type LineSlot<A> = Lock<Option<Ref<InterruptLine<A>, A>>, A>;
+
 /// What an interrupt sets.
 pub struct InterruptTarget<A: Arch> {
     /// The notification.

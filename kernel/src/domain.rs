@@ -8,7 +8,7 @@ use dragonfly_memory::{Account, Charge};
 use crate::arch::Arch;
 use crate::capability::{self, Capability, Derivation, Object, Place};
 use crate::handle_table::HandleTable;
-use crate::notification::Notification;
+use crate::notification::Signal;
 use crate::space::Space;
 use crate::thread::{self, Thread};
 use crate::{Lock, Queue, Ref};
@@ -34,7 +34,7 @@ pub struct Domain<A: Arch> {
     /// The tree of its capabilities.
     pub derivation: Lock<Option<Ref<Derivation<A>, A>>, A>,
     /// What is signalled when its last thread ends.
-    pub death: Option<(Ref<Notification<A>, A>, u64)>,
+    pub death: Option<Signal<A>>,
     is_dying: AtomicBool,
     _charge: Charge<A::Heap>,
 }
@@ -64,7 +64,7 @@ impl<A: Arch> Domain<A> {
         limits: &DomainLimits,
         parent: Option<Ref<Self, A>>,
         space: Space<A>,
-        death: Option<(Ref<Notification<A>, A>, u64)>,
+        death: Option<Signal<A>>,
         charge: Charge<A::Heap>,
     ) -> Self {
         Self {
@@ -73,7 +73,7 @@ impl<A: Arch> Domain<A> {
             cpu_mask: limits.cpu_mask,
             parent,
             space,
-            table: Lock::<_, A>::new(HandleTable::<A>::new()),
+            table: Lock::<_, A>::new(HandleTable::EMPTY),
             threads: Lock::<_, A>::new(Threads { members: Queue::<_, A, _>::new(), count: 0, is_closed: false }),
             owned: Lock::<_, A>::new(Queue::<_, A, _>::new()),
             derivation: Lock::<_, A>::new(None),
@@ -118,7 +118,8 @@ impl<A: Arch> Domain<A> {
 
 /// A charge to an account for a counted object of type `T`.
 pub fn charge_object<A: Arch, T>(account: &Ref<Account<A::Heap>, A>) -> Result<Charge<A::Heap>, Status> {
-    Account::charge(account, dragonfly_memory::footprint(dragonfly_memory::Vacant::<T, A::Heap>::LAYOUT)).map_err(|_| Status::QuotaExceeded)
+    Account::charge(account, dragonfly_memory::footprint(dragonfly_memory::Vacant::<T, A::Heap>::LAYOUT))
+        .map_err(|_| Status::QuotaExceeded)
 }
 
 /// Makes the derivation of a new object and its first capability in `holder`'s table.
@@ -141,8 +142,7 @@ pub fn publish<A: Arch>(
         }
         // Child domains come first, so that the destruction of this one finds them.
         let is_child = matches!(object, Object::Domain(_));
-        let listed =
-            if is_child { owned.push_front(derivation.clone()) } else { owned.push_back(derivation.clone()) };
+        let listed = if is_child { owned.push_front(derivation.clone()) } else { owned.push_back(derivation.clone()) };
         listed.map_err(|_| Status::BadState)?;
     }
     if let Object::Domain(child) = &object {

@@ -1,13 +1,13 @@
 //! Faults: what becomes of a thread that cannot go on by itself.
 
-use dragonfly_abi::{FOREVER, FaultKind, FaultReply, MessageKind, MessageTag, Rights};
 use dragonfly_abi::arch::THREAD_STATE_SIZE;
+use dragonfly_abi::{FOREVER, FaultKind, FaultReply, MessageKind, MessageTag, Rights};
 use dragonfly_memory::UserVirt;
 
+use crate::Kernel;
 use crate::arch::{Arch, Context};
 use crate::cpu::Cpu;
 use crate::thread::{Message, Thread};
-use crate::Kernel;
 
 /// A fault of the current thread, as the architecture found it.
 #[derive(Clone, Copy, Debug)]
@@ -48,9 +48,8 @@ impl<A: Arch> Kernel<A> {
         }
         let handler = current.ipc.lock().fault_gate.clone();
         let message = describe(&current, fault);
-        let told = handler.is_some_and(|(gate, badge)| {
-            self.send(cpu, &gate, Message { badge, ..message }, FOREVER).is_ok()
-        });
+        let told =
+            handler.is_some_and(|(gate, badge)| self.send(cpu, &gate, Message { badge, ..message }, FOREVER).is_ok());
         if !told && !matches!(fault, Fault::BudgetExhausted) {
             log::info!("a thread without a fault handler ends: {fault:x?} at {:#x}", message.words[1]);
             current.doom();

@@ -3,9 +3,9 @@
 use dragonfly_abi::{Handle, Status};
 use dragonfly_memory::{Account, Charge, Unique};
 
+use crate::Ref;
 use crate::arch::Arch;
 use crate::capability::Capability;
-use crate::Ref;
 
 /// Slots in one page of the table.
 const PAGE_SLOTS: usize = 64;
@@ -37,9 +37,8 @@ pub struct HandleTable<A: Arch> {
 
 impl<A: Arch> HandleTable<A> {
     /// An empty table.
-    pub const fn new() -> Self {
-        Self { pages: [const { None }; PAGES], first_free: NONE, next_unused: 1, count: 0, is_closed: false }
-    }
+    pub const EMPTY: Self =
+        Self { pages: [const { None }; PAGES], first_free: NONE, next_unused: 1, count: 0, is_closed: false };
 
     /// How many handles are in use.
     pub fn count(&self) -> u64 {
@@ -73,7 +72,8 @@ impl<A: Arch> HandleTable<A> {
         let index = usize::from(slot) / PAGE_SLOTS;
         let page = self.pages.get_mut(index).ok_or(Status::NoHandles)?;
         if page.is_none() {
-            let charge = Account::charge(account, dragonfly_memory::footprint(core::alloc::Layout::new::<Page<A>>())).map_err(|_| Status::QuotaExceeded)?;
+            let charge = Account::charge(account, dragonfly_memory::footprint(core::alloc::Layout::new::<Page<A>>()))
+                .map_err(|_| Status::QuotaExceeded)?;
             let slots = [const { Slot { capability: None, generation: 0, next_free: NONE } }; PAGE_SLOTS];
             let new = Unique::try_new(arch.heap(), Page { slots, _charge: charge });
             *page = Some(new.map_err(|_| Status::OutOfMemory)?);

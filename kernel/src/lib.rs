@@ -15,10 +15,9 @@ use dragonfly_abi::MAX_CPUS;
 
 use crate::arch::{Arch, Ticks};
 use crate::cpu::Cpu;
-use crate::device::InterruptLine;
+use crate::device::LineSlot;
 use crate::domain::Domain;
 use crate::thread::{Thread, link};
-
 
 pub mod arch;
 pub mod budget;
@@ -69,7 +68,7 @@ pub struct Kernel<A: Arch> {
     remotes: [Remote<A>; MAX_CPUS],
     cpus: AtomicUsize,
     started: AtomicU64,
-    lines: [Lock<Option<Ref<InterruptLine<A>, A>>, A>; LINES],
+    lines: [LineSlot<A>; LINES],
 }
 
 /// What other CPUs may touch of a CPU.
@@ -121,7 +120,7 @@ impl<A: Arch> Kernel<A> {
     }
 
     /// Where an interrupt line is bound.
-    fn line(&self, line: u32) -> Option<&Lock<Option<Ref<InterruptLine<A>, A>>, A>> {
+    fn line(&self, line: u32) -> Option<&LineSlot<A>> {
         self.lines.get(line as usize)
     }
 

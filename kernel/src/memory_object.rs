@@ -164,9 +164,7 @@ impl<A: Arch> Memory<A> {
             return None;
         }
         match self.kind {
-            Kind::Fixed(start) | Kind::Device(start) => {
-                Some(Block { offset: 0, frames: start, length: self.size })
-            }
+            Kind::Fixed(start) | Kind::Device(start) => Some(Block { offset: 0, frames: start, length: self.size }),
             _ => {
                 let state = self.state.lock();
                 let mapping = state.frames.query(&self.frames(), ObjectOffset::new(offset))?;
@@ -265,8 +263,12 @@ impl<A: Arch> Memory<A> {
         end: u64,
     ) -> Result<Pending, Status> {
         for size in PageSize::LARGEST_FIRST {
-            let fits = offset.is_multiple_of(size.bytes()) && offset.checked_add(size.bytes()).is_some_and(|e| e <= end);
-            if !fits || (size != PageSize::Size4K && state.frames.has_table_at(&self.frames(), ObjectOffset::new(offset), size)) {
+            let fits =
+                offset.is_multiple_of(size.bytes()) && offset.checked_add(size.bytes()).is_some_and(|e| e <= end);
+            if !fits
+                || (size != PageSize::Size4K
+                    && state.frames.has_table_at(&self.frames(), ObjectOffset::new(offset), size))
+            {
                 continue;
             }
             match self.take(kernel, size) {

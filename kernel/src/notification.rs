@@ -17,6 +17,9 @@ pub struct Notification<A: Arch> {
     _charge: Charge<A::Heap>,
 }
 
+/// A notification and the bits to set in it.
+pub type Signal<A> = (Ref<Notification<A>, A>, u64);
+
 /// Who waits for a notification.
 pub struct Waiters<A: Arch> {
     /// Threads that wait for bits.

@@ -122,7 +122,8 @@ impl<A: Arch> Kernel<A> {
 
     fn new_root_domain(&'static self) -> Result<Ref<Domain<A>, A>, Status> {
         let free = self.arch.frames().lock().free_pages();
-        let account = Account::root(self.arch.heap(), free.saturating_mul(PAGE_SIZE)).map_err(|_| Status::OutOfMemory)?;
+        let account =
+            Account::root(self.arch.heap(), free.saturating_mul(PAGE_SIZE)).map_err(|_| Status::OutOfMemory)?;
         let cpus = self.cpus();
         let cpu_mask = if cpus >= 64 { u64::MAX } else { (1 << cpus) - 1 };
         let limits = DomainLimits { max_priority: PRIORITIES - 1, cpu_mask };
@@ -182,12 +183,8 @@ impl<A: Arch> Kernel<A> {
         let derivation = Ref::<_, A>::try_new(self.arch.heap(), derivation).map_err(|_| Status::OutOfMemory)?;
         let listed = domain.owned.lock().push_back(derivation.clone());
         debug_assert!(listed.is_ok());
-        let range = MappedRange {
-            start: UserVirt::new(start),
-            end: UserVirt::new(end),
-            offset: ObjectOffset::new(0),
-            access,
-        };
+        let range =
+            MappedRange { start: UserVirt::new(start), end: UserVirt::new(end), offset: ObjectOffset::new(0), access };
         let parent: Option<&Ref<Capability<A>, A>> = None;
         domain.space.map(self, domain, parent, &derivation, &memory, range)?;
         Ok(memory)

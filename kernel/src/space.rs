@@ -6,7 +6,9 @@
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use dragonfly_abi::{Rights, Status, USER_END};
-use dragonfly_memory::{Access, Account, HostPhys, HostVirt, MapError, ObjectOffset, PAGE_SIZE, PageSize, PageTable, UserVirt};
+use dragonfly_memory::{
+    Access, Account, HostPhys, HostVirt, MapError, ObjectOffset, PAGE_SIZE, PageSize, PageTable, UserVirt,
+};
 
 use crate::arch::Arch;
 use crate::capability::{Capability, Derivation, Object, Place, link};
@@ -196,20 +198,13 @@ impl<A: Arch> Space<A> {
     }
 
     /// Resolves a page fault: true if the access can be tried again.
-    pub fn resolve(
-        &self,
-        kernel: &'static Kernel<A>,
-        domain: &Domain<A>,
-        address: UserVirt,
-        access: Rights,
-    ) -> bool {
+    pub fn resolve(&self, kernel: &'static Kernel<A>, domain: &Domain<A>, address: UserVirt, access: Rights) -> bool {
         if address.as_u64() >= USER_END {
             return false;
         }
         let mut state = self.state.lock();
-        let holds = |mapping: &Capability<A>| {
-            mapping.range.is_some_and(|range| (range.start..range.end).contains(&address))
-        };
+        let holds =
+            |mapping: &Capability<A>| mapping.range.is_some_and(|range| (range.start..range.end).contains(&address));
         let Some(mapping) = state.mappings.find(holds) else { return false };
         let (Some(range), Object::Memory(memory)) = (mapping.range, &mapping.object) else { return false };
         if !range.access.contains(access) || mapping.is_leaving() {

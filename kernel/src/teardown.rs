@@ -37,12 +37,7 @@ impl Progress {
 impl<A: Arch> Kernel<A> {
     /// Takes one capability away, as its holder asks. What was derived from it now derives from its parent. With the
     /// last capability goes the object, unless it lives on by itself.
-    pub fn close(
-        &'static self,
-        cpu: &mut Cpu<A>,
-        capability: &Ref<Capability<A>, A>,
-        budget: &mut u32,
-    ) -> Progress {
+    pub fn close(&'static self, cpu: &mut Cpu<A>, capability: &Ref<Capability<A>, A>, budget: &mut u32) -> Progress {
         let derivation = &capability.derivation;
         let is_last = {
             let mut state = derivation.state.lock();
@@ -253,11 +248,8 @@ impl<A: Arch> Kernel<A> {
             let (capability, at) = domain.table.lock().next_used(slot, &mut look);
             slot = at;
             match capability {
-                Some(capability) => {
-                    if *budget == 0 || self.close(cpu, &capability, budget) == Progress::More {
-                        return Progress::More;
-                    }
-                }
+                Some(capability) if self.close(cpu, &capability, budget) == Progress::More => return Progress::More,
+                Some(_) => {}
                 None if domain.table.lock().is_past_end(slot) => return Progress::Done,
                 None => {}
             }

@@ -14,7 +14,7 @@ use crate::budget::Budget;
 use crate::domain::Domain;
 use crate::gate::Gate;
 use crate::message_page::MessagePage;
-use crate::notification::Notification;
+use crate::notification::{Notification, Signal};
 use crate::{Lock, Queue, Ref};
 
 /// Links of a thread, by what they are for.
@@ -52,7 +52,7 @@ pub struct Thread<A: Arch> {
     /// Deadline of its timer, in ticks.
     pub alarm: AtomicU64,
     /// What the timer signals.
-    pub alarm_target: Lock<Option<(Ref<Notification<A>, A>, u64)>, A>,
+    pub alarm_target: Lock<Option<Signal<A>>, A>,
     priority: AtomicU8,
     /// Even: not blocked. Odd: blocked. Counts up with each change, so that each wait has its own number.
     wait: AtomicU64,
@@ -151,7 +151,6 @@ pub struct Schedule<A: Arch> {
 
 impl<A: Arch> Thread<A> {
     /// A stopped thread.
-    #[expect(clippy::too_many_arguments, reason = "they are the fields that have no start value")]
     pub fn new(
         context: A::Context,
         domain: Ref<Domain<A>, A>,

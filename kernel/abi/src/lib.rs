@@ -42,6 +42,9 @@ pub const PRIORITIES: u8 = 64;
 /// The most CPUs the kernel uses; a CPU mask has one bit for each.
 pub const MAX_CPUS: usize = 64;
 
+/// The longest text in bytes that one [`Call::LogWrite`] writes.
+pub const LOG_TEXT_MAX: usize = 256;
+
 /// A time-out that never comes.
 pub const FOREVER: u64 = u64::MAX;
 

@@ -11,8 +11,8 @@ use std::sync::{Mutex, OnceLock};
 
 use dragonfly_abi::arch::ThreadState;
 use dragonfly_abi::{Status, SystemItem};
-use dragonfly_memory::{Frames, HostPhys, NodeFrames, PageTable, PhysicalMemory, Relax, SharedHalf};
 use dragonfly_memory::host::{HostHeap, HostMemory};
+use dragonfly_memory::{Frames, HostPhys, NodeFrames, PageTable, PhysicalMemory, Relax, SharedHalf};
 
 use super::{Arch, NEVER, Ticks, Trigger};
 use crate::Kernel;

@@ -1,6 +1,6 @@
 //! Calls about the machine as a whole.
 
-use dragonfly_abi::{MESSAGE_DATA_SIZE, Rights, Status, SystemItem};
+use dragonfly_abi::{LOG_TEXT_MAX, Rights, Status, SystemItem};
 
 use super::{DONE, Flow, Outcome};
 use crate::Kernel;
@@ -25,13 +25,11 @@ impl<A: Arch> Kernel<A> {
 
     pub(super) fn log_write(&'static self, cpu: &Cpu<A>, system: u64, length: u64) -> Outcome {
         cpu.capability(system)?.system(Rights::LOG)?;
-        /// Bytes copied at a time.
-        const CHUNK: usize = 256;
         let length = match usize::try_from(length) {
-            Ok(length) if length <= CHUNK && length <= MESSAGE_DATA_SIZE => length,
+            Ok(length) if length <= LOG_TEXT_MAX => length,
             _ => return Err(Status::BadArgument),
         };
-        let mut text = [0; CHUNK];
+        let mut text = [0; LOG_TEXT_MAX];
         let text = &mut text[..length];
         cpu.running()?.buffer.read_data(text);
         self.arch.log_text(text);

@@ -2,7 +2,9 @@
 
 use core::sync::atomic::Ordering;
 
-use dragonfly_abi::{FOREVER, MAX_PERIOD_NS, MIN_BUDGET_NS, PAGE_SIZE, PRIORITIES, Rights, Status, USER_END, USER_START};
+use dragonfly_abi::{
+    FOREVER, MAX_PERIOD_NS, MIN_BUDGET_NS, PAGE_SIZE, PRIORITIES, Rights, Status, USER_END, USER_START,
+};
 use dragonfly_memory::UserVirt;
 
 use super::{DONE, Flow, Outcome};
@@ -181,7 +183,13 @@ impl<A: Arch> Kernel<A> {
         Ok(Flow::Values([state, consumed, thread.cpu as u64, u64::from(thread.priority()), 0, 0]))
     }
 
-    pub(super) fn timer_arm(&'static self, cpu: &mut Cpu<A>, notification: u64, deadline_ns: u64, bits: u64) -> Outcome {
+    pub(super) fn timer_arm(
+        &'static self,
+        cpu: &mut Cpu<A>,
+        notification: u64,
+        deadline_ns: u64,
+        bits: u64,
+    ) -> Outcome {
         let current = cpu.running()?;
         let capability = cpu.capability(notification)?;
         let notification = capability.notification(Rights::SEND)?;

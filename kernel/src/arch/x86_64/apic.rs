@@ -5,14 +5,14 @@ use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, Ordering};
 
 use dragonfly_hw::x86::apic::{
     EOI, ESR, ICR_HIGH, ICR_INIT, ICR_LOW, ICR_NMI, ICR_PENDING, ID, LVT_ERROR, LVT_LINT0, LVT_LINT1, LVT_TIMER, Lvt,
-    SVR, SpuriousVector, TIMER_DIVIDE, TIMER_DIVIDE_1, TIMER_INITIAL_COUNT, TIMER_CURRENT_COUNT, TIMER_ONE_SHOT,
+    SVR, SpuriousVector, TIMER_CURRENT_COUNT, TIMER_DIVIDE, TIMER_DIVIDE_1, TIMER_INITIAL_COUNT, TIMER_ONE_SHOT,
     TIMER_TSC_DEADLINE, icr_fixed, icr_high, icr_startup, x2apic_icr, x2apic_msr,
 };
 use dragonfly_hw::x86::msr::{ApicBase, IA32_APIC_BASE, IA32_TSC_DEADLINE};
 
 use super::interrupts::{APIC_ERROR, KICK, SPURIOUS, TIMER};
-use super::registers::{read_msr, read_tsc, write_msr};
 use super::per_cpu;
+use super::registers::{read_msr, read_tsc, write_msr};
 use crate::arch::NEVER;
 
 static IS_X2APIC: AtomicBool = AtomicBool::new(false);
@@ -96,7 +96,7 @@ pub fn set_timer(deadline: u64) {
         NEVER => 0,
         deadline => {
             let ticks = u128::from(deadline.saturating_sub(read_tsc()));
-            let count = ticks * u128::from(TIMER_RATIO.load(Ordering::Relaxed)) >> 32;
+            let count = (ticks * u128::from(TIMER_RATIO.load(Ordering::Relaxed))) >> 32;
             // A far deadline comes in several steps: each interrupt sets the timer anew.
             u32::try_from(count).unwrap_or(u32::MAX).max(1)
         }

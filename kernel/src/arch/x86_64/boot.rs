@@ -7,8 +7,8 @@ use core::ptr;
 
 use dragonfly_acpi::{Acpi, TableMemory};
 use dragonfly_handoff::{
-    CommandLine, HANDOFF_SIZE, Handoff, HandoffError, MAX_COMMAND_LINE, MemoryKind, MemoryMap, MemoryMapError, PhysAddr,
-    PhysRange,
+    CommandLine, HANDOFF_SIZE, Handoff, HandoffError, MAX_COMMAND_LINE, MemoryKind, MemoryMap, MemoryMapError,
+    PhysAddr, PhysRange,
 };
 use dragonfly_hw::x86::cpuid::Leaf1Ecx;
 use dragonfly_hw::x86::exception::Exception;
@@ -78,6 +78,9 @@ impl core::fmt::Display for BootError {
 }
 
 /// The loader jumps here: RDI is the handoff.
+///
+/// # Safety
+/// Only for a loader that has kept its part of the handoff's contract.
 #[unsafe(naked)]
 #[unsafe(no_mangle)]
 #[unsafe(link_section = ".text.dragonfly_entry")]
@@ -156,7 +159,7 @@ extern "sysv64" fn go_on(this: &'static mut PerCpu) -> ! {
     KERNEL.set_up(cpus, clock::boot_ticks());
     let (mode, timer) = apic::describe();
     let free = FRAMES.lock().free_pages();
-    ::log::info!("{cpus} CPUs, {mode}, timer: {timer}; {} MiB free", free * PAGE_SIZE >> 20);
+    ::log::info!("{cpus} CPUs, {mode}, timer: {timer}; {} MiB free", (free * PAGE_SIZE) >> 20);
     start_supervisor(handoff, this);
     ALL_UP.call_once(|| ());
     run::start()
@@ -193,8 +196,7 @@ fn read_handoff(address: u64) -> Result<BootInfo, BootError> {
     let features = Features::detect();
     let limit = PhysAddr(1 << features.physical_bits.clamp(32, 46));
     let map = handoff.memory_map;
-    let map = MemoryMap::parse(bytes(virt(map), map.size()), limit)
-        .map_err(BootError::Map)?;
+    let map = MemoryMap::parse(bytes(virt(map), map.size()), limit).map_err(BootError::Map)?;
     let line = bytes(virt(handoff.command_line), handoff.command_line.size());
     let line = CommandLine::parse(line).map_err(BootError::Handoff)?.as_str().as_bytes();
     let mut command_line = [0; MAX_COMMAND_LINE];
@@ -296,10 +298,8 @@ pub fn stack_of(this: &PerCpu) -> u64 {
 /// Loads a CPU's segments, interrupt table, system call entry and APIC.
 pub fn set_up_cpu(this: &mut PerCpu) {
     enable_paging_features(features());
-    let gdt = TablePointer {
-        limit: (size_of_val(&this.segments.gdt) - 1) as u16,
-        base: this.segments.gdt.as_ptr() as u64,
-    };
+    let gdt =
+        TablePointer { limit: (size_of_val(&this.segments.gdt) - 1) as u16, base: this.segments.gdt.as_ptr() as u64 };
     let idt = INTERRUPT_TABLE.get().map_or(ptr::null(), ptr::from_ref);
     let idt = TablePointer { limit: (size_of::<InterruptTable>() - 1) as u16, base: idt as u64 };
     // SAFETY: Both tables live for ever and hold what the selectors name. GS is set after the selectors, which clear
@@ -377,9 +377,10 @@ impl TableMemory for Tables {
         let is_readable = |kind: MemoryKind| kind.is_ram() || kind == MemoryKind::RESERVED;
         let mut at = address;
         while at < end {
-            let (range, _) = boot.map.iter().find(|(range, kind)| {
-                is_readable(*kind) && (range.base().0..range.end().0).contains(&at)
-            })?;
+            let (range, _) = boot
+                .map
+                .iter()
+                .find(|(range, kind)| is_readable(*kind) && (range.base().0..range.end().0).contains(&at))?;
             at = range.end().0;
         }
         // The loader's direct map is gone: what is no RAM has to be mapped first, and stays so.
@@ -436,7 +437,12 @@ fn add_io_apics(acpi: &Acpi) {
             Some(registers) => {
                 // SAFETY: Mapped for good, at the address that firmware gives for an I/O APIC.
                 let inputs = unsafe { io_apic::add(registers, io_apic.gsi_base) };
-                ::log::debug!("I/O APIC at {:#x}: lines {} to {}", io_apic.address, io_apic.gsi_base, io_apic.gsi_base + inputs - 1);
+                ::log::debug!(
+                    "I/O APIC at {:#x}: lines {} to {}",
+                    io_apic.address,
+                    io_apic.gsi_base,
+                    io_apic.gsi_base + inputs - 1
+                );
             }
             None => ::log::warn!("I/O APIC at {:#x} lies in RAM: going on without it", io_apic.address),
         }
@@ -456,7 +462,9 @@ fn find_hpet(acpi: &Acpi) -> Option<clock::Hpet> {
         return None;
     }
     // SAFETY: As above; only the counter's run bit changes.
-    unsafe { configuration.write_volatile(configuration.read_volatile() | hpet::GeneralConfiguration::ENABLE_CNF.bits()) };
+    unsafe {
+        configuration.write_volatile(configuration.read_volatile() | hpet::GeneralConfiguration::ENABLE_CNF.bits())
+    };
     HPET_COUNTER.call_once(|| registers as usize + hpet::MAIN_CNT as usize);
     let read = || match HPET_COUNTER.get() {
         // SAFETY: The counter's register, mapped for good.
@@ -489,9 +497,8 @@ pub fn is_device_memory(start: u64, size: u64) -> bool {
     let Some(boot) = BOOT.get() else { return false };
     let Some(end) = start.checked_add(size) else { return false };
     let overlaps = |first: u64, past: u64| first < end && start < past;
-    let is_ram = |kind: MemoryKind| {
-        kind.is_ram() && kind != MemoryKind::ACPI_RECLAIMABLE && kind != MemoryKind::ACPI_NVS
-    };
+    let is_ram =
+        |kind: MemoryKind| kind.is_ram() && kind != MemoryKind::ACPI_RECLAIMABLE && kind != MemoryKind::ACPI_NVS;
     if boot.map.iter().any(|(range, kind)| is_ram(kind) && overlaps(range.base().0, range.end().0)) {
         return false;
     }
@@ -499,7 +506,12 @@ pub fn is_device_memory(start: u64, size: u64) -> bool {
     if overlaps(apic, apic + PAGE_SIZE) || end > 1 << boot.features.physical_bits.min(46) {
         return false;
     }
-    !ACPI.lock().madt.io_apics.iter().any(|io_apic| overlaps(io_apic.address, io_apic.address.saturating_add(PAGE_SIZE)))
+    !ACPI
+        .lock()
+        .madt
+        .io_apics
+        .iter()
+        .any(|io_apic| overlaps(io_apic.address, io_apic.address.saturating_add(PAGE_SIZE)))
 }
 
 /// Physical address of the RSDP, 0 for none.

@@ -38,10 +38,8 @@ pub struct Segments {
 }
 
 impl Segments {
-    /// Segments with nothing in them yet.
-    pub const fn new() -> Self {
-        Self { gdt: [0, KERNEL_CODE, KERNEL_DATA, USER_DATA, USER_CODE, 0, 0], tss: Tss64::EMPTY }
-    }
+    /// Segments without a task state.
+    pub const EMPTY: Self = Self { gdt: [0, KERNEL_CODE, KERNEL_DATA, USER_DATA, USER_CODE, 0, 0], tss: Tss64::EMPTY };
 
     /// Sets the interrupt stacks, by their tops, and lets the table point at the task state, which stays in place.
     pub fn set_up(&mut self, interrupt_stack_tops: [u64; INTERRUPT_STACKS]) {

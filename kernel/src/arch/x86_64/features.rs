@@ -34,8 +34,8 @@ impl Features {
         let highest = __cpuid(LEAF_MAXIMUM_AND_VENDOR).eax;
         let highest_extended = __cpuid(LEAF_EXTENDED_MAXIMUM).eax;
         let leaf_1 = __cpuid(LEAF_FEATURES);
-        let leaf_7 = (highest >= LEAF_EXTENDED_FEATURES)
-            .then(|| core::arch::x86_64::__cpuid_count(LEAF_EXTENDED_FEATURES, 0));
+        let leaf_7 =
+            (highest >= LEAF_EXTENDED_FEATURES).then(|| core::arch::x86_64::__cpuid_count(LEAF_EXTENDED_FEATURES, 0));
         let (ebx, ecx, edx) = leaf_7.map_or((0, 0, 0), |leaf| (leaf.ebx, leaf.ecx, leaf.edx));
         let sizes = (highest_extended >= LEAF_ADDRESS_SIZES).then(|| __cpuid(LEAF_ADDRESS_SIZES).eax & 0xff);
         Self {

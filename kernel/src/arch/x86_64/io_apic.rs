@@ -69,9 +69,9 @@ pub fn route(line: u32, vector: u8, apic_id: u8, trigger: Trigger) -> bool {
 /// Masks a line or lets it come.
 pub fn set_masked(line: u32, is_masked: bool) {
     let Some((io_apic, input)) = find(line) else { return };
-    let entry = RedirectionEntry(u64::from(io_apic.read(u32::from(ioredtbl(input as u8)))));
+    let entry = RedirectionEntry(u64::from(io_apic.read(ioredtbl(input as u8))));
     let entry = if is_masked { entry.masked() } else { entry.unmasked() };
-    io_apic.write(u32::from(ioredtbl(input as u8)), entry.low());
+    io_apic.write(ioredtbl(input as u8), entry.low());
 }
 
 fn find(line: u32) -> Option<(&'static IoApic, u32)> {
@@ -82,27 +82,27 @@ fn find(line: u32) -> Option<(&'static IoApic, u32)> {
 }
 
 impl IoApic {
-    fn read(&self, register: impl Into<u32>) -> u32 {
+    fn read(&self, register: u32) -> u32 {
         let registers = self.registers.load(Ordering::Relaxed);
         // SAFETY: `add` got the mapping; select and window are its two registers. Accesses are serialised by the
         // routing lock, or by boot being on one CPU.
         unsafe {
-            registers.byte_add(IOREGSEL as usize).write_volatile(register.into());
+            registers.byte_add(IOREGSEL as usize).write_volatile(register);
             registers.byte_add(IOWIN as usize).read_volatile()
         }
     }
 
-    fn write(&self, register: impl Into<u32>, value: u32) {
+    fn write(&self, register: u32, value: u32) {
         let registers = self.registers.load(Ordering::Relaxed);
         // SAFETY: As in `read`.
         unsafe {
-            registers.byte_add(IOREGSEL as usize).write_volatile(register.into());
+            registers.byte_add(IOREGSEL as usize).write_volatile(register);
             registers.byte_add(IOWIN as usize).write_volatile(value);
         }
     }
 
     fn write_entry(&self, input: u32, entry: RedirectionEntry) {
-        let register = u32::from(ioredtbl(input as u8));
+        let register = ioredtbl(input as u8);
         // Masked while the halves do not belong together.
         self.write(register, entry.masked().low());
         self.write(register + 1, entry.high());

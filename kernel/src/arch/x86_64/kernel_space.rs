@@ -10,7 +10,9 @@
 //! All of it is made at boot, before the first domain copies the upper half's entries, and never changes.
 
 use dragonfly_handoff::{Handoff, MemoryKind, MemoryMap, PhysRange, SegmentFlags};
-use dragonfly_memory::{Access, FrameUse, HostFormat, HostPhys, HostVirt, Lock, NodeFrames, PAGE_SIZE, PageSize, PageTable, SharedHalf};
+use dragonfly_memory::{
+    Access, FrameUse, HostFormat, HostPhys, HostVirt, Lock, NodeFrames, PAGE_SIZE, PageSize, PageTable, SharedHalf,
+};
 use spin::Once;
 
 use super::{DIRECT_MAP_BASE, FRAMES, X86};
@@ -148,7 +150,6 @@ pub fn start_up_root(page: HostPhys) -> Option<HostPhys> {
     let mut table: KernelTable = PageTable::new_user(X86.format(), &source(), half()).ok()?;
     table.map(&source(), HostVirt::new(page.as_u64()), page, PageSize::Size4K, CODE).ok()?;
     let root = table.root();
-    // The tables stay for as long as the kernel runs: CPUs may be started later.
-    core::mem::forget(table);
+    // Dropped without being destroyed, the tables stay: CPUs run in them until they have arrived.
     (root.as_u64() < 1 << 32).then_some(root)
 }

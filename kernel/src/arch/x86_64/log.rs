@@ -15,6 +15,8 @@ const COM1: u16 = 0x3f8;
 const LINE_STATUS: u16 = 5;
 /// Line status: the transmitter takes a byte.
 const TRANSMITTER_EMPTY: u32 = 1 << 5;
+/// Line status: everything has been sent.
+const TRANSMITTER_IDLE: u32 = 1 << 6;
 /// How often the status is read before a byte is given up: a port that is not there must not hang the kernel.
 const PATIENCE: u32 = 100_000;
 
@@ -96,6 +98,15 @@ pub fn domain_line(text: &[u8]) {
 /// Writes without the lock, for a panic: the CPU that holds it may have been stopped.
 pub fn panic_line(arguments: fmt::Arguments) {
     let _ = writeln!(Port, "{arguments}");
+}
+
+/// Waits until the port has sent everything.
+pub fn drain() {
+    for _ in 0..PATIENCE {
+        if registers::port_in(COM1 + LINE_STATUS, 1) & TRANSMITTER_IDLE != 0 {
+            break;
+        }
+    }
 }
 
 fn write_bytes(bytes: &[u8]) {

@@ -6,7 +6,9 @@ use core::arch::asm;
 use core::sync::atomic::{AtomicU8, Ordering};
 
 use dragonfly_hw::x86::cpuid::Leaf7Edx;
-use dragonfly_hw::x86::msr::{ArchCapabilities, IA32_ARCH_CAPABILITIES, IA32_PRED_CMD, IA32_SPEC_CTRL, PredCmd, SpecCtrl};
+use dragonfly_hw::x86::msr::{
+    ArchCapabilities, IA32_ARCH_CAPABILITIES, IA32_PRED_CMD, IA32_SPEC_CTRL, PredCmd, SpecCtrl,
+};
 
 use super::descriptors::KERNEL_DATA_SELECTOR;
 use super::features::Features;

@@ -8,7 +8,9 @@ use core::alloc::Layout;
 use core::ptr::NonNull;
 
 use dragonfly_abi::{Status, SystemItem};
-use dragonfly_memory::{Frames, Heap, HostFormat, HostPhys, NodeFrames, ObjectPool, PageSize, PhysicalMemory, Relax, SharedHalf};
+use dragonfly_memory::{
+    Frames, Heap, HostFormat, HostPhys, NodeFrames, ObjectPool, PageSize, PhysicalMemory, Relax, SharedHalf,
+};
 
 use super::{Arch, Ticks, Trigger};
 use crate::Kernel;
@@ -64,13 +66,13 @@ pub struct KernelHeap;
 unsafe impl Heap for KernelHeap {
     #[inline]
     fn allocate(self, layout: Layout) -> Option<NonNull<u8>> {
-        (&POOL).allocate(layout)
+        POOL.allocate(layout)
     }
 
     #[inline]
     unsafe fn deallocate(self, memory: NonNull<u8>, layout: Layout) {
         // SAFETY: The caller keeps the same contract.
-        unsafe { (&POOL).deallocate(memory, layout) };
+        unsafe { POOL.deallocate(memory, layout) };
     }
 }
 
@@ -107,7 +109,10 @@ impl Arch for X86 {
 
     fn format(self) -> HostFormat {
         let features = boot::features();
-        HostFormat::new(features.has_no_execute(), if features.has_1g_pages() { PageSize::Size1G } else { PageSize::Size2M })
+        HostFormat::new(
+            features.has_no_execute(),
+            if features.has_1g_pages() { PageSize::Size1G } else { PageSize::Size2M },
+        )
     }
 
     fn frames(self) -> &'static Frames<Self, RelaxCpu> {

@@ -70,11 +70,7 @@ pub fn exception(context: &Context) -> ! {
     let state = context.state();
     let name = Exception::from_vector(context.entry() as u8).map_or("unknown exception", Exception::name);
     let address = x86_64::registers::control::Cr2::read_raw();
-    end(
-        format_args!("{name}, error code {:#x}, CR2 {address:#x}", context.error_code()),
-        Some(context),
-        state.rbp,
-    )
+    end(format_args!("{name}, error code {:#x}, CR2 {address:#x}", context.error_code()), Some(context), state.rbp)
 }
 
 fn end(what: fmt::Arguments, context: Option<&Context>, frame: u64) -> ! {
@@ -101,7 +97,11 @@ fn end(what: fmt::Arguments, context: Option<&Context>, frame: u64) -> ! {
     log::panic_line(format_args!("dragonfly: exit {EXIT_CODE}"));
     match EXIT.load(Ordering::Relaxed) {
         EXIT_QEMU => registers::port_out(QEMU_EXIT_PORT, 4, EXIT_CODE),
-        EXIT_BOCHS => b"Shutdown".iter().for_each(|&byte| registers::port_out(BOCHS_EXIT_PORT, 1, u32::from(byte))),
+        EXIT_BOCHS => {
+            // Bochs ends with the last letter, whatever the serial port still holds.
+            log::drain();
+            b"Shutdown".iter().for_each(|&byte| registers::port_out(BOCHS_EXIT_PORT, 1, u32::from(byte)));
+        }
         _ => {}
     }
     registers::halt()

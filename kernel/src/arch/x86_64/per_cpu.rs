@@ -55,7 +55,7 @@ impl PerCpu {
             stack: stack_top - 8,
             id,
             cpu: Cpu::new(id),
-            segments: Segments::new(),
+            segments: Segments::EMPTY,
             spare: <Context as crate::arch::Context>::new(0, 0, 0),
         }
     }

@@ -4,8 +4,8 @@
 use core::arch::global_asm;
 use core::sync::atomic::{AtomicU64, Ordering};
 
-use dragonfly_acpi::{Acpi, ProcessorState};
 use dragonfly_abi::MAX_CPUS;
+use dragonfly_acpi::{Acpi, ProcessorState};
 use dragonfly_memory::{HostPhys, PhysicalMemory};
 
 use super::per_cpu::{self, PerCpu};
@@ -109,9 +109,11 @@ static ARRIVED: AtomicU64 = AtomicU64::new(0);
 /// Starts all enabled CPUs but this one and gives how many there are now. `page` is a free page below 1 MiB.
 pub fn start_others(acpi: &Acpi, page: Option<HostPhys>) -> usize {
     let own = per_cpu::apic_id(0);
-    let others = acpi.madt.processors.iter().filter(|processor| {
-        processor.state == ProcessorState::Enabled && processor.apic_id != own
-    });
+    let others = acpi
+        .madt
+        .processors
+        .iter()
+        .filter(|processor| processor.state == ProcessorState::Enabled && processor.apic_id != own);
     if others.clone().next().is_none() {
         return 1;
     }
