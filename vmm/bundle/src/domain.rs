@@ -10,10 +10,11 @@ use crate::decode::Section;
 use crate::error::PlanError;
 use crate::plan::{Budget, DeviceMemory, DomainPlan, Grants, Interrupt, Ports};
 
-const KEYS: [&str; 18] = [
+const KEYS: [&str; 19] = [
     "name",
     "program",
     "arguments",
+    "command_line",
     "memory",
     "priority",
     "max_priority",
@@ -61,6 +62,7 @@ pub(crate) fn decode(section: &Section<'_>) -> Result<DomainPlan, PlanError> {
         name,
         program,
         arguments: arguments(section)?,
+        command_line: section.boolean("command_line")?.unwrap_or(false),
         memory: memory(section, "memory")?.unwrap_or(DEFAULT_MEMORY),
         priority: priority as u8,
         max_priority: max_priority as u8,

@@ -94,6 +94,8 @@ pub struct DomainPlan {
     pub program: String,
     /// Its arguments.
     pub arguments: String,
+    /// Whether the words of the kernel's command line are added to them.
+    pub command_line: bool,
     /// Memory that it may use, in bytes.
     pub memory: u64,
     /// Priority of its first thread.

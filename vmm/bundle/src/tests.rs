@@ -12,6 +12,7 @@ fn default_domain(line: usize) -> DomainPlan {
         name: "a".into(),
         program: "p".into(),
         arguments: String::new(),
+        command_line: false,
         memory: 4 << 20,
         priority: 16,
         max_priority: 16,
@@ -45,6 +46,7 @@ on_finish = "wait"
 name = "a"
 program = "p"
 arguments = "role=driver verbose"
+command_line = true
 memory = "64KiB"
 priority = 20
 max_priority = 30
@@ -70,6 +72,7 @@ cpus = [5]
     let first = DomainPlan {
         line: 5,
         arguments: "role=driver verbose".into(),
+        command_line: true,
         memory: 64 << 10,
         priority: 20,
         max_priority: 30,
@@ -90,7 +93,7 @@ cpus = [5]
         ..default_domain(0)
     };
     let second = DomainPlan {
-        line: 25,
+        line: 26,
         name: "b".into(),
         provide: vec!["net".into()],
         cpu: 5,
@@ -111,7 +114,7 @@ fn an_error_names_file_line_key_and_remedy() {
     let cases = [
         (
             "colour = 1",
-            "4: `colour` is not a known key: use name, program, arguments, memory, priority, max_priority, budget_us, period_us, cpu, cpus, grants, provide, use, ports, device_memory, interrupts, essential, restarts",
+            "4: `colour` is not a known key: use name, program, arguments, command_line, memory, priority, max_priority, budget_us, period_us, cpu, cpus, grants, provide, use, ports, device_memory, interrupts, essential, restarts",
         ),
         ("\nprioirty = 1", "5: `prioirty` is not a known key: did you mean `priority`?"),
         ("priority = 64", "4: `priority` is 64: give a number from 0 to 63"),

@@ -1,12 +1,13 @@
 //! Starts the domains and deals with what becomes of them.
 
+use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::iter;
 
 use dragonfly_abi::{FaultKind, FaultReply, MessageKind, Rights, Status};
 use dragonfly_bundle::{Budget, Bundle, BundleError, DomainPlan, Grants, PLAN_NAME};
-use dragonfly_rt::loader::{Child, Grant, Launch, LaunchError, Program, ProgramError, Words, launch};
+use dragonfly_rt::loader::{Child, Grant, Launch, LaunchError, Program, ProgramError, launch};
 use dragonfly_rt::supervisor::{DONE, FINISH, GATE_NAME, REFUSED, SHUT_DOWN};
 use dragonfly_rt::sys::{
     DomainSettings, Gate, Message, Notification, Object, Owned, Received, System, ThreadSettings, reply,
@@ -139,8 +140,9 @@ impl Supervisor {
         let badge = index as u64 + 1;
         let grants: Vec<Grant<'_>> = self.gate_grants(plan, badge).chain(devices.grants(plan)).collect();
         let time = plan.budget.unwrap_or(WHOLE_CPU);
-        let mut arguments = Words::new(&plan.arguments);
-        arguments.add("name", &plan.name);
+        // The last of several values rules: the command line may change what the bundle says, but no name.
+        let command_line = if plan.command_line { dragonfly_rt::arguments() } else { "" };
+        let arguments = format!("{} {command_line} name={}", plan.arguments, plan.name);
         let child = launch(&Launch {
             program: &program,
             settings: DomainSettings {
@@ -160,7 +162,7 @@ impl Supervisor {
             system: system_rights(plan.grants),
             bundle: plan.grants.contains(Grants::BUNDLE).then(|| start_info().map_or(0, |info| info.bundle_size)),
             grants: &grants,
-            arguments,
+            arguments: arguments.trim_ascii_start(),
         })?;
         Ok(Running { child, _devices: devices })
     }

@@ -28,7 +28,7 @@ pub struct Grant<'a> {
 }
 
 /// What to start, and with what.
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug)]
 pub struct Launch<'a> {
     /// The program.
     pub program: &'a Program<'a>,
@@ -47,7 +47,7 @@ pub struct Launch<'a> {
     /// The handles that it finds by name.
     pub grants: &'a [Grant<'a>],
     /// Its arguments, to which the names of the handles are added.
-    pub arguments: Words,
+    pub arguments: &'a str,
 }
 
 /// Why a domain could not be started.
@@ -179,7 +179,7 @@ pub fn launch(launch: &Launch<'_>) -> Result<Child, LaunchError> {
     if launch.bundle.is_some() {
         child.grant_start_handle(Memory::from_handle(StartHandles::BUNDLE), Rights::READ, StartHandles::BUNDLE)?;
     }
-    let mut words = launch.arguments.clone();
+    let mut words = Words::new(launch.arguments);
     for grant in launch.grants {
         let given = at("grant a handle", child.domain.grant_handle(grant.handle, grant.rights, grant.badge))?;
         words.add_handle(grant.name, given);

@@ -11,4 +11,4 @@ mod start_page;
 
 pub use launch::{Child, Grant, Launch, LaunchError, launch};
 pub use program::{Program, ProgramError, Segment};
-pub use start_page::{StartPageError, Words};
+pub use start_page::StartPageError;

@@ -2,7 +2,7 @@
 
 use alloc::string::String;
 use alloc::vec::Vec;
-use core::fmt::{self, Write};
+use core::fmt::Write;
 use core::mem::offset_of;
 
 use dragonfly_abi::{ABI_VERSION, Handle, PAGE_SIZE, StartInfo};
@@ -23,34 +23,27 @@ pub struct StartPageError {
     pub size: usize,
 }
 
-/// The arguments of a domain, as words: its own, its name, and one `handle.NAME=NUMBER` for each named handle.
+/// The arguments of a domain, as words: its own, and one `handle.NAME=NUMBER` for each named handle.
 #[derive(Clone, Debug, Default)]
-pub struct Words(String);
+pub(super) struct Words(String);
 
 impl Words {
     /// The domain's own arguments.
-    #[must_use]
-    pub fn new(arguments: &str) -> Self {
+    pub(super) fn new(arguments: &str) -> Self {
         Self(arguments.into())
     }
 
-    /// Adds `key=value`.
-    pub fn add(&mut self, key: &str, value: impl fmt::Display) {
-        let separator = if self.0.is_empty() { "" } else { " " };
-        // Writing to a string cannot fail.
-        let _ = write!(self.0, "{separator}{key}={value}");
-    }
-
     /// Adds the number of a named handle.
-    pub fn add_handle(&mut self, name: &str, handle: Handle) {
-        self.add(&alloc::format!("handle.{name}"), handle.0);
+    pub(super) fn add_handle(&mut self, name: &str, handle: Handle) {
+        // Writing to a string cannot fail.
+        let _ = write!(self.0, " handle.{name}={}", handle.0);
     }
 
     /// The bytes of a start page with these words.
     ///
     /// # Errors
     /// [`StartPageError`] if they are too long.
-    pub fn start_page(&self, cpus: u32, tsc_hz: u64, bundle_size: u64) -> Result<Vec<u8>, StartPageError> {
+    pub(super) fn start_page(&self, cpus: u32, tsc_hz: u64, bundle_size: u64) -> Result<Vec<u8>, StartPageError> {
         let text = self.0.as_bytes();
         let Some(length) = u32::try_from(text.len()).ok().filter(|_| text.len() <= ARGUMENTS_SIZE) else {
             return Err(StartPageError { size: text.len() });
@@ -82,7 +75,6 @@ mod tests {
     #[test]
     fn a_domain_reads_what_the_loader_wrote() {
         let mut words = Words::new("role=ping  count=3");
-        words.add("name", "ping");
         words.add_handle("pong", Handle::new(6, 0));
         let mut page = words.start_page(4, 2_000_000_000, 123).unwrap();
         page.resize(4096, 0);
@@ -92,7 +84,7 @@ mod tests {
         assert_eq!((info.heap_start, info.heap_end, info.tsc_hz), (HEAP_START, HEAP_END, 2_000_000_000));
         assert_eq!((info.message_buffer, info.bundle_size, info.reserved), (MESSAGE_BUFFER, 123, 0));
         let text = str::from_utf8(&info.arguments[..info.arguments_length as usize]).unwrap();
-        assert_eq!(text, "role=ping  count=3 name=ping handle.pong=6");
+        assert_eq!(text, "role=ping  count=3 handle.pong=6");
         assert_eq!(arguments::handle_number(text, "pong"), Some(6));
     }
 
