@@ -1,11 +1,14 @@
 //! The project's own tool: set-up, build, image, run, test and benchmark.
 //!
 //! [`cli`] is what users type; [`tools`] finds or fetches the programs that everything else starts; [`build`] makes
-//! kernel, bundle and ISO; [`emulator`] boots a machine and watches its serial line; [`run`] and [`test`] are the commands above that.
+//! kernel, bundle and ISO; [`emulator`] boots a machine and watches its serial line; [`run`], [`test`], [`bench`] and [`clean`] are the
+//! commands above that.
 
 #![forbid(unsafe_code)]
 
+pub mod bench;
 pub mod build;
+pub mod clean;
 pub mod cli;
 pub mod emulator;
 pub mod run;

@@ -4,11 +4,13 @@
 
 use std::{fs, process::ExitCode};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use clap::Parser;
 use xtask::{
+    bench,
     build::{Project, cargo::Profile, iso},
-    cli::{Cli, Image, Task},
+    clean,
+    cli::{Bench, Cli, Image, Task},
     emulator::interrupt,
     run, test,
     tools::{Tools, doctor, rust},
@@ -46,7 +48,8 @@ fn perform(cli: &Cli) -> Result<ExitCode> {
         Task::Image(arguments) => write_image(&tools, arguments)?,
         Task::Run(arguments) => return run::run(&tools, arguments),
         Task::Test(arguments) => return test::run(&tools, arguments),
-        _ => bail!("not built yet"),
+        Task::Bench(Bench::Ipc(arguments)) => return bench::ipc(&tools, arguments),
+        Task::Clean(arguments) => clean::run(&tools, arguments)?,
     }
     Ok(ExitCode::SUCCESS)
 }

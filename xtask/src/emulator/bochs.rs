@@ -14,8 +14,8 @@ use crate::{cli::Firmware, tools::Bochs};
 
 /// The most CPUs that Debian's Bochs takes.
 pub const CPUS_AT_MOST: u32 = 8;
-/// Emulated instructions per emulated second: about what a host does, so that a second feels like one.
-const INSTRUCTIONS_PER_SECOND: u32 = 100_000_000;
+/// One instruction takes one nanosecond, as in a deterministic QEMU, so that tests may hold both to the same limits.
+const INSTRUCTIONS_PER_SECOND: u32 = 1_000_000_000;
 /// The machine's clock starts at the same second of Unix time in each boot, so that boots repeat exactly.
 const CLOCK_AT_START: u32 = 1_700_000_000;
 
@@ -99,7 +99,7 @@ mod tests {
         let machine = Machine::new(Emulator::Bochs, 2);
         let text = configuration(&bochs(), &machine, Path::new("/x.iso"), Path::new("/tmp/y"));
         for line in [
-            "cpu: model=corei7_icelake_u, count=2, ips=100000000, reset_on_triple_fault=0",
+            "cpu: model=corei7_icelake_u, count=2, ips=1000000000, reset_on_triple_fault=0",
             "memory: guest=1024, host=1024",
             "vgaromimage: file=\"/share/vga bios\"",
             "com1: enabled=1, mode=file, dev=\"/tmp/y/serial\"",

@@ -5,7 +5,7 @@ use std::{fs, path::Path, time::Duration};
 use anyhow::Result;
 
 use super::{
-    plan::{BootWork, Level},
+    plan::{BootWork, Clock, Level},
     protocol,
     report::StageResult,
 };
@@ -78,11 +78,12 @@ impl BootStage<'_> {
             "log=info".to_string(),
             format!("exit={}", self.work.emulator.word()),
             format!("test.level={}", self.level.word()),
-            format!("test.clock={}", self.work.clock.word()),
+            format!("test.deterministic={}", u8::from(self.work.clock == Clock::Exact)),
         ];
         let filters = if self.work.boot_only { vec![BOOT_TESTS.to_string()] } else { self.filters.clone() };
         if !filters.is_empty() {
-            words.push(format!("test.filter={}", filters.join(",")));
+            // Tests are named by sentences, but a word of the command line has no blanks.
+            words.push(format!("test.filter={}", filters.join(",").replace(' ', "_")));
         }
         words.join(" ")
     }

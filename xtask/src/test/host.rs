@@ -120,7 +120,7 @@ impl HostStage<'_> {
         for target in self.packages().flat_map(test_targets).filter(|target| kind(target) == Kind::Plain) {
             command.args(["--test", &target.name]);
         }
-        self.many_tests(result, &mut command, Ignored::Fails)
+        self.many_tests(result, "all", &mut command, Ignored::Fails)
     }
 
     fn doc_tests(&self, result: &mut StageResult) -> Result<()> {
@@ -129,7 +129,7 @@ impl HostStage<'_> {
         for package in self.packages() {
             command.args(["--package", &package.name]);
         }
-        self.many_tests(result, &mut command, Ignored::Fails)
+        self.many_tests(result, "all", &mut command, Ignored::Fails)
     }
 
     /// Models live in test targets whose names begin with `loom`; only they are built with `--cfg loom`.
@@ -146,7 +146,7 @@ impl HostStage<'_> {
             command.env("RUSTFLAGS", "--cfg loom").env("CARGO_TARGET_DIR", self.target_folder("loom"));
             command.env("CARGO_PROFILE_RELEASE_LTO", "off").env("CARGO_PROFILE_RELEASE_CODEGEN_UNITS", "16");
             command.env("CARGO_PROFILE_RELEASE_PANIC", "unwind");
-            self.many_tests(result, &mut command, Ignored::Fails)?;
+            self.many_tests(result, &package.name, &mut command, Ignored::Fails)?;
         }
         Ok(())
     }
@@ -163,7 +163,7 @@ impl HostStage<'_> {
             let cases = if self.level == Level::Soak { "64" } else { "4" };
             command.env("PROPTEST_CASES", cases).env("MIRIFLAGS", "-Zmiri-disable-isolation");
             command.env("CARGO_TARGET_DIR", self.target_folder("miri"));
-            self.many_tests(result, &mut command, Ignored::Passes)?;
+            self.many_tests(result, &package.name, &mut command, Ignored::Passes)?;
         }
         Ok(())
     }
@@ -191,7 +191,7 @@ impl HostStage<'_> {
             return Ok(());
         }
         command.env("DRAGONFLY_FUZZ_SECONDS", self.level.fuzz_seconds().to_string());
-        self.many_tests(result, &mut command, Ignored::Fails)
+        self.many_tests(result, "all", &mut command, Ignored::Fails)
     }
 
     /// cargo-nextest where there is one, else `cargo test`.
@@ -226,8 +226,8 @@ impl HostStage<'_> {
         Ok(())
     }
 
-    /// A command that runs many tests. `RUSTFLAGS` etc. are as the caller set them.
-    fn many_tests(&self, result: &mut StageResult, command: &mut Command, ignored: Ignored) -> Result<()> {
+    /// A command that runs many tests; `name` stands for them if they do not get as far as that.
+    fn many_tests(&self, result: &mut StageResult, name: &str, command: &mut Command, ignored: Ignored) -> Result<()> {
         if !self.filters.is_empty() {
             command.arg("--").args(&self.filters);
         }
@@ -241,7 +241,7 @@ impl HostStage<'_> {
         }
         let explained = results.outcomes.iter().any(|outcome| outcome.failure.is_some());
         if let Some(why) = why_failed(&finished).filter(|_| !explained) {
-            results.outcomes.push(Outcome::failed("run", why));
+            results.outcomes.push(Outcome::failed(name, why));
         }
         if results.outcomes.iter().any(|outcome| outcome.failure.is_some()) {
             result.excerpt.extend(cargo_output::excerpt(&finished.output));

@@ -121,21 +121,10 @@ pub struct BootWork {
 /// How a machine's time passes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Clock {
-    /// With its instructions: what tests measure repeats exactly, and CPUs take turns.
+    /// A nanosecond for each instruction: what tests measure repeats exactly, and CPUs take turns.
     Exact,
     /// With the host's clock: CPUs run at the same time, and the host's load shows in what tests measure.
     Wall,
-}
-
-impl Clock {
-    /// The word for the kernel command line's `test.clock`.
-    #[must_use]
-    pub fn word(self) -> &'static str {
-        match self {
-            Self::Exact => "exact",
-            Self::Wall => "wall",
-        }
-    }
 }
 
 impl BootWork {

@@ -69,15 +69,16 @@ pub fn judge(log: &[String], end: End) -> Verdict {
                     verdict.outcomes.push(Outcome::failed(name, "the next test began before this one had a result"));
                 }
             }
-            Line::Pass(name) | Line::Fail(name, _) if running != Some(name) => {
-                problems.push(format!("a result for {name}, which was not running"));
+            Line::Pass(name) if running != Some(name) => {
+                problems.push(format!("{name} passed, but was not running"));
             }
             Line::Pass(name) => {
                 running = None;
                 verdict.outcomes.push(Outcome::passed(name));
             }
             Line::Fail(name, message) => {
-                running = None;
+                // What keeps tests from starting at all is reported without a start.
+                running = running.filter(|running| *running != name);
                 verdict.outcomes.push(Outcome::failed(name, message));
             }
             Line::Note(name, text) => verdict.notes.push(format!("{name}: {text}")),
@@ -200,8 +201,14 @@ mod tests {
     }
 
     #[test]
-    fn a_result_for_a_test_that_was_not_running_is_a_failure() {
+    fn a_test_that_passes_without_running_is_a_failure() {
         assert!(!failures("[test] pass a\n[test] end 1 0\n", End::Exit(0)).is_empty());
+    }
+
+    #[test]
+    fn tests_that_could_not_be_started_are_a_failure_with_its_reason() {
+        let text = "[test] fail runner/start: no memory\n[test] end 0 1\n";
+        assert_eq!(failures(text, End::Exit(1)), ["runner/start: no memory"]);
     }
 
     #[test]
