@@ -1,0 +1,3 @@
+//! Bench
+/// run
+pub fn run() {}
