@@ -35,6 +35,7 @@ fn perform(cli: &Cli) -> Result<ExitCode> {
     let tools = Tools::new(cli.offline)?;
     match &cli.command {
         Task::Setup => {
+            rust::ensure_components(cli.offline)?;
             rust::ensure_bare_target(cli.offline)?;
             tools.ensure_all()?;
             rust::ensure_miri(cli.offline)?;
@@ -48,7 +49,7 @@ fn perform(cli: &Cli) -> Result<ExitCode> {
         Task::Image(arguments) => write_image(&tools, arguments)?,
         Task::Run(arguments) => return run::run(&tools, arguments),
         Task::Test(arguments) => return test::run(&tools, arguments),
-        Task::Bench(Bench::Ipc(arguments)) => return bench::ipc(&tools, arguments),
+        Task::Bench(Bench::Ipc(arguments)) => bench::ipc(&tools, arguments)?,
         Task::Clean(arguments) => clean::run(&tools, arguments)?,
     }
     Ok(ExitCode::SUCCESS)

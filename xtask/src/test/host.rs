@@ -59,6 +59,7 @@ impl HostStage<'_> {
         };
         match self.work {
             HostWork::Format => {
+                rust::ensure_components(self.tools.is_offline())?;
                 let mut command = self.cargo();
                 self.one_check(
                     &mut result,
@@ -67,6 +68,7 @@ impl HostStage<'_> {
                 )?;
             }
             HostWork::LintHost => {
+                rust::ensure_components(self.tools.is_offline())?;
                 let mut command = self.cargo();
                 command.args(["clippy", "--all-targets"]);
                 for package in self.packages() {
@@ -99,6 +101,7 @@ impl HostStage<'_> {
 
     /// Every crate that runs on metal, in the shape in which it runs there.
     fn lint_bare(&self, result: &mut StageResult) -> Result<()> {
+        rust::ensure_components(self.tools.is_offline())?;
         rust::ensure_bare_target(self.tools.is_offline())?;
         for package in self.packages().filter(|package| !is_host_only(package)) {
             let mut command = self.cargo();

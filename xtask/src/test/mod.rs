@@ -1,8 +1,9 @@
 //! `cargo xtask test`: everything that must hold, in stages.
 //!
-//! [`plan`] is the table of stages and levels, [`select`] applies the names on the command line, [`host`] and [`boot`]
-//! run the two kinds of stage, [`protocol`] and [`cargo_output`] read what tests say, [`report`] counts and shows.
+//! [`plan`] is the table of stages and levels, [`select`] applies the names on the command line, [`host`], [`boot`]
+//! and [`bench`] run the kinds of stage, [`protocol`] and [`cargo_output`] read what tests say, [`report`] counts and shows.
 
+pub mod bench;
 pub mod boot;
 pub mod cargo_output;
 pub mod command;
@@ -72,15 +73,21 @@ pub fn run(tools: &Tools, arguments: &Test) -> Result<ExitCode> {
     let logs = project.build_folder("logs")?;
     let run = TestRun { tools, project: &project, level, logs: &logs, report: Mutex::default() };
     let mut boots = Vec::new();
+    let mut benchmarks = Vec::new();
     for (stage, filters) in selected {
         match stage.work {
             Work::Host(work) => run.host(stage, work, filters)?,
             // Such a stage has no tests but those about booting.
             Work::Boot(work) if work.boot_only && !names_boot_test(&filters) => {}
             Work::Boot(work) => boots.push(Boot { name: stage.name, work, filters }),
+            Work::Bench(emulator) => benchmarks.push((stage.name, emulator, filters)),
         }
     }
     run.boots(boots)?;
+    for (name, emulator, filters) in benchmarks {
+        println!("start  {name}");
+        run.add(name, bench::run(tools, &project, name, emulator, &filters))?;
+    }
     let report = run.report.into_inner().unwrap_or_else(PoisonError::into_inner);
     println!("\n{:.0} s, logs in {}", start.elapsed().as_secs_f64(), logs.display());
     for line in report.summary() {

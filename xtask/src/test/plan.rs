@@ -80,6 +80,8 @@ pub enum Work {
     Host(HostWork),
     /// Boots the test domain.
     Boot(BootWork),
+    /// Measures twice: figures must repeat and meet their goals.
+    Bench(Emulator),
 }
 
 /// Commands on the host.
@@ -180,14 +182,22 @@ pub const STAGES: &[Stage] = &[
     ),
     boot("qemu-8cpu", "boot with 8 CPUs, QEMU", Level::Whole, BootWork { cpus: 8, boot_only: true, ..QEMU }),
     boot("bochs-4cpu", "boot with 4 CPUs, Bochs", Level::Whole, BootWork { cpus: 4, boot_only: true, ..BOCHS }),
+    Stage {
+        name: "bench-qemu",
+        about: "figures repeat exactly and meet their goals, QEMU",
+        from: Level::Whole,
+        work: Work::Bench(Emulator::Qemu),
+    },
 ];
 
 /// The stages of a level in these emulators.
 pub fn stages(level: Level, emulators: Emulators) -> impl Iterator<Item = &'static Stage> {
     STAGES.iter().filter(move |stage| stage.from <= level).filter(move |stage| match (stage.work, emulators) {
         (Work::Host(_), _) | (_, Emulators::All) => true,
-        (Work::Boot(work), Emulators::Qemu) => work.emulator == Emulator::Qemu,
-        (Work::Boot(work), Emulators::Bochs) => work.emulator == Emulator::Bochs,
+        (Work::Boot(BootWork { emulator, .. }) | Work::Bench(emulator), Emulators::Qemu) => emulator == Emulator::Qemu,
+        (Work::Boot(BootWork { emulator, .. }) | Work::Bench(emulator), Emulators::Bochs) => {
+            emulator == Emulator::Bochs
+        }
     })
 }
 

@@ -14,6 +14,22 @@ use super::on_path;
 /// The target of kernel, loader and user domains.
 pub const BARE_TARGET: &str = "x86_64-unknown-none";
 
+/// Adds rustfmt and clippy if they are missing.
+///
+/// # Errors
+/// Fails when one is missing and cannot be added, with the command that would add it.
+pub fn ensure_components(offline: bool) -> Result<()> {
+    const REMEDY: &str = "run `rustup component add rustfmt clippy`";
+    if version_line("cargo-fmt", &["--version"]).is_some() && version_line("cargo-clippy", &["--version"]).is_some() {
+        return Ok(());
+    }
+    if offline || on_path("rustup").is_none() {
+        bail!("rustfmt or clippy is missing and cannot be fetched; {REMEDY}");
+    }
+    eprintln!("Adding rustfmt and clippy");
+    run(Command::new("rustup").args(["component", "add", "rustfmt", "clippy"]))
+}
+
 /// Adds the bare-metal target if it is missing.
 ///
 /// # Errors
