@@ -115,8 +115,9 @@ impl<M: PhysicalMemory> FrameAllocator<M> {
         if range.frames() == 0 {
             return Ok(0);
         }
-        let place = self.ranges[..self.range_count].partition_point(|other| other.is_below(first));
-        if place < self.range_count && !range.is_below(self.ranges[place].whole_start()) {
+        let others = used(&self.ranges, self.range_count);
+        let place = others.partition_point(|other| other.is_below(first));
+        if others.get(place).is_some_and(|next| !range.is_below(next.whole_start())) {
             return Err(RangeError::Overlap);
         }
         if self.range_count == MAX_RANGES {
@@ -132,16 +133,20 @@ impl<M: PhysicalMemory> FrameAllocator<M> {
     }
 
     /// A block of 2^`order` frames with any content, from `zone` if there is one, else from the next zone that has one.
-    #[inline]
     pub fn alloc(&mut self, order: u32, zone: usize, frame_use: FrameUse) -> Option<HostPhys> {
-        (0..MAX_ZONES).find_map(|step| self.alloc_in(order, zone.wrapping_add(step) % MAX_ZONES, frame_use))
+        for step in 0..MAX_ZONES {
+            if let Some(block) = self.alloc_in(order, zone.wrapping_add(step) % MAX_ZONES, frame_use) {
+                return Some(block);
+            }
+        }
+        None
     }
 
     /// A block of 2^`order` frames with any content, from `zone` only.
     pub fn alloc_in(&mut self, order: u32, zone: usize, frame_use: FrameUse) -> Option<HostPhys> {
         let zone = self.zones.get_mut(zone)?;
         let (frame, mut available) = zone.smallest(order)?;
-        let range = find(&self.ranges[..self.range_count], frame)?;
+        let range = find(used(&self.ranges, self.range_count), frame)?;
         zone.remove(&self.memory, frame, available);
         while available > order {
             available -= 1;
@@ -177,7 +182,7 @@ impl<M: PhysicalMemory> FrameAllocator<M> {
         if order > MAX_ORDER || block.as_u64() != (frame >> order << order) << PAGE_SHIFT {
             return Err(FreeError::Foreign);
         }
-        let range = find(&self.ranges[..self.range_count], frame).ok_or(FreeError::Foreign)?;
+        let range = find(used(&self.ranges, self.range_count), frame).ok_or(FreeError::Foreign)?;
         let (mut whole, state) = range.block_of(&self.memory, frame);
         let mut whole_order = state.order();
         if state != State::allocated(frame_use, whole_order) {
@@ -214,7 +219,7 @@ impl<M: PhysicalMemory> FrameAllocator<M> {
     #[must_use]
     pub fn frame_use(&self, address: HostPhys) -> Option<FrameUse> {
         let frame = address.page_number();
-        let range = find(&self.ranges[..self.range_count], frame)?;
+        let range = find(used(&self.ranges, self.range_count), frame)?;
         let (_, state) = range.block_of(&self.memory, frame);
         [FrameUse::Object, FrameUse::Kernel].into_iter().find(|&kind| state == State::allocated(kind, state.order()))
     }
@@ -234,8 +239,14 @@ impl<M: PhysicalMemory> FrameAllocator<M> {
     /// Number of frames, free and allocated.
     #[must_use]
     pub fn managed_pages(&self) -> u64 {
-        self.ranges[..self.range_count].iter().map(Range::frames).sum()
+        used(&self.ranges, self.range_count).iter().map(Range::frames).sum()
     }
+}
+
+/// The ranges in use.
+#[inline]
+fn used(ranges: &[Range; MAX_RANGES], count: usize) -> &[Range] {
+    ranges.get(..count).unwrap_or_default()
 }
 
 /// The range that manages a frame.

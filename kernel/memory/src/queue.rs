@@ -137,8 +137,8 @@ impl<T, H: Heap, Tag> Queue<T, H, Tag> {
     #[inline]
     pub fn pop_front(&mut self) -> Option<Ref<T, H>> {
         let link = NonNull::new(self.head)?;
-        // SAFETY: Links in the list are in this queue.
-        Some(unsafe { self.unlink(link) })
+        // SAFETY: The link is the first in this queue.
+        Some(unsafe { self.unlink(link, ptr::null_mut()) })
     }
 
     /// The link at `pointer`, a pointer in this queue's list.
@@ -152,13 +152,12 @@ impl<T, H: Heap, Tag> Queue<T, H, Tag> {
     /// Takes an object out.
     ///
     /// # Safety
-    /// `link` is in this queue.
+    /// `link` is in this queue, behind `previous`.
     #[inline]
-    unsafe fn unlink(&mut self, link: NonNull<Link>) -> Ref<T, H> {
+    unsafe fn unlink(&mut self, link: NonNull<Link>, previous: *mut Link) -> Ref<T, H> {
         // SAFETY: By the contract, and as in `link`. The reference made at the end keeps the link alive beyond that.
         let link = unsafe { link.as_ref() };
         let next = link.next.load(Ordering::Relaxed);
-        let previous = link.previous.load(Ordering::Relaxed);
         match self.link(previous) {
             Some(previous) => previous.next.store(next, Ordering::Relaxed),
             None => self.head = next,
@@ -222,7 +221,7 @@ impl<T: Linked<Tag>, H: Heap, Tag> Queue<T, H, Tag> {
             return None;
         }
         // SAFETY: The link is in this queue, as only the queue itself can change.
-        Some(unsafe { self.unlink(NonNull::from(link)) })
+        Some(unsafe { self.unlink(NonNull::from(link), link.previous.load(Ordering::Relaxed)) })
     }
 
     /// Whether `object` is in this queue.
