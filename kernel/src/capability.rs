@@ -4,10 +4,10 @@
 //! domain's address space. All capabilities for one object form a tree, which [`Derivation`] holds; revoking one takes
 //! away its subtree. The tree changes only under the derivation's lock.
 
-use core::sync::atomic::{AtomicBool, Ordering};
+use core::sync::atomic::{AtomicU64, Ordering};
 
 use dragonfly_abi::{ObjectType, Rights, Status};
-use dragonfly_memory::{Charge, Link, Linked};
+use dragonfly_memory::{Charge, Link, Linked, UserVirt};
 
 use crate::arch::Arch;
 use crate::device::{InterruptLine, PortRange};
@@ -106,6 +106,9 @@ pub struct DerivationState<A: Arch> {
     pub is_closing: bool,
 }
 
+/// Value of a mapping's progress while it stays: no address of a domain.
+const STAYS: u64 = u64::MAX;
+
 /// Where a capability is.
 pub enum Place<A: Arch> {
     /// Not placed yet, or taken away.
@@ -130,8 +133,8 @@ pub struct Capability<A: Arch> {
     pub node: Lock<Node<A>, A>,
     /// What is mapped, if it is a mapping.
     pub range: Option<MappedRange>,
-    /// Whether it is a mapping that is being taken out of its address space.
-    is_leaving: AtomicBool,
+    /// Up to where a mapping has been taken out of its address space, or [`STAYS`].
+    left_up_to: AtomicU64,
     sibling: Link,
     space: Link,
     _charge: Charge<A::Heap>,
@@ -199,7 +202,7 @@ impl<A: Arch> Capability<A> {
             derivation,
             node: Lock::<_, A>::new(Node { parent: None, children: Queue::<_, A, _>::new(), place: Place::Nowhere }),
             range,
-            is_leaving: AtomicBool::new(false),
+            left_up_to: AtomicU64::new(STAYS),
             sibling: Link::new(),
             space: Link::new(),
             _charge: charge,
@@ -208,12 +211,21 @@ impl<A: Arch> Capability<A> {
 
     /// Whether it is a mapping on its way out: it resolves no more faults.
     pub fn is_leaving(&self) -> bool {
-        self.is_leaving.load(Ordering::Relaxed)
+        self.left_up_to.load(Ordering::Relaxed) != STAYS
     }
 
-    /// Begins to take a mapping out. Called under the address space's lock, which orders it with the page faults.
-    pub fn set_leaving(&self) {
-        self.is_leaving.store(true, Ordering::Relaxed);
+    /// Up to where a mapping has been taken out, if that has begun. Like the next, called under the address space's
+    /// lock, which orders it with the page faults.
+    pub fn left_up_to(&self) -> Option<UserVirt> {
+        match self.left_up_to.load(Ordering::Relaxed) {
+            STAYS => None,
+            address => Some(UserVirt::new(address)),
+        }
+    }
+
+    /// Notes up to where a mapping has been taken out.
+    pub fn set_left_up_to(&self, address: UserVirt) {
+        self.left_up_to.store(address.as_u64(), Ordering::Relaxed);
     }
 
     /// Checks that it has these rights.

@@ -22,6 +22,10 @@ use crate::{Kernel, Lock, Queue, Ref};
 pub const MAX_MAPPINGS: u64 = 1024;
 /// Page-table entries that are filled in when a mapping is made.
 const POPULATE: u32 = 64;
+/// Page-table entries that one slice of an unmapping, or of the end of an address space, looks at.
+const ENTRIES_PER_SLICE: u32 = 256;
+/// What such a slice takes from a call's budget.
+const UNMAP_COST: u32 = SLICE / 4;
 /// Page-table leaves that one audit call looks at.
 const AUDIT_SLICE: u32 = 2048;
 
@@ -231,10 +235,13 @@ impl<A: Arch> Space<A> {
     ) -> Progress {
         let (Some(range), Object::Memory(memory)) = (mapping.range, &mapping.object) else { return Progress::Done };
         let mut state = self.state.lock();
-        mapping.set_leaving();
+        let from = mapping.left_up_to().unwrap_or(range.start);
         let frames = DomainFrames { arch: kernel.arch, account: &domain.account };
-        let addresses = range.start.as_host()..range.end.as_host();
-        let mut slice = state.table.unmap_range(&frames, addresses, budget, |_| ());
+        let addresses = from.as_host()..range.end.as_host();
+        let mut slice = state.table.unmap_range(&frames, addresses, &mut { ENTRIES_PER_SLICE }, |_| ());
+        let next = slice.next().map_or(range.end, |next| UserVirt::new(next.as_u64()));
+        mapping.set_left_up_to(next);
+        *budget = budget.saturating_sub(UNMAP_COST);
         kernel.shoot_down(kernel.arch.this_cpu(), self.active.load(Ordering::SeqCst));
         slice.free_tables(&frames);
         if !slice.is_done() {
@@ -266,7 +273,7 @@ impl<A: Arch> Space<A> {
     pub fn give_back(&self, kernel: &'static Kernel<A>, domain: &Domain<A>) -> Progress {
         let frames = DomainFrames { arch: kernel.arch, account: &domain.account };
         let mut state = self.state.lock();
-        if state.table.destroy(&frames, &mut { SLICE }, |_| ()) { Progress::Done } else { Progress::More }
+        if state.table.destroy(&frames, &mut { ENTRIES_PER_SLICE }, |_| ()) { Progress::Done } else { Progress::More }
     }
 
     /// Maps a thread's message buffer.
