@@ -8,6 +8,9 @@ use crate::domain::place_in_table;
 use crate::thread::Thread;
 use crate::{Kernel, Ref};
 
+/// How many copies of a moved handle are passed on to its parent.
+const MOVE_BUDGET: u32 = 1024;
+
 /// Whether a receiver accepts so many handles.
 pub fn is_welcome<A: Arch>(receiver: &Thread<A>, count: usize) -> bool {
     count <= MESSAGE_HANDLES.min(receiver.buffer.accepted_handles())
@@ -56,7 +59,7 @@ pub fn hand_over<A: Arch>(
                     let capability = to.domain.table.lock().get(undone.handle).cloned();
                     if let Ok(capability) = capability {
                         // It is new, so it has few children if any: what does not fit the budget stays with `to`.
-                        let _ = kernel.remove(&capability, &mut 32);
+                        let _ = kernel.remove(&capability, &mut { MOVE_BUDGET });
                     }
                 }
                 return Err(status);
@@ -66,7 +69,7 @@ pub fn hand_over<A: Arch>(
     for (index, (source, transfer)) in sources.iter().zip(given).enumerate().take(count) {
         to.buffer.set_handle(index, transfer);
         if let Some(source) = source {
-            let _ = kernel.remove(source, &mut 32);
+            let _ = kernel.remove(source, &mut { MOVE_BUDGET });
         }
     }
     Ok(())
