@@ -32,6 +32,7 @@ const BIOS_MODULES: &[&str] = &[
     "part_msdos",
     "search_fs_file",
     "serial",
+    "terminfo",
     "terminal",
     "test",
 ];
@@ -90,7 +91,7 @@ pub fn make(project: &Project, tools: &IsoTools, parts: &Parts, command_line: &s
 /// may be at its screen.
 fn grub_config(command_line: &str) -> String {
     format!(
-        "if [ $grub_platform = pc ]; then serial --unit=0 --speed=115200; terminal_output serial; fi\n\
+        "if [ $grub_platform = pc ]; then serial --unit=0 --speed=115200; terminfo serial dumb; terminal_output serial; fi\n\
          multiboot2 /boot/loader {command_line}\n\
          module2 /boot/kernel kernel\n\
          module2 /boot/bundle bundle\n\
