@@ -1,8 +1,8 @@
 //! The frame allocator: a buddy system over the machine's RAM.
 //!
-//! RAM comes in ranges, each of which belongs to a zone (a NUMA node). Every frame of a range has a byte of state in a table
-//! at one end of the range; free blocks are linked through their own first bytes. A block of order n is 2^n frames and
-//! aligned to its size. All operations take time in proportion to the number of orders.
+//! RAM comes in ranges, each of which belongs to a zone (a NUMA node). Every frame of a range has a byte of state in a
+//! table at one end of the range; free blocks are linked through their own first bytes. A block of order n is 2^n
+//! frames and aligned to its size. All operations take time in proportion to the number of orders.
 #![expect(unsafe_code, reason = "it keeps its books in the memory that it manages")]
 
 use core::fmt;
@@ -98,8 +98,8 @@ impl<M: PhysicalMemory> FrameAllocator<M> {
         Self { memory, zones: [Zone::EMPTY; MAX_ZONES], ranges: [Range::EMPTY; MAX_RANGES], range_count: 0 }
     }
 
-    /// Starts to manage the whole frames of a range of RAM. Gives the number of frames that became free: those that hold the
-    /// states of the others are not among them.
+    /// Starts to manage the whole frames of a range of RAM. Gives the number of frames that became free: those that
+    /// hold the states of the others are not among them.
     ///
     /// # Errors
     /// See [`RangeError`]; nothing changes then.

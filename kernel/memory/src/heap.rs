@@ -15,15 +15,16 @@ impl fmt::Display for OutOfMemory {
     }
 }
 
-/// A handle to memory for kernel objects. Every object keeps a copy of the handle to find its way back, so it should have no
-/// size: the real kernel's names a static, a simulated one's is a reference to the pool of its simulated machine.
+/// A handle to memory for kernel objects. Every object keeps a copy of the handle to find its way back, so it should
+/// have no size: the real kernel's names a static, a simulated one's is a reference to the pool of its simulated
+/// machine.
 ///
 /// # Safety
-/// `allocate` gives memory of the size and alignment asked for, which belongs to the caller alone until it is deallocated
-/// through a copy of the same handle.
+/// `allocate` gives memory of the size and alignment asked for, which belongs to the caller alone until it is
+/// deallocated through a copy of the same handle.
 pub unsafe trait Heap: Copy + 'static {
-    /// Uninitialised memory for `layout`, whose size is not 0; `None` if there is none or the layout is larger than the heap
-    /// supports.
+    /// Uninitialised memory for `layout`, whose size is not 0; `None` if there is none or the layout is larger than the
+    /// heap supports.
     fn allocate(self, layout: Layout) -> Option<NonNull<u8>>;
 
     /// Takes memory back.

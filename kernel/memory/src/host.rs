@@ -43,7 +43,10 @@ impl HostHeap {
 unsafe impl Heap for &'static HostHeap {
     fn allocate(self, layout: Layout) -> Option<NonNull<u8>> {
         self.remaining.try_update(Ordering::Relaxed, Ordering::Relaxed, |remaining| remaining.checked_sub(1)).ok()?;
-        // SAFETY: `Heap` is asked only for layouts with a size.
+        if layout.size() == 0 {
+            return None;
+        }
+        // SAFETY: The layout has a size.
         let memory = NonNull::new(unsafe { std::alloc::alloc(layout) })?;
         self.objects.fetch_add(1, Ordering::Relaxed);
         Some(memory)
@@ -86,7 +89,8 @@ impl HostMemory {
         Self { start, bytes, allocation, content }
     }
 
-    /// Memory with room for aligning it: asked for as aligned, the host would write zeros to it instead of promising them.
+    /// Memory with room for aligning it: asked for as aligned, the host would write zeros to it instead of promising
+    /// them.
     fn layout(bytes: u64) -> Layout {
         let layout = usize::try_from(bytes + PAGE_SIZE).ok().and_then(|bytes| Layout::from_size_align(bytes, 8).ok());
         layout.expect("the size of simulated RAM")

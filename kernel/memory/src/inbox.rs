@@ -1,5 +1,5 @@
-//! A list to which any CPU may add objects without a lock, and from which one CPU takes all at once: how a CPU asks another
-//! to look at an object (wake this thread, answer this call).
+//! A list to which any CPU may add objects without a lock, and from which one CPU takes all at once: how a CPU asks
+//! another to look at an object (wake this thread, answer this call).
 #![expect(unsafe_code, reason = "links point to each other")]
 
 use core::iter::FusedIterator;
@@ -51,7 +51,8 @@ impl<T, H: Heap, Tag> Inbox<T, H, Tag> {
         self.newest.load(Ordering::Relaxed).is_null()
     }
 
-    /// Takes all objects out, to be looked at in the order in which they came. Takes time in proportion to their number.
+    /// Takes all objects out, to be looked at in the order in which they came. Takes time in proportion to their
+    /// number.
     #[inline]
     pub fn take_all(&self) -> Taken<T, H, Tag> {
         if self.is_empty() {
@@ -60,8 +61,8 @@ impl<T, H: Heap, Tag> Inbox<T, H, Tag> {
         // Acquire pairs with the Release in `push`: the links are as their producers left them.
         let mut pointer = self.newest.swap(ptr::null_mut(), Ordering::Acquire);
         let mut oldest = ptr::null_mut();
-        // SAFETY: The list came out of the inbox whole and belongs to this CPU; it owns a reference to each object, which
-        // keeps the link alive and in place (see the queue's description).
+        // SAFETY: The list came out of the inbox whole and belongs to this CPU; it owns a reference to each object,
+        // which keeps the link alive and in place (see the queue's description).
         while let Some(link) = unsafe { pointer.as_ref() } {
             let older = link.next.load(Ordering::Relaxed);
             link.next.store(oldest, Ordering::Relaxed);
@@ -84,9 +85,9 @@ impl<T: Linked<Tag>, H: Heap, Tag> Inbox<T, H, Tag> {
         let link = unsafe { pointer.as_ref() };
         // Acquire pairs with the Release in `Taken::next` and in the queue.
         while link.owner.compare_exchange(NOT_QUEUED, IN_INBOX, Ordering::Acquire, Ordering::Relaxed).is_err() {
-            // The failed exchange was only a load, which may come before this CPU's change to the object. A write to the
-            // same location cannot: either the consumer's swap in `Taken::next` reads from it, and thus sees the change, or
-            // it reads from the swap and finds the link free.
+            // The failed exchange was only a load, which may come before this CPU's change to the object. A write to
+            // the same location cannot: either the consumer's swap in `Taken::next` reads from it, and thus sees the
+            // change, or it reads from the swap and finds the link free.
             if link.owner.fetch_add(0, Ordering::Release) != NOT_QUEUED {
                 return Err(object);
             }
@@ -116,8 +117,8 @@ impl<T, H: Heap, Tag> Drop for Inbox<T, H, Tag> {
     }
 }
 
-/// The objects taken out of an [`Inbox`], from the oldest to the newest. An object may be pushed again once it has come out
-/// here.
+/// The objects taken out of an [`Inbox`], from the oldest to the newest. An object may be pushed again once it has come
+/// out here.
 pub struct Taken<T, H: Heap, Tag> {
     oldest: *mut Link,
     owns: PhantomData<Ref<T, H>>,

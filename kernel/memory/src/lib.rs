@@ -7,9 +7,9 @@
 //! - `queue`, `inbox`: lists of counted objects, under a lock or from any CPU.
 //! - `page_table`: what is mapped where, in any format.
 //!
-//! Nothing here knows a processor or an object of the kernel: memory, waiting and heaps are parameters, so that all of it
-//! runs in tests on the host. `unsafe` ends here: what this crate offers is safe to use, but for the traits by which the
-//! architecture vouches for memory. docs/memory-internals.md says why that holds.
+//! Nothing here knows a processor or an object of the kernel: memory, waiting and heaps are parameters, so that all of
+//! it runs in tests on the host. `unsafe` ends here: what this crate offers is safe to use, but for the traits by which
+//! the architecture vouches for memory. docs/memory-internals.md says why that holds.
 #![cfg_attr(not(any(test, loom, feature = "host")), no_std)]
 
 mod account;

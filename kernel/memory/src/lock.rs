@@ -1,7 +1,8 @@
 //! The kernel's only lock: a ticket lock, which serves waiting CPUs in the order in which they came.
 //!
-//! Kernel code runs with interrupts off, so no interrupt handler can ask for a lock that its own CPU holds. What a waiting
-//! CPU must go on doing is to answer other CPUs, for the holder may wait for its answer: [`Relax`] is the place for that.
+//! Kernel code runs with interrupts off, so no interrupt handler can ask for a lock that its own CPU holds. What a
+//! waiting CPU must go on doing is to answer other CPUs, for the holder may wait for its answer: [`Relax`] is the place
+//! for that.
 #![expect(unsafe_code, reason = "a lock hands out exclusive references to what it guards")]
 
 use core::marker::PhantomData;
@@ -35,7 +36,12 @@ impl<T, R> Lock<T, R> {
         /// An unlocked lock around `value`.
         #[must_use]
         pub fn new(value: T) -> Self {
-            Self { next: AtomicU32::new(0), serving: AtomicU32::new(0), value: UnsafeCell::new(value), relax: PhantomData }
+            Self {
+                next: AtomicU32::new(0),
+                serving: AtomicU32::new(0),
+                value: UnsafeCell::new(value),
+                relax: PhantomData,
+            }
         }
     }
 
@@ -89,8 +95,8 @@ impl<T, R> Deref for Guard<'_, T, R> {
 
     #[inline]
     fn deref(&self) -> &T {
-        // SAFETY: The lock is held as long as the guard lives, so no other guard reaches the value, and the borrow of this
-        // one keeps its own exclusive references away.
+        // SAFETY: The lock is held as long as the guard lives, so no other guard reaches the value, and the borrow of
+        // this one keeps its own exclusive references away.
         self.lock.value.with(|value| unsafe { &*value })
     }
 }

@@ -1,8 +1,9 @@
 //! Page tables of any format: one walker, and a policy for each format.
 //!
-//! Operations over ranges work in slices, within a budget of entries to look at. Tables that become empty leave the page table
-//! at once but are kept by the slice's result: a processor may still walk them until the caller has flushed the TLBs.
-//! Which memory a page table lets somebody reach is the caller's matter; the tables themselves are safe from it.
+//! Operations over ranges work in slices, within a budget of entries to look at. Tables that become empty leave the
+//! page table at once but are kept by the slice's result: a processor may still walk them until the caller has flushed
+//! the TLBs. Which memory a page table lets somebody reach is the caller's matter; the tables themselves are safe from
+//! it.
 #![expect(unsafe_code, reason = "tables are reached by their physical addresses")]
 
 use core::fmt;
@@ -12,11 +13,12 @@ use core::sync::atomic::{AtomicU64, Ordering};
 use crate::address::{Address, HostPhys, PAGE_SIZE, PageSize};
 use crate::physical::{FrameSource, PhysicalMemory};
 use format::{MAX_LEVELS, span_mask, span_shift};
-use walk::{Action, ENTRIES, FreedTables, Walk, entry, index};
+use walk::{ENTRIES, entry, index};
 
 mod format;
 mod frame_index;
 mod host;
+mod range;
 #[cfg(all(test, not(loom)))]
 mod tests;
 mod walk;
@@ -24,6 +26,7 @@ mod walk;
 pub use format::{Access, Entry, Mapping, PageFormat};
 pub use frame_index::FrameIndex;
 pub use host::HostFormat;
+pub use range::Unmapped;
 
 /// The last physical address that fits into an entry of any format.
 const LAST_PHYS: HostPhys = HostPhys::new((1 << 52) - 1);
@@ -67,8 +70,9 @@ impl SharedHalf {
 
 /// A page table.
 ///
-/// Frames for tables come from the source that an operation gets, and go to the one that a later operation gets: all are to
-/// be of one frame allocator. [`destroy`](Self::destroy) gives them back; a page table that is dropped before keeps them.
+/// Frames for tables come from the source that an operation gets, and go to the one that a later operation gets: all
+/// are to be of one frame allocator. [`destroy`](Self::destroy) gives them back; a page table that is dropped before
+/// keeps them.
 pub struct PageTable<F> {
     format: F,
     /// The entry that covers all addresses. Its table is the root.
@@ -122,8 +126,9 @@ impl<F: PageFormat> PageTable<F> {
         Ok(Self { owned_entries: ENTRIES / 2, ..table })
     }
 
-    /// Lets other tables share the upper half. Changes there are theirs, too, but for new entries of the root: the upper half
-    /// should have all of those by now. The page table cannot be destroyed any more. `None` if it has no root.
+    /// Lets other tables share the upper half. Changes there are theirs, too, but for new entries of the root: the
+    /// upper half should have all of those by now. The page table cannot be destroyed any more. `None` if it has no
+    /// root.
     pub fn share(&mut self) -> Option<SharedHalf> {
         self.is_shared = self.has_fixed_root && self.owned_entries == ENTRIES;
         self.is_shared.then_some(SharedHalf { root: self.root() })
@@ -197,7 +202,8 @@ impl<F: PageFormat> PageTable<F> {
         Ok(())
     }
 
-    /// Tables for these levels of entries, one below the other, the lowest with this leaf: gives the entry that leads there.
+    /// Tables for these levels of entries, one below the other, the lowest with this leaf: gives the entry that leads
+    /// there.
     fn branch<S: FrameSource>(&self, source: &S, bits: u64, leaf: u64, levels: Range<u32>) -> Result<u64, MapError> {
         let mut tables = [HostPhys::new(0); MAX_LEVELS as usize];
         let mut branch = leaf;
@@ -262,8 +268,8 @@ impl<F: PageFormat> PageTable<F> {
         false
     }
 
-    /// Cuts the page that reaches across `at`, if there is one, so that a page starts there. What is translated stays the same;
-    /// the caller flushes the TLBs before it changes one of the new pages.
+    /// Cuts the page that reaches across `at`, if there is one, so that a page starts there. What is translated stays
+    /// the same; the caller flushes the TLBs before it changes one of the new pages.
     ///
     /// # Errors
     /// There is no frame for a table, or `at` is no multiple of 4 KiB. Some larger page may be cut then.
@@ -299,110 +305,6 @@ impl<F: PageFormat> PageTable<F> {
         }
     }
 
-    /// Takes out the pages in a range until the budget is used up or the slice is full, and calls `visit` for each. A page that
-    /// reaches beyond the range goes as a whole; see [`split`](Self::split). Cannot fail.
-    ///
-    /// The caller flushes the TLBs, then gives back what the result holds and what was mapped, then goes on where the slice
-    /// ended.
-    pub fn unmap_range<M: PhysicalMemory>(
-        &mut self,
-        memory: &M,
-        range: Range<F::Input>,
-        budget: &mut u32,
-        visit: impl FnMut(Mapping<F::Input>),
-    ) -> Unmapped<F::Input> {
-        let mut tables = FreedTables::new();
-        let next = match self.owned_bits(range) {
-            Some((first, last)) => self.walk(memory, Action::Unmap, (first, last), budget, &mut tables, visit),
-            None => None,
-        };
-        Unmapped { tables, next }
-    }
-
-    /// Changes the access of the pages in a range, within the budget. A page that reaches beyond the range loses what the
-    /// new access lacks but gains nothing; see [`split`](Self::split). Gives where to go on, if not done. The caller flushes
-    /// the TLBs.
-    pub fn protect_range<M: PhysicalMemory>(
-        &mut self,
-        memory: &M,
-        range: Range<F::Input>,
-        access: Access,
-        budget: &mut u32,
-    ) -> Option<F::Input> {
-        let bits = self.owned_bits(range)?;
-        self.walk(memory, Action::Protect(access), bits, budget, &mut FreedTables::new(), |_| ())
-    }
-
-    /// Calls `visit` for each page from an address on, shared ones included, within the budget. Gives where to go on, if not
-    /// done.
-    pub fn for_each_leaf<M: PhysicalMemory>(
-        &self,
-        memory: &M,
-        from: F::Input,
-        budget: &mut u32,
-        visit: impl FnMut(Mapping<F::Input>),
-    ) -> Option<F::Input> {
-        let bits = (self.bits(from), span_mask(self.format.levels()));
-        self.walk(memory, Action::Visit, bits, budget, &mut FreedTables::new(), visit)
-    }
-
-    /// Takes out all pages that are not shared, within the budget, calls `visit` for each and gives the tables back, at last
-    /// the root. Whether it is done; if not, it goes on with the next call. No processor may use the page table any more.
-    /// One that is shared stays.
-    pub fn destroy<S: FrameSource>(
-        &mut self,
-        source: &S,
-        budget: &mut u32,
-        mut visit: impl FnMut(Mapping<F::Input>),
-    ) -> bool {
-        if self.is_shared {
-            return true;
-        }
-        let mut next = Some(F::Input::new(self.format.extend(self.destroyed_up_to)));
-        while let Some(from) = next {
-            self.destroyed_up_to = self.bits(from);
-            if *budget == 0 {
-                return false;
-            }
-            let (range, mut tables) = ((self.destroyed_up_to, self.last_owned()), FreedTables::new());
-            next = self.walk(source, Action::Unmap, range, budget, &mut tables, &mut visit);
-            free_tables(source, &mut tables);
-        }
-        self.destroyed_up_to = 0;
-        if let Some(root) = self.root_table() {
-            self.top.store(0, Ordering::Relaxed);
-            // SAFETY: It came from such a source, the tables below are gone, and no processor uses it.
-            unsafe { source.give_frame(root) };
-        }
-        true
-    }
-
-    fn walk<M: PhysicalMemory>(
-        &self,
-        memory: &M,
-        action: Action,
-        (at, last): (u64, u64),
-        budget: &mut u32,
-        freed: &mut FreedTables,
-        visit: impl FnMut(Mapping<F::Input>),
-    ) -> Option<F::Input> {
-        let mut walk = Walk {
-            format: self.format,
-            memory,
-            action,
-            visit,
-            at,
-            last,
-            budget,
-            freed,
-            is_done: false,
-            is_stopped: false,
-            keeps_root: self.has_fixed_root,
-        };
-        walk.run(&self.top);
-        (!walk.is_done).then(|| F::Input::new(self.format.extend(walk.at)))
-    }
-
     /// The bits of an address that are translated.
     #[inline]
     fn bits(&self, input: F::Input) -> u64 {
@@ -416,58 +318,6 @@ impl<F: PageFormat> PageTable<F> {
             Some(below) => (self.owned_entries << span_shift(below)) - 1,
             None => span_mask(0),
         }
-    }
-
-    /// The first and the last address bits of the part of a range that is not shared. The range's end may be the address
-    /// after the last one, 0.
-    fn owned_bits(&self, range: Range<F::Input>) -> Option<(u64, u64)> {
-        let last = range.end.as_u64().wrapping_sub(1);
-        if range.start.as_u64() > last {
-            return None;
-        }
-        let first = self.bits(range.start);
-        let last = self.bits(F::Input::new(last)).min(self.last_owned());
-        (first <= last).then_some((first, last))
-    }
-}
-
-/// What a slice of [`PageTable::unmap_range`] did. Tables are lost if it is dropped before they are given back.
-#[must_use = "the tables in it have to be given back"]
-pub struct Unmapped<I> {
-    tables: FreedTables,
-    next: Option<I>,
-}
-
-impl<I: Copy> Unmapped<I> {
-    /// Whether the range has been dealt with.
-    #[inline]
-    pub const fn is_done(&self) -> bool {
-        self.next.is_none()
-    }
-
-    /// Where to go on.
-    #[inline]
-    pub const fn next(&self) -> Option<I> {
-        self.next
-    }
-
-    /// Gives back the tables that became empty. No processor may still have them in its TLB: call it after the flush.
-    pub fn free_tables<S: FrameSource>(&mut self, source: &S) {
-        free_tables(source, &mut self.tables);
-    }
-}
-
-impl<I> Drop for Unmapped<I> {
-    fn drop(&mut self) {
-        debug_assert!(self.tables.is_empty(), "tables were not given back");
-    }
-}
-
-fn free_tables<S: FrameSource>(source: &S, tables: &mut FreedTables) {
-    while let Some(table) = tables.pop() {
-        // SAFETY: It came from a source over the same frames, has left its page table, and by what the callers say no
-        // processor uses it.
-        unsafe { source.give_frame(table) };
     }
 }
 

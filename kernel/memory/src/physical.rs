@@ -8,9 +8,10 @@ use crate::address::HostPhys;
 /// A view of physical memory through which the kernel reads and writes frames: the direct map.
 ///
 /// # Safety
-/// For each range of RAM that the kernel manages, `pointer` gives pointers that can be read and written throughout the range,
-/// as long as the view exists, and that are as far apart as their addresses; `address` is its inverse. Elsewhere, they give
-/// any value.
+/// For each range of RAM that the kernel manages, `pointer` gives pointers that can be read and written throughout the
+/// range, as long as the view exists, and that are as far apart as their addresses; `address` is its inverse. All views
+/// in one kernel are of the same memory, so an address that one of them gave may be used with another. Addresses
+/// elsewhere give any pointer.
 pub unsafe trait PhysicalMemory {
     /// The pointer to the byte at `address`.
     fn pointer(&self, address: HostPhys) -> NonNull<u8>;
@@ -22,7 +23,8 @@ pub unsafe trait PhysicalMemory {
 /// A source of single frames for the kernel's own structures.
 ///
 /// # Safety
-/// A frame belongs to the caller of `take_frame` alone until it is given back, and the source's own `pointer` reaches it.
+/// A frame belongs to the caller of `take_frame` alone until it is given back, and the source's own `pointer`
+/// reaches it.
 pub unsafe trait FrameSource: PhysicalMemory {
     /// A frame with any content; `None` if there is none.
     fn take_frame(&self) -> Option<HostPhys>;
@@ -30,7 +32,8 @@ pub unsafe trait FrameSource: PhysicalMemory {
     /// Takes a frame back.
     ///
     /// # Safety
-    /// `frame` came from `take_frame` of this source, and neither software nor a processor's table walk uses it any more.
+    /// `frame` came from `take_frame` of this source, and neither software nor a processor's table walk uses
+    /// it any more.
     unsafe fn give_frame(&self, frame: HostPhys);
 }
 

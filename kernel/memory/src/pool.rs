@@ -1,7 +1,7 @@
 //! Memory for kernel objects: frames cut into pieces of a few sizes.
 //!
-//! A piece's page is found by its address, and the page's first bytes say which of its pieces are free. A page without used
-//! pieces goes back to the frame source at once, so that what is freed is free for everybody. A piece above
+//! A piece's page is found by its address, and the page's first bytes say which of its pieces are free. A page without
+//! used pieces goes back to the frame source at once, so that what is freed is free for everybody. A piece above
 //! [`LARGEST_PIECE`] is a frame of its own.
 #![expect(unsafe_code, reason = "it gives out memory")]
 
@@ -18,8 +18,8 @@ mod page;
 #[cfg(all(test, not(loom)))]
 mod tests;
 
-/// The sizes of pieces. A type whose size needs rounding up to one of them still finds its alignment, which divides its own
-/// size: 48 and 96 are never the next size to a multiple of 32 and 64, respectively.
+/// The sizes of pieces. A type whose size needs rounding up to one of them still finds its alignment, which divides its
+/// own size: 48 and 96 are never the next size to a multiple of 32 and 64, respectively.
 const PIECES: [usize; 13] = [32, 48, 64, 96, 128, 192, 256, 384, 512, 640, 960, 1344, LARGEST_PIECE];
 /// Bytes of the largest object that shares its page with others.
 pub const LARGEST_PIECE: usize = 1984;
@@ -58,8 +58,8 @@ pub fn footprint(layout: Layout) -> u64 {
     class_of(layout).map_or(PAGE_SIZE, |class| PIECES[class] as u64)
 }
 
-/// Memory for kernel objects of up to a frame, from the frames of `S`. Each size has a lock of its own, under which the frame
-/// source is called.
+/// Memory for kernel objects of up to a frame, from the frames of `S`. Each size has a lock of its own, under which the
+/// frame source is called.
 pub struct ObjectPool<S, R> {
     source: S,
     classes: [Lock<Pages, R>; PIECES.len()],

@@ -1,9 +1,10 @@
-//! Queues of kernel objects that need no memory of their own: each object brings a [`Link`] for every kind of queue it may be
-//! in. A queue owns a reference to each object in it.
+//! Queues of kernel objects that need no memory of their own: each object brings a [`Link`] for every kind of queue it
+//! may be in. A queue owns a reference to each object in it.
 //!
-//! Users need no `unsafe`, whatever [`Linked::link`] returns. A link is asked for once, when its object is pushed; the queue
-//! then owns a reference, under which what `link` returned stays alive and in place. A link belongs to one queue at a time,
-//! whose number it carries: only the holder of `&mut` to that queue, which put the number there, goes on to touch the rest.
+//! Users need no `unsafe`, whatever [`Linked::link`] returns. A link is asked for once, when its object is pushed; the
+//! queue then owns a reference, under which what `link` returned stays alive and in place. A link belongs to one queue
+//! at a time, whose number it carries: only the holder of `&mut` to that queue, which put the number there, goes on to
+//! touch the rest.
 #![expect(unsafe_code, reason = "links point to each other")]
 
 use core::marker::PhantomData;
@@ -23,8 +24,8 @@ pub trait Linked<Tag = ()> {
 
 /// An object's place in at most one [`Queue`] or [`Inbox`](crate::Inbox).
 ///
-/// All fields but `owner` are written by the owner alone. They are atomic so that a link can be shared; relaxed accesses are
-/// plain moves.
+/// All fields but `owner` are written by the owner alone. They are atomic so that a link can be shared; relaxed
+/// accesses are plain moves.
 pub struct Link {
     /// Number of the queue that the object is in, or [`NOT_QUEUED`].
     pub(crate) owner: AtomicU64,
@@ -38,8 +39,8 @@ pub struct Link {
 pub(crate) const NOT_QUEUED: u64 = 0;
 /// The owner of a link that is in an inbox.
 pub(crate) const IN_INBOX: u64 = 1;
-/// The number that the next queue to be used takes. 64 bits do not run out. A queue is numbered when it is first used, so
-/// that `Queue::new` can be `const`.
+/// The number that the next queue to be used takes. 64 bits do not run out. A queue is numbered when it is first used,
+/// so that `Queue::new` can be `const`.
 static NEXT_OWNER: Counter = Counter::new(IN_INBOX + 1);
 
 impl Link {
@@ -144,8 +145,8 @@ impl<T, H: Heap, Tag> Queue<T, H, Tag> {
     /// The link at `pointer`, a pointer in this queue's list.
     #[inline]
     const fn link(&self, pointer: *mut Link) -> Option<&Link> {
-        // SAFETY: A link in the list stays alive and in place until it is unlinked (see the module's description), for which
-        // the queue must be borrowed exclusively.
+        // SAFETY: A link in the list stays alive and in place until it is unlinked (see the module's description), for
+        // which the queue must be borrowed exclusively.
         unsafe { pointer.as_ref() }
     }
 
@@ -194,8 +195,8 @@ impl<T: Linked<Tag>, H: Heap, Tag> Queue<T, H, Tag> {
         self.insert(object, ptr::null_mut(), self.head)
     }
 
-    /// Puts an object before the first one whose key is greater, so that objects with equal keys stay in the order in which
-    /// they came. Takes time in proportion to the number of objects with a greater key, if the queue is sorted.
+    /// Puts an object before the first one whose key is greater, so that objects with equal keys stay in the order in
+    /// which they came. Takes time in proportion to the number of objects with a greater key, if the queue is sorted.
     ///
     /// # Errors
     /// As for [`push_back`](Self::push_back).
@@ -234,8 +235,8 @@ impl<T: Linked<Tag>, H: Heap, Tag> Queue<T, H, Tag> {
     /// Whether `object` is in this queue through `link`.
     #[inline]
     fn owns(&self, link: &Link, object: &T) -> bool {
-        // Relaxed: only this queue stores and clears its number. So either it stands there and stays, or some other value
-        // does, and it does not matter how old that is.
+        // Relaxed: only this queue stores and clears its number. So either it stands there and stays, or some other
+        // value does, and it does not matter how old that is.
         self.number != NOT_QUEUED
             && link.owner.load(Ordering::Relaxed) == self.number
             // Two objects whose `link` returns the same link are told apart here.

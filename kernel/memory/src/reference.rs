@@ -28,7 +28,8 @@ pub struct Ref<T, H: Heap> {
 }
 
 // SAFETY: The count is atomic, so references on different CPUs may be cloned and dropped at once. They share the value
-// (`T: Sync`) and the last one drops it on its own CPU (`T: Send`). The heap's handle is copied to the CPU that drops it.
+// (`T: Sync`) and the last one drops it on its own CPU (`T: Send`). The heap's handle is copied to the CPU that drops
+// it.
 unsafe impl<T: Send + Sync, H: Heap + Send> Send for Ref<T, H> {}
 // SAFETY: A shared reference can be cloned, so sharing it gives what sending it gives.
 unsafe impl<T: Send + Sync, H: Heap + Send> Sync for Ref<T, H> {}
@@ -65,8 +66,8 @@ impl<T, H: Heap> Ref<T, H> {
         this.counted().count.load(Ordering::Relaxed)
     }
 
-    /// Gives up the reference without counting down: it lives on in the pointer, from which [`from_raw`](Self::from_raw)
-    /// makes it again.
+    /// Gives up the reference without counting down: it lives on in the pointer, from which
+    /// [`from_raw`](Self::from_raw) makes it again.
     #[inline]
     #[must_use = "the object is never freed if the pointer is lost"]
     pub fn into_raw(this: Self) -> NonNull<T> {
@@ -89,8 +90,8 @@ impl<T, H: Heap> Ref<T, H> {
 
     #[inline]
     fn counted(&self) -> &Counted<T, H> {
-        // SAFETY: This reference is counted, so the object is alive; its fields are never borrowed exclusively before the
-        // last reference is gone.
+        // SAFETY: This reference is counted, so the object is alive; its fields are never borrowed exclusively before
+        // the last reference is gone.
         unsafe { self.object.as_ref() }
     }
 
@@ -99,8 +100,8 @@ impl<T, H: Heap> Ref<T, H> {
     #[inline(never)]
     fn destroy(&mut self) {
         let object = self.object.as_ptr();
-        // SAFETY: The count reached 0, so this CPU alone can reach the object; it is dropped here and never used again. Its
-        // memory came from this heap's handle in `Vacant::reserve` with this layout.
+        // SAFETY: The count reached 0, so this CPU alone can reach the object; it is dropped here and never used again.
+        // Its memory came from this heap's handle in `Vacant::reserve` with this layout.
         unsafe {
             let heap = (*object).heap;
             ptr::drop_in_place(object);

@@ -147,8 +147,8 @@ impl Range {
     /// The block that a managed frame belongs to: its first frame and that one's state.
     #[inline]
     pub(super) fn block_of<M: PhysicalMemory>(&self, memory: &M, frame: u64) -> (u64, State) {
-        // Of the blocks of each order that could hold the frame, the smallest whose first frame is not inside of a block is
-        // the one: all smaller ones are inside of it.
+        // Of the blocks of each order that could hold the frame, the smallest whose first frame is not inside of a
+        // block is the one: all smaller ones are inside of it.
         let candidates = (0..=MAX_ORDER).map(|order| frame >> order << order);
         candidates
             .map(|first| (first, self.state(memory, first)))

@@ -185,7 +185,8 @@ fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         4 => (0..7_u32, any::<bool>()).prop_map(|(order, kernel)| Step::Alloc { order, kernel }),
         3 => any::<usize>().prop_map(|which| Step::Free { which }),
-        1 => (any::<usize>(), 0..7_u32, any::<u64>()).prop_map(|(which, order, part)| Step::FreePart { which, order, part }),
+        1 => (any::<usize>(), 0..7_u32, any::<u64>())
+            .prop_map(|(which, order, part)| Step::FreePart { which, order, part }),
         1 => (0..400_u64, 0..8_u32).prop_map(|(page, order)| Step::FreeWrong { page, order }),
     ]
 }
@@ -276,7 +277,8 @@ proptest! {
                 Step::FreeWrong { page, order } => {
                     let address = memory.start().wrapping_add(page * PAGE_SIZE);
                     let aligned = address.as_u64().is_multiple_of(PAGE_SIZE << order);
-                    let owned = (0..1 << order).all(|frame| model.get(&(address.page_number() + frame)) == Some(&FrameUse::Object));
+                    let mut block = address.page_number()..address.page_number() + (1 << order);
+                    let owned = block.all(|frame| model.get(&frame) == Some(&FrameUse::Object));
                     if !(aligned && owned) {
                         prop_assert!(frames.free(address, order).is_err());
                     }

@@ -59,7 +59,8 @@ impl Zone {
         self.free_frames += 1 << order;
     }
 
-    /// Takes a free block of this order out, to become somebody's or part of a larger one. Its state is the caller's to set.
+    /// Takes a free block of this order out, to become somebody's or part of a larger one. Its state is the caller's to
+    /// set.
     #[inline]
     pub(super) fn remove<M: PhysicalMemory>(&mut self, memory: &M, frame: u64, order: u32) {
         let head = &mut self.lists[order as usize];

@@ -69,20 +69,22 @@ pub enum Entry {
     },
 }
 
-/// A format of page tables: tables of 512 entries of 64 bits, each of which maps a page, leads to a table of the next lower
-/// level or is empty. An entry of level n covers 2^(12 + 9n) bytes of input addresses: a page of 4 KiB at level 0.
+/// A format of page tables: tables of 512 entries of 64 bits, each of which maps a page, leads to a table of the next
+/// lower level or is empty. An entry of level n covers 2^(12 + 9n) bytes of input addresses: a page of 4 KiB at level
+/// 0.
 ///
-/// An entry that leads to a table holds the number of the table's used entries in bits that the hardware ignores, so that a
-/// table that became empty is found without searching it.
+/// An entry that leads to a table holds the number of the table's used entries in bits that the hardware ignores, so
+/// that a table that became empty is found without searching it.
 ///
 /// # Safety
-/// `decode` of what `table` and `leaf` gave for a level gives the same values again, except that a format may lack some kinds
-/// of access; `decode` of 0 is empty. A leaf is at a level that has a page size, and a table is not at level 0.
+/// `decode` of what `table` and `leaf` gave for a level gives the same values again, except that a format may
+/// lack some kinds of access; `decode` of 0 is empty. A leaf is at a level that has a page size, and a table is not at
+/// level 0.
 pub unsafe trait PageFormat: Copy {
     /// What is translated.
     type Input: Address;
 
-    /// The level of the one entry that covers all input addresses, at most [`MAX_LEVELS`]: with hardware, the root register.
+    /// The level of the one entry that covers all input addresses, at most 5: with hardware, the root register.
     fn levels(self) -> u32;
 
     /// The size of the largest page.

@@ -20,8 +20,8 @@ const COUNT_MASK: u64 = 0x3ff;
 const INPUT_BITS: u32 = 48;
 
 impl HostFormat {
-    /// The format with the features of this machine: whether `IA32_EFER.NXE` is set, and 2 MiB or, if CPUID says that there are
-    /// such pages, 1 GiB.
+    /// The format with the features of this machine: whether `IA32_EFER.NXE` is set, and 2 MiB or, if CPUID says that
+    /// there are such pages, 1 GiB.
     #[must_use]
     pub const fn new(has_no_execute: bool, largest_page: PageSize) -> Self {
         Self { has_no_execute, largest_page }

@@ -354,7 +354,8 @@ fn step() -> impl Strategy<Value = Step> {
         })
     };
     prop_oneof![
-        6 => (at(), size(), 0..9_u64, access()).prop_map(|(at, size, frame, access)| Step::Map { at, size, frame, access }),
+        6 => (at(), size(), 0..9_u64, access())
+            .prop_map(|(at, size, frame, access)| Step::Map { at, size, frame, access }),
         1 => (at(), size(), 0..4_u64).prop_map(|(at, size, frames)| Step::MapWithoutMemory { at, size, frames }),
         1 => at().prop_map(|at| Step::Split { at }),
         2 => (at(), bytes(), budget()).prop_map(|(at, bytes, budget)| Step::Unmap { at, bytes, budget }),
@@ -466,7 +467,10 @@ proptest! {
     }
 
     #[test]
-    fn a_frame_index_behaves_like_a_map(pages in 1..1_000_000_u64, steps in proptest::collection::vec(step(), 1..STEPS)) {
+    fn a_frame_index_behaves_like_a_map(
+        pages in 1..1_000_000_u64,
+        steps in proptest::collection::vec(step(), 1..STEPS),
+    ) {
         check_against_model(FrameIndex::for_size(pages * PAGE_SIZE), false, steps);
     }
 }

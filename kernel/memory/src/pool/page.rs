@@ -31,8 +31,8 @@ const fn capacity(size: usize) -> usize {
     (PAGE_SIZE as usize - HEADER) / size
 }
 
-/// The pages of one size that have free pieces, linked both ways. Full pages are in no list: a piece of theirs leads back to
-/// them.
+/// The pages of one size that have free pieces, linked both ways. Full pages are in no list: a piece of theirs leads
+/// back to them.
 pub(super) struct Pages {
     first: *mut Page,
 }
@@ -65,7 +65,8 @@ impl Pages {
     pub(super) fn take_piece(&mut self, size: usize) -> Option<NonNull<u8>> {
         let page = NonNull::new(self.first)?;
         let header = page.as_ptr();
-        // SAFETY: A page in the list belongs to it and has a free piece: if none that was used before, then one at its end.
+        // SAFETY: A page in the list belongs to it and has a free piece: if none that was used before, then one at its
+        // end.
         unsafe {
             let piece = if let Some(piece) = NonNull::new((*header).free) {
                 (*header).free = piece.read().next;
@@ -91,8 +92,8 @@ impl Pages {
     pub(super) unsafe fn give_piece(&mut self, piece: NonNull<u8>, size: usize) -> Option<NonNull<Page>> {
         let header = piece.as_ptr().map_addr(|address| address & !(PAGE_SIZE as usize - 1)).cast::<Page>();
         let piece = piece.cast::<FreePiece>();
-        // SAFETY: By the contract, the piece is in a page that belongs to this list, whose header is at the page's start. The
-        // page is in the list unless it was full.
+        // SAFETY: By the contract, the piece is in a page that belongs to this list, whose header is at the page's
+        // start. The page is in the list unless it was full.
         unsafe {
             piece.write(FreePiece { next: (*header).free });
             (*header).free = piece.as_ptr();

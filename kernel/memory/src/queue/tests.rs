@@ -207,7 +207,8 @@ proptest! {
                     let fits = !queued(&models, index);
                     prop_assert_eq!(queues[at].push_sorted(objects[index].clone(), |item| item.key).is_ok(), fits);
                     if fits {
-                        let place = models[at].iter().rposition(|&other| key(other) <= key(index)).map_or(0, |place| place + 1);
+                        let before = models[at].iter().rposition(|&other| key(other) <= key(index));
+                        let place = before.map_or(0, |place| place + 1);
                         models[at].insert(place, index);
                     }
                 }
