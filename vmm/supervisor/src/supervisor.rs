@@ -10,7 +10,7 @@ use dragonfly_bundle::{Budget, Bundle, BundleError, DomainPlan, Grants, PLAN_NAM
 use dragonfly_rt::loader::{Child, Grant, Launch, LaunchError, Program, ProgramError, launch};
 use dragonfly_rt::supervisor::{DONE, FINISH, GATE_NAME, REFUSED, SHUT_DOWN};
 use dragonfly_rt::sys::{
-    DomainSettings, Gate, Message, Notification, Object, Owned, Received, System, ThreadSettings, reply,
+    Domain, DomainSettings, Gate, Message, Notification, Object, Owned, Received, System, ThreadSettings, reply,
 };
 use dragonfly_rt::{bundle, cpus, message, start_info};
 use log::{debug, error, info, warn};
@@ -60,6 +60,14 @@ pub(crate) enum Problem {
         cpu: u32,
         /// How many there are.
         cpus: u32,
+    },
+    /// There is too little memory left for it.
+    #[error("has {memory_kib} KiB of `memory`, but {left_kib} KiB are left: give it less")]
+    NoMemory {
+        /// What the plan gives it.
+        memory_kib: u64,
+        /// What the supervisor has.
+        left_kib: u64,
     },
     /// Its program is not fit to be started.
     #[error("has a bad program: {0}")]
@@ -133,6 +141,10 @@ impl Supervisor {
         let machine = if cpus < u64::BITS { (1 << cpus) - 1 } else { u64::MAX };
         if plan.cpu >= cpus {
             return Err(Problem::NoCpu { cpu: plan.cpu, cpus });
+        }
+        let own = Domain::OWN.info();
+        if let Some(left) = own.ok().map(|own| own.quota.saturating_sub(own.used)).filter(|left| *left < plan.memory) {
+            return Err(Problem::NoMemory { memory_kib: plan.memory >> 10, left_kib: left >> 10 });
         }
         let program = Program::parse(self.bundle.file(&plan.program).unwrap_or_default())?;
         let devices =
