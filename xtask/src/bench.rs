@@ -87,7 +87,7 @@ fn measure(project: &Project, tools: &Tools, parts: &Parts, emulator: Emulator, 
     let boot = emulator::boot(tools, &machine, &image, LIMITS, &mut Silent)?;
     let figures: Figures = boot.log.iter().filter_map(|line| figure(line)).collect();
     if !boot.end.is_clean() || figures.is_empty() {
-        let trace = backtrace::resolve(&boot.log, &parts.kernel);
+        let trace = backtrace::explain(&boot, &parts.kernel);
         for line in boot.log.iter().chain(&trace) {
             eprintln!("{line}");
         }

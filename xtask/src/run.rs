@@ -49,7 +49,7 @@ pub fn run(tools: &Tools, arguments: &Run) -> Result<ExitCode> {
     drop(settings);
     let boot = boot?;
 
-    for line in backtrace::resolve(&boot.log, &parts.kernel) {
+    for line in backtrace::explain(&boot, &parts.kernel) {
         println!("{line}");
     }
     explain(&boot);
@@ -68,7 +68,7 @@ fn exit_status(end: End) -> u8 {
 }
 
 fn explain(boot: &Boot) {
-    if boot.end == End::Died && !boot.emulator_messages.is_empty() {
+    if !boot.emulator_messages.is_empty() {
         eprintln!("The emulator said:\n{}", boot.emulator_messages);
     }
     eprintln!("xtask: {} after {:.1} s", boot.end, boot.duration.as_secs_f64());

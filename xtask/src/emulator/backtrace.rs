@@ -1,16 +1,44 @@
-//! Turns the addresses of a kernel panic's back-trace into functions and source lines.
+//! Turns addresses, of a kernel panic's back-trace or of a hung machine's CPUs, into functions and source lines.
 
 use std::path::Path;
 
 use addr2line::{Loader, demangle_auto};
 
-use super::serial::is_panic;
+use super::{Boot, serial::is_panic};
+
+/// Addresses from here on are the kernel's; below are user domains, loader and firmware.
+const KERNEL_SPACE: u64 = 0xffff_8000_0000_0000;
+
+/// Says where `boot` ended: the back-trace of a panic, or the places of the CPUs of a machine that was cut off.
+#[must_use]
+pub fn explain(boot: &Boot, kernel: &Path) -> Vec<String> {
+    let mut lines = resolve(&boot.log, kernel);
+    if !boot.instruction_pointers.is_empty() {
+        lines.extend(places(&boot.instruction_pointers, kernel));
+    }
+    lines
+}
+
+/// Where each CPU is.
+fn places(instruction_pointers: &[u64], kernel: &Path) -> Vec<String> {
+    let loader = Loader::new(kernel).ok();
+    let mut lines = Vec::new();
+    for (cpu, &address) in instruction_pointers.iter().enumerate() {
+        match &loader {
+            Some(loader) if address >= KERNEL_SPACE => {
+                lines.push(format!("CPU {cpu} was at {address:#018x}, in the kernel:"));
+                lines.extend(Frame { number: 0, address }.resolve(loader));
+            }
+            _ => lines.push(format!("CPU {cpu} was at {address:#018x}")),
+        }
+    }
+    lines
+}
 
 /// Resolves the back-trace of the first panic in `log` with the debug information of `kernel`.
 ///
 /// Empty when there was no panic or it had no back-trace. An address that is in no known function is shown as it is.
-#[must_use]
-pub fn resolve(log: &[String], kernel: &Path) -> Vec<String> {
+fn resolve(log: &[String], kernel: &Path) -> Vec<String> {
     let frames: Vec<_> = log.iter().skip_while(|line| !is_panic(line)).filter_map(|line| frame(line)).collect();
     if frames.is_empty() {
         return Vec::new();
@@ -85,6 +113,11 @@ mod tests {
     fn without_a_panic_there_is_nothing_to_resolve() {
         let log = vec!["  #0 0xffffffff80001234".to_string()];
         assert!(resolve(&log, Path::new("/nonexistent")).is_empty());
+    }
+
+    #[test]
+    fn a_cpu_outside_the_kernel_is_shown_by_its_address() {
+        assert_eq!(places(&[0x40_1000], Path::new("/nonexistent")), ["CPU 0 was at 0x0000000000401000"]);
     }
 
     #[test]

@@ -47,7 +47,7 @@ pub fn start(bochs: &Bochs, machine: &Machine, image: &Path) -> Result<Running> 
     let ended = Arc::new(AtomicBool::new(false));
     let events = serial::follow_file(folder.path().join("serial"), ended.clone());
     let messages = Messages(["messages", "errors", "console"].map(|name| folder.path().join(name)).into());
-    Ok(Running { child, events, ended: Some(ended), messages, _folder: folder })
+    Ok(Running { child, events, ended: Some(ended), messages, monitor: None, _folder: folder })
 }
 
 /// The text of a `bochsrc`.

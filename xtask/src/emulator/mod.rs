@@ -7,6 +7,7 @@ pub mod backtrace;
 pub mod bochs;
 pub mod interrupt;
 pub mod qemu;
+mod qmp;
 pub mod serial;
 
 use std::{
@@ -98,8 +99,10 @@ pub struct Boot {
     pub log: Vec<String>,
     /// How it ended.
     pub end: End,
-    /// What the emulator itself had to say.
+    /// What the emulator itself had to say, if it ended unasked.
     pub emulator_messages: String,
+    /// Where each CPU was when the machine was cut off, if the emulator tells.
+    pub instruction_pointers: Vec<u64>,
     /// Wall time from start to end.
     pub duration: Duration,
 }
@@ -151,6 +154,8 @@ pub struct Running {
     /// Tells the reader of a serial file that the emulator has ended; a pipe's reader sees that itself.
     ended: Option<Arc<AtomicBool>>,
     messages: Messages,
+    /// Socket of QEMU's machine protocol.
+    monitor: Option<PathBuf>,
     /// Holds the emulator's configuration and state files; removed with it.
     _folder: tempfile::TempDir,
 }
@@ -222,9 +227,13 @@ pub fn boot(tools: &Tools, machine: &Machine, image: &Path, limits: Limits, watc
     let duration = start.elapsed();
     observation.last_line();
     let log = observation.log;
-    let emulator_messages = running.messages.last_lines();
+    let emulator_messages = if end == End::Died { running.messages.last_lines() } else { String::new() };
+    let was_cut_off = matches!(end, End::TimedOut(_) | End::Silent(_));
+    let monitor = running.monitor.as_deref().filter(|_| was_cut_off);
+    // Help in the search for a hang; without it the log must do.
+    let instruction_pointers = monitor.and_then(|socket| qmp::instruction_pointers(socket).ok()).unwrap_or_default();
     drop(running);
-    Ok(Boot { log, end, emulator_messages, duration })
+    Ok(Boot { log, end, emulator_messages, instruction_pointers, duration })
 }
 
 /// What has been seen of a machine so far.

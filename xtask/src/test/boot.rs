@@ -45,18 +45,23 @@ impl BootStage<'_> {
         let image = iso::make(self.project, &self.tools.iso()?, self.parts, &self.command_line())?;
         let boot = emulator::boot(self.tools, &self.work.machine(), &image, self.limits(), &mut Silent)?;
         let verdict = protocol::judge(&boot.log, boot.end);
-        let trace = backtrace::resolve(&boot.log, &self.parts.kernel);
+        let trace = backtrace::explain(&boot, &self.parts.kernel);
 
         let mut excerpt = Vec::new();
-        for outcome in verdict.outcomes.iter().filter(|outcome| outcome.failure.is_some()) {
+        let mut failed: Vec<_> = verdict.outcomes.iter().filter(|outcome| outcome.failure.is_some()).collect();
+        if failed.len() > 1 {
+            // What goes wrong in a test mostly shows in the boot as a whole too.
+            failed.retain(|outcome| outcome.name != protocol::BOOT);
+        }
+        for outcome in failed {
             excerpt.push(format!("--- {} ---", outcome.name));
             excerpt.extend_from_slice(protocol::excerpt(&boot.log, &outcome.name));
         }
         if !trace.is_empty() {
-            excerpt.push("--- back-trace ---".into());
+            excerpt.push("--- where it ended ---".into());
             excerpt.extend(trace.iter().cloned());
         }
-        if !boot.end.is_clean() && !boot.emulator_messages.is_empty() {
+        if !boot.emulator_messages.is_empty() {
             excerpt.push("--- the emulator's own messages ---".into());
             excerpt.extend(boot.emulator_messages.lines().map(str::to_string));
         }

@@ -41,7 +41,7 @@ fn parse(line: &str) -> Option<Line<'_>> {
 }
 
 /// Name of the outcome that stands for the boot as a whole.
-const BOOT: &str = "boot";
+pub const BOOT: &str = "boot";
 
 /// What the domain's tests and the boot itself came to.
 #[derive(Debug, Default)]

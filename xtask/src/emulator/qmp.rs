@@ -1,0 +1,60 @@
+//! QEMU's machine protocol, for the one question that a hung machine raises: where are its CPUs?
+
+use std::{
+    io::{BufRead, BufReader, Write},
+    os::unix::net::UnixStream,
+    path::Path,
+    time::Duration,
+};
+
+use anyhow::{Context, Result};
+use serde_json::{Value, json};
+
+/// Asks QEMU behind the socket for each CPU's instruction pointer, in the order of the CPUs.
+///
+/// # Errors
+/// Fails when QEMU does not answer in a few seconds.
+pub fn instruction_pointers(socket: &Path) -> Result<Vec<u64>> {
+    const PATIENCE: Duration = Duration::from_secs(5);
+    let stream = UnixStream::connect(socket).context("cannot reach QEMU")?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    let mut lines = BufReader::new(stream.try_clone()?).lines();
+    let mut ask = |command: Value| -> Result<Value> {
+        (&stream).write_all(format!("{command}\n").as_bytes())?;
+        for line in &mut lines {
+            // Greetings and events come in between; only an answer has a result.
+            if let Some(result) = serde_json::from_str::<Value>(&line?)?.get("return") {
+                return Ok(result.clone());
+            }
+        }
+        anyhow::bail!("QEMU closed the connection")
+    };
+    ask(json!({ "execute": "qmp_capabilities" }))?;
+    let registers = ask(json!({
+        "execute": "human-monitor-command",
+        "arguments": { "command-line": "info registers -a" },
+    }))?;
+    Ok(parse(registers.as_str().unwrap_or_default()))
+}
+
+fn parse(registers: &str) -> Vec<u64> {
+    let value = |text: &str| u64::from_str_radix(text.split_whitespace().next()?, 16).ok();
+    registers.split("RIP=").skip(1).filter_map(value).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_cpus_instruction_pointer_is_found() {
+        let text = "\r\nCPU#0\r\nRAX=0 RBX=1\r\nRIP=ffffffff80001234 RFL=00000246 [---Z-P-] CPL=0\r\n\
+                    CPU#1\r\nRIP=0000000000401000 RFL=00000202\r\n";
+        assert_eq!(parse(text), [0xffff_ffff_8000_1234, 0x40_1000]);
+    }
+
+    #[test]
+    fn a_machine_of_another_kind_has_none() {
+        assert!(parse("EIP=0000fff0 EFL=00000002").is_empty());
+    }
+}
