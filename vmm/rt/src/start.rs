@@ -8,7 +8,7 @@ use dragonfly_abi::{ABI_VERSION, Handle, Rights, StartHandles, StartInfo};
 
 use crate::arguments::{handle_number, value};
 use crate::mapping::Mapping;
-use crate::stack::{bottom_of, first_block};
+use crate::stack::{ControlBlock, bottom_of, first_block};
 use crate::sys::{Memory, Notification, Object, exit_thread};
 use crate::{arch, logger};
 
@@ -66,9 +66,7 @@ pub(crate) unsafe extern "C" fn start(info: *mut StartInfo, stack_end: u64) -> !
 
     match Notification::create() {
         // SAFETY: as above; no other thread has been started, and nothing reads the block meanwhile.
-        Ok(notification) => unsafe {
-            crate::stack::ControlBlock { notification: notification.keep(), ..block }.place(stack)
-        },
+        Ok(notification) => unsafe { ControlBlock { notification: notification.keep(), ..block }.place(stack) },
         Err(status) => panic!("cannot make the first thread's notification: {status}"),
     }
     dragonfly_main();

@@ -103,13 +103,13 @@ impl Child {
         self.thread.as_deref().copied()
     }
 
-    /// Ends the domain's threads and takes back all its memory.
+    /// Ends the domain's threads and takes back all its memory, what was charged to the starter included.
     ///
     /// # Errors
     /// What [`Domain::destroy`] gives.
     pub fn destroy(self) -> Result<(), Status> {
+        // Dropping the child closes the handles, and with them goes what they alone kept.
         self.domain.destroy()
-        // Then the handles are closed, and what they alone kept goes.
     }
 
     /// Maps a new memory object into the domain, filled with `data` from `offset` on.

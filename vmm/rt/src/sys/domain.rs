@@ -98,7 +98,8 @@ impl Domain {
     ///
     /// # Safety
     /// If the domain is the caller's own, then entry, stack and argument must be such that the code there may run
-    /// beside the domain's other threads.
+    /// beside the domain's other threads. It has no control block at the bottom of its stack, so it must not use
+    /// [`crate::message`], the log or [`crate::time::sleep`]; [`crate::thread::Builder`] makes threads that may.
     #[expect(unsafe_code, reason = "lets a thread run at any address")]
     pub unsafe fn create_thread(self, plan: &ThreadPlan) -> Result<Owned<Thread>, Status> {
         let place = u64::from(plan.cpu) | u64::from(plan.priority) << 32;
