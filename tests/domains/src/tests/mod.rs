@@ -81,4 +81,4 @@ macro_rules! topics {
     };
 }
 
-topics! { registers handles notifications ipc ipc_handles ipc_ends threads faults }
+topics! { registers handles notifications ipc ipc_handles ipc_ends threads scheduling faults memory revocation domains exhaustion }
