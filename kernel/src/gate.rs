@@ -71,6 +71,11 @@ impl<A: Arch> GateQueues<A> {
         }
     }
 
+    /// Whether the bound notification has bits.
+    pub fn has_bits(&self) -> bool {
+        self.notification.as_ref().is_some_and(|notification| notification.has_bits())
+    }
+
     /// Takes the bits of the bound notification, if any are set.
     pub fn take_bits(&self) -> Option<u64> {
         let bits = self.notification.as_ref()?.take();

@@ -26,6 +26,7 @@ pub mod cpu;
 pub mod device;
 pub mod domain;
 pub mod ending;
+pub mod fast_path;
 pub mod fault;
 pub mod frames;
 pub mod gate;
@@ -149,10 +150,7 @@ impl<A: Arch> Kernel<A> {
                 self.end(cpu, &current);
                 continue;
             }
-            if !cpu.active.as_ref().is_some_and(|active| Ref::<_, A>::ptr_eq(active, &current.domain)) {
-                let domain = current.domain.clone();
-                self.activate(cpu, Some(domain));
-            }
+            self.enter_current(cpu);
             if cpu.needs_timer {
                 self.update_timer(cpu);
             }

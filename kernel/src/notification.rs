@@ -47,8 +47,13 @@ impl<A: Arch> Notification<A> {
         self.bits.fetch_or(bits, Ordering::SeqCst);
     }
 
+    /// Whether any bit is set.
+    pub fn has_bits(&self) -> bool {
+        self.bits.load(Ordering::Relaxed) != 0
+    }
+
     /// Takes all bits.
     pub fn take(&self) -> u64 {
-        if self.bits.load(Ordering::Relaxed) == 0 { 0 } else { self.bits.swap(0, Ordering::SeqCst) }
+        if self.has_bits() { self.bits.swap(0, Ordering::SeqCst) } else { 0 }
     }
 }

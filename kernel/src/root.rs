@@ -120,7 +120,8 @@ impl<A: Arch> Kernel<A> {
         Ok(())
     }
 
-    fn new_root_domain(&'static self) -> Result<Ref<Domain<A>, A>, Status> {
+    /// Makes a domain that has all memory, all CPUs and no parent.
+    pub fn new_root_domain(&'static self) -> Result<Ref<Domain<A>, A>, Status> {
         let free = self.arch.frames().lock().free_pages();
         let account =
             Account::root(self.arch.heap(), free.saturating_mul(PAGE_SIZE)).map_err(|_| Status::OutOfMemory)?;

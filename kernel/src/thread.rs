@@ -242,6 +242,12 @@ impl<A: Arch> Thread<A> {
         self.wait.load(Ordering::Acquire) & 1 == 1
     }
 
+    /// Its place among the waits that end.
+    #[inline]
+    pub fn timeout_link(&self) -> &Link {
+        <Self as Linked<link::Timeout>>::link(self)
+    }
+
     /// Notes an errand for the thread's CPU.
     pub fn add_errand(&self, errand: u32) {
         // Release pairs with the Acquire in `take_errands`.

@@ -145,9 +145,24 @@ impl Call {
     /// The call with this number, if there is one.
     #[must_use]
     pub fn from_raw(raw: u64) -> Option<Self> {
-        Self::ALL.into_iter().find(|call| *call as u64 == raw)
+        BY_NUMBER.get(usize::try_from(raw).ok()?).copied().flatten()
     }
 }
+
+/// One more than the highest number of a call.
+const NUMBERS: usize = Call::ClockNow as usize + 1;
+
+/// The calls by their numbers.
+const BY_NUMBER: [Option<Call>; NUMBERS] = {
+    let mut table = [None; NUMBERS];
+    let mut index = 0;
+    while index < Call::ALL.len() {
+        let call = Call::ALL[index];
+        table[call as usize] = Some(call);
+        index += 1;
+    }
+    table
+};
 
 /// What [`Call::SystemInfo`] can tell.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -167,11 +182,8 @@ pub enum SystemItem {
     AuditPageTables = 4,
     /// `(size of the bundle in bytes)`.
     BundleSize = 5,
-    /// A power-of-two histogram of wake-to-run latency on the CPU given as argument's bits 8 and up: the number of
-    /// wake-ups that took less than `2^(argument & 0xff)` ns but not less than half of it.
-    WakeLatency = 6,
     /// Eight bytes of the kernel's command line, from the offset given as argument, zero past its end.
-    CommandLine = 7,
+    CommandLine = 6,
 }
 
 impl SystemItem {
@@ -185,8 +197,7 @@ impl SystemItem {
             3 => Self::AcpiRsdp,
             4 => Self::AuditPageTables,
             5 => Self::BundleSize,
-            6 => Self::WakeLatency,
-            7 => Self::CommandLine,
+            6 => Self::CommandLine,
             _ => return None,
         })
     }

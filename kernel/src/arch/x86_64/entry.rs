@@ -218,32 +218,15 @@ pub fn interrupt_stub(vector: u8) -> u64 {
 /// The context belongs to this CPU's current thread, whose address space is active, and GS's per-CPU data points at
 /// it. Nothing on the stack is needed any more.
 pub unsafe fn resume(context: &Context) -> ! {
+    if context.entry() == ENTRY_SYSCALL {
+        // SAFETY: By the contract.
+        unsafe { resume_call(context) }
+    }
     // SAFETY: By the contract the stack may go. The registers of a thread never have a privileged selector, interrupt
     // flag off, or an instruction pointer that is not canonical: see `Context`.
     unsafe {
         asm!(
             "mov rsp, rdi",
-            "cmp qword ptr [rsp + {o_entry}], {entry_syscall}",
-            "jne 2f",
-            "mov rbx, [rsp + {o_rbx}]",
-            "mov rbp, [rsp + {o_rbp}]",
-            "mov r12, [rsp + {o_r12}]",
-            "mov r13, [rsp + {o_r13}]",
-            "mov r14, [rsp + {o_r14}]",
-            "mov r15, [rsp + {o_r15}]",
-            "mov rax, [rsp + {o_rax}]",
-            "mov rdi, [rsp + {o_rdi}]",
-            "mov rsi, [rsp + {o_rsi}]",
-            "mov rdx, [rsp + {o_rdx}]",
-            "mov r10, [rsp + {o_r10}]",
-            "mov r8, [rsp + {o_r8}]",
-            "mov r9, [rsp + {o_r9}]",
-            "mov rcx, [rsp + {o_rip}]",
-            "mov r11, [rsp + {o_rflags}]",
-            "mov rsp, [rsp + {o_rsp}]",
-            "swapgs",
-            "sysretq",
-            "2:",
             "pop r15",
             "pop r14",
             "pop r13",
@@ -263,8 +246,40 @@ pub unsafe fn resume(context: &Context) -> ! {
             "swapgs",
             "iretq",
             in("rdi") context,
-            o_entry = const offset::ENTRY,
-            entry_syscall = const ENTRY_SYSCALL,
+            options(noreturn),
+        );
+    }
+}
+
+/// Leaves the kernel with the registers of a thread that came in by a system call.
+///
+/// # Safety
+/// As for [`resume`], and the thread did.
+#[inline]
+pub unsafe fn resume_call(context: &Context) -> ! {
+    // SAFETY: By the contract the stack may go. What SYSRET loads was saved by SYSCALL: the address after a system call
+    // is canonical, since the last page below the limit is never mapped.
+    unsafe {
+        asm!(
+            "mov rbx, [rdi + {o_rbx}]",
+            "mov rbp, [rdi + {o_rbp}]",
+            "mov r12, [rdi + {o_r12}]",
+            "mov r13, [rdi + {o_r13}]",
+            "mov r14, [rdi + {o_r14}]",
+            "mov r15, [rdi + {o_r15}]",
+            "mov rax, [rdi + {o_rax}]",
+                        "mov rsi, [rdi + {o_rsi}]",
+            "mov rdx, [rdi + {o_rdx}]",
+            "mov r10, [rdi + {o_r10}]",
+            "mov r8, [rdi + {o_r8}]",
+            "mov r9, [rdi + {o_r9}]",
+            "mov rcx, [rdi + {o_rip}]",
+            "mov r11, [rdi + {o_rflags}]",
+            "mov rsp, [rdi + {o_rsp}]",
+            "mov rdi, [rdi + {o_rdi}]",
+            "swapgs",
+            "sysretq",
+            in("rdi") context,
             o_rbx = const offset::RBX,
             o_rbp = const offset::RBP,
             o_r12 = const offset::R12,

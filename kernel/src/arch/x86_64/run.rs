@@ -1,13 +1,14 @@
 //! What the entry code calls: from here on it is the kernel above the architecture.
 #![expect(unsafe_code, reason = "it claims this CPU's data and leaves through machine code")]
 
-use dragonfly_abi::Rights;
+use dragonfly_abi::{Call, Rights, Status};
 use dragonfly_hw::x86::exception::Exception;
 use dragonfly_memory::UserVirt;
 
 use super::context::Context;
 use super::per_cpu::{self, PerCpu};
 use super::{KERNEL, apic, entry, interrupts, panic, registers};
+use crate::arch::Context as _;
 use crate::fault::Fault;
 use crate::system_call::Return;
 
@@ -25,7 +26,73 @@ pub struct Direct {
 
 /// A system call. Returns to the same thread, or leaves with the registers of another.
 pub extern "sysv64" fn syscall(w0: u64, w1: u64, w2: u64, w3: u64, w4: u64, w5: u64, number: u64) -> Direct {
-    // SAFETY: The entry code calls this once per entry, and nothing in the kernel is on the stack below.
+    if number == Call::Nop as u64 {
+        return Direct { status: Status::Ok as u64, word: 0 };
+    }
+    if number == Call::Call as u64 {
+        call(w0, w1, w2, w3, w4, w5);
+    }
+    if number == Call::ReplyReceive as u64 {
+        reply_receive(w0, w1, w2, w3, w4, w5);
+    }
+    general(w0, w1, w2, w3, w4, w5, number)
+}
+
+/// A call to a gate.
+#[inline(never)]
+extern "sysv64" fn call(w0: u64, w1: u64, w2: u64, w3: u64, w4: u64, w5: u64) -> ! {
+    // SAFETY: The entry code leads here once per entry, and nothing in the kernel is on the stack below.
+    let this = unsafe { per_cpu::this() };
+    if KERNEL.fast_call(this.cpu(), w0, w1, [w2, w3, w4, w5]) {
+        leave_fast(this);
+    }
+    slow(this, [w0, w1, w2, w3, w4, w5], Call::Call)
+}
+
+/// An answer, and the next message.
+#[inline(never)]
+extern "sysv64" fn reply_receive(w0: u64, w1: u64, w2: u64, w3: u64, w4: u64, w5: u64) -> ! {
+    // SAFETY: As in `call`.
+    let this = unsafe { per_cpu::this() };
+    if KERNEL.fast_reply_receive(this.cpu(), w0, w1, [w2, w3, w4, w5]) {
+        leave_fast(this);
+    }
+    slow(this, [w0, w1, w2, w3, w4, w5], Call::ReplyReceive)
+}
+
+/// What the fast paths leave over.
+#[cold]
+#[inline(never)]
+fn slow(this: &'static mut PerCpu, words: [u64; 6], call: Call) -> ! {
+    if let Return::Direct(status, word) = KERNEL.system_call(this.cpu(), call as u64, words)
+        && let Some(current) = &this.cpu().current
+    {
+        current.context.set_results(status, [word, 0, 0, 0, 0, 0]);
+    }
+    leave(this)
+}
+
+/// Leaves for the thread that a fast path has made current: it waits in a system call.
+#[inline]
+fn leave_fast(this: &'static mut PerCpu) -> ! {
+    KERNEL.enter_current(this.cpu());
+    match &this.cpu().current {
+        Some(current) => {
+            let context: *const Context = &raw const current.context;
+            // SAFETY: As in `leave`; the thread came into the kernel by a system call.
+            unsafe {
+                this.set_context(&*context);
+                entry::resume_call(&*context);
+            }
+        }
+        None => leave(this),
+    }
+}
+
+/// Any other system call.
+#[inline(never)]
+extern "sysv64" fn general(w0: u64, w1: u64, w2: u64, w3: u64, w4: u64, w5: u64, number: u64) -> Direct {
+    // SAFETY: As in `call`.
     let this = unsafe { per_cpu::this() };
     match KERNEL.system_call(this.cpu(), number, [w0, w1, w2, w3, w4, w5]) {
         Return::Direct(status, word) => Direct { status: status as u64, word },

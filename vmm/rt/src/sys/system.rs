@@ -53,14 +53,6 @@ impl System {
         Ok(PageTableAudit { leaves, writable_executable, kernel_accessible, next: (next != 0).then_some(next) })
     }
 
-    /// How many wake-ups on a CPU took less than `2^power` nanoseconds to run, but not less than half of it.
-    ///
-    /// # Errors
-    /// As [`System::info`].
-    pub fn wake_latency(self, cpu: u32, power: u8) -> Result<u64, Status> {
-        self.info(SystemItem::WakeLatency, u64::from(cpu) << 8 | u64::from(power)).map(|[count, ..]| count)
-    }
-
     /// Writes so many bytes of the message buffer's data to the kernel's log. [`console`](crate::console) does it
     /// for texts of any kind.
     ///
