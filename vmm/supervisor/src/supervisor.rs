@@ -5,19 +5,19 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use core::iter;
 
-use dragonfly_abi::{FaultKind, FaultReply, MessageKind, Rights, Status};
-use dragonfly_bundle::{Budget, Bundle, BundleError, DomainPlan, Grants, PLAN_NAME};
-use dragonfly_rt::loader::{Child, Grant, Launch, LaunchError, Program, ProgramError, launch};
+use dragonfly_abi::{FaultKind, FaultReply, MessageKind, Rights};
+use dragonfly_bundle::{Budget, Bundle, DomainPlan, Grants};
+use dragonfly_rt::loader::{Child, Grant, Launch, Program, launch};
 use dragonfly_rt::supervisor::{DONE, FINISH, GATE_NAME, REFUSED, SHUT_DOWN};
 use dragonfly_rt::sys::{
     Domain, DomainSettings, Gate, Message, Notification, Object, Owned, Received, System, ThreadSettings, reply,
 };
 use dragonfly_rt::{bundle, cpus, message, start_info};
 use log::{debug, error, info, warn};
-use thiserror::Error;
 
 use crate::grants::{Devices, system_rights};
 use crate::ledger::Ledger;
+use crate::problem::{Problem, StartError};
 use crate::report::{Fault, Registers};
 
 /// Budget and period of a domain for which `bundle.toml` gives none: all of its CPU, in turn with others.
@@ -25,65 +25,6 @@ const WHOLE_CPU: Budget = Budget { budget_ns: 10_000_000, period_ns: 10_000_000 
 
 /// Exit code when the supervisor itself cannot go on.
 const FAILED: u8 = 1;
-
-/// Why the bundle cannot be started.
-#[derive(Debug, Error)]
-pub(crate) enum StartError {
-    /// The kernel gave no bundle, or it cannot be mapped.
-    #[error("there is no bundle: load one as the module `bundle`")]
-    NoBundle,
-    /// The bundle has a fault.
-    #[error(transparent)]
-    Bundle(#[from] BundleError),
-    /// The supervisor's own objects could not be made.
-    #[error("the supervisor cannot start: {0}")]
-    Own(#[from] Status),
-    /// A domain could not be started.
-    #[error("{PLAN_NAME}:{line}: domain \"{name}\" {problem}")]
-    Domain {
-        /// Line of the domain.
-        line: usize,
-        /// Name of the domain.
-        name: String,
-        /// What failed.
-        problem: Problem,
-    },
-}
-
-/// Why a domain cannot be started.
-#[derive(Debug, Error)]
-pub(crate) enum Problem {
-    /// The machine lacks the CPU.
-    #[error("is to run on CPU {cpu}, but the machine has {cpus}: change `cpu` or `cpus`")]
-    NoCpu {
-        /// The CPU that the plan names.
-        cpu: u32,
-        /// How many there are.
-        cpus: u32,
-    },
-    /// There is too little memory left for it.
-    #[error("has {memory_kib} KiB of `memory`, but {left_kib} KiB are left: give it less")]
-    NoMemory {
-        /// What the plan gives it.
-        memory_kib: u64,
-        /// What the supervisor has.
-        left_kib: u64,
-    },
-    /// Its program is not fit to be started.
-    #[error("has a bad program: {0}")]
-    Program(#[from] ProgramError),
-    /// A device object cannot be made.
-    #[error("cannot have `{name}`: {status}")]
-    Device {
-        /// Name of the device.
-        name: String,
-        /// Why.
-        status: Status,
-    },
-    /// A step of starting it failed.
-    #[error("cannot be started: {0}")]
-    Launch(#[from] LaunchError),
-}
 
 /// A gate that connects domains.
 struct Connection {

@@ -20,6 +20,9 @@ const ADD_ONE: u32 = 1;
 /// How many messages go to and fro.
 const ROUNDS: u64 = 1000;
 
+const KIB: u64 = 1 << 10;
+const MIB: u64 = 1 << 20;
+
 /// Priority of the threads that `ping` makes: its own.
 const PRIORITY: u8 = 16;
 
@@ -48,7 +51,7 @@ fn pong() -> Result<(), Status> {
 fn ping() -> Result<(), Status> {
     let (free_pages, pages) = System::OWN.free_pages()?;
     info!("hello from a user domain on a machine with {} CPUs", cpus());
-    info!("{} MiB of {} MiB of memory are free", free_pages * PAGE_SIZE >> 20, pages * PAGE_SIZE >> 20);
+    info!("{} MiB of {} MiB of memory are free", free_pages * PAGE_SIZE / MIB, pages * PAGE_SIZE / MIB);
     messages()?;
     demand_paging()?;
     threads()?;
@@ -69,14 +72,14 @@ fn messages() -> Result<(), Status> {
 }
 
 fn demand_paging() -> Result<(), Status> {
-    let size = 64 << 20;
+    let size = 64 * MIB;
     let memory = Memory::create(size, Commit::OnDemand)?;
     let mapping = Mapping::new(*memory, 0, size, Rights::READ | Rights::WRITE)?;
     for offset in [0, size / 2, size - PAGE_SIZE] {
         mapping.word(offset)?.store(offset + 1, Ordering::Relaxed);
     }
     let info = memory.info()?;
-    info!("touched 3 pages of a {} MiB object: {} KiB are in use", info.size >> 20, info.committed >> 10);
+    info!("touched 3 pages of a {} MiB object: {} KiB are in use", info.size / MIB, info.committed / KIB);
     Ok(())
 }
 
