@@ -499,11 +499,6 @@ fn wake_latency(context: &Context) -> Outcome {
     }
     for (cpu, samples) in samples.iter().enumerate() {
         context.note(format_args!("CPU {cpu}, ns late: {samples}"));
-        let kernel: Vec<(u8, u64)> = (0..64)
-            .filter_map(|power| Some((power, System::OWN.wake_latency(cpu as u32, power).ok()?)))
-            .filter(|(_, count)| *count > 0)
-            .collect();
-        context.note(format_args!("CPU {cpu}, the kernel's own histogram (below 2^n ns, count): {kernel:?}"));
     }
     if context.options.deterministic {
         for (cpu, samples) in samples.iter().enumerate() {
