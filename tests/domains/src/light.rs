@@ -282,6 +282,15 @@ impl Drop for Child {
     }
 }
 
+/// A thread in another domain that is never started, for tests of the calls about threads.
+///
+/// # Errors
+/// What `ThreadCreate` gives.
+pub fn stopped_thread(domain: Domain, plan: &ThreadPlan) -> Result<Owned<Thread>, Status> {
+    // SAFETY: it is not started, or starts in another domain.
+    unsafe { domain.create_thread(plan) }
+}
+
 /// Maps the program's text and read-only data into a domain.
 ///
 /// # Errors

@@ -81,4 +81,7 @@ macro_rules! topics {
     };
 }
 
-topics! { registers handles notifications ipc ipc_handles ipc_ends threads scheduling faults memory revocation domains exhaustion }
+topics! {
+    registers system statuses handles notifications ipc ipc_handles ipc_ends threads scheduling faults memory revocation
+    devices domains exhaustion
+}
