@@ -78,8 +78,8 @@ impl Frame {
                     continue;
                 }
                 let function = function.as_deref().unwrap_or("(no name)");
-                let place = place.map(|(file, line)| format!("\n          at {file}:{line}")).unwrap_or_default();
-                lines.push(format!("  #{:<3} {function}{place}", self.number));
+                lines.push(format!("  #{:<3} {function}", self.number));
+                lines.extend(place.map(|(file, line)| format!("         at {file}:{line}")));
             }
         }
         if lines.is_empty() {
