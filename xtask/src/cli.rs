@@ -206,7 +206,7 @@ pub struct Test {
     /// Run only what matches one of these names.
     #[arg(value_name = "NAME")]
     pub names: Vec<String>,
-    /// At most five minutes: no Miri, loom or fuzzing, two boots.
+    /// At most five minutes: no lints, Miri or loom, little fuzzing, two boots.
     #[arg(long, conflicts_with = "soak")]
     pub quick: bool,
     /// Millions of fuzzing steps and thousands of repetitions: hours.

@@ -9,7 +9,7 @@ use std::{
 use anyhow::Result;
 
 use crate::{
-    build::{Project, cargo::Profile, iso},
+    build::{Project, bundle::BundleFile, cargo::Profile, iso},
     cli::{Emulator, Firmware, Run},
     emulator::{self, Boot, End, Limits, Machine, Watcher, backtrace, interrupt::TerminalSettings},
     tools::Tools,
@@ -27,6 +27,11 @@ pub fn run(tools: &Tools, arguments: &Run) -> Result<ExitCode> {
         return bad_input("Bochs has at most 8 CPUs and no --gdb: use --emulator qemu");
     }
     let project = Project::load()?;
+    let wrong = iso::check_command_line(&arguments.append)
+        .and_then(|()| BundleFile::read(&project.root, &arguments.build.bundle).map(drop));
+    if let Err(error) = wrong {
+        return bad_input(&format!("{error:#}"));
+    }
     let parts = project.build(tools, &arguments.build.bundle, Profile::from_debug(arguments.build.debug))?;
     let command_line = format!("log={} exit={} {}", arguments.log.word(), arguments.emulator.word(), arguments.append);
     let image = iso::make(&project, &tools.iso()?, &parts, command_line.trim_end())?;

@@ -100,8 +100,11 @@ fn grub_config(command_line: &str) -> String {
     )
 }
 
-/// Only characters that mean themselves to GRUB.
-fn check_command_line(command_line: &str) -> Result<()> {
+/// Accepts only characters that mean themselves to GRUB.
+///
+/// # Errors
+/// Names the first character that does not.
+pub fn check_command_line(command_line: &str) -> Result<()> {
     let plain = |c: char| c.is_ascii_alphanumeric() || " _-.,=:/@+%".contains(c);
     match command_line.chars().find(|&c| !plain(c)) {
         None => Ok(()),
