@@ -19,6 +19,7 @@ use std::{
         atomic::{AtomicBool, Ordering},
         mpsc::{Receiver, RecvTimeoutError},
     },
+    thread,
     time::{Duration, Instant},
 };
 
@@ -219,7 +220,9 @@ pub fn boot(tools: &Tools, machine: &Machine, image: &Path, limits: Limits, watc
             Ok(Event::Bytes(bytes)) => observation.bytes(&bytes),
             Ok(Event::End) | Err(RecvTimeoutError::Disconnected) => {
                 observation.last_line();
-                break observation.end_of_machine();
+                // Ctrl-C reaches the emulator too, maybe sooner than this program's own handler.
+                thread::sleep(TICK);
+                break if interrupt::requested() { End::Interrupted } else { observation.end_of_machine() };
             }
             Err(RecvTimeoutError::Timeout) => {}
         }
