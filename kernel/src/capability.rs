@@ -16,7 +16,7 @@ use crate::gate::Gate;
 use crate::memory_object::Memory;
 use crate::notification::Notification;
 use crate::space::MappedRange;
-use crate::thread::Thread;
+use crate::thread::{Phase, Thread};
 use crate::{Lock, Queue, Ref};
 
 /// Links of a capability and a derivation, by what they are for.
@@ -64,9 +64,13 @@ impl<A: Arch> Object<A> {
         }
     }
 
-    /// Whether it lives on without handles, until its owner or its parent goes.
+    /// Whether it lives on without handles: a domain until its parent goes, a thread until it ends.
     pub fn outlives_handles(&self) -> bool {
-        matches!(self, Self::Domain(_) | Self::Thread(_))
+        match self {
+            Self::Domain(_) => true,
+            Self::Thread(thread) => thread.phase() != Phase::Ended,
+            _ => false,
+        }
     }
 
     /// Another reference to the same object.

@@ -293,3 +293,25 @@ pub fn context_of<A: Arch>(thread: &Ref<Thread<A>, A>) -> Ref<Thread<A>, A> {
     }
     context
 }
+
+#[cfg(test)]
+mod inspection {
+    use super::{Arch, Cpu, Queue, Thread, link};
+
+    impl<A: Arch> Cpu<A> {
+        /// The contexts that are ready, by priority.
+        pub fn ready(&self) -> &[Queue<Thread<A>, A, link::Run>] {
+            &self.ready
+        }
+
+        /// The contexts without budget.
+        pub fn depleted(&self) -> &Queue<Thread<A>, A, link::Run> {
+            &self.depleted
+        }
+
+        /// Which priorities are said to be ready.
+        pub fn ready_mask(&self) -> u64 {
+            self.ready_mask
+        }
+    }
+}

@@ -145,19 +145,24 @@ pub fn publish<A: Arch>(
         let listed = if is_child { owned.push_front(derivation.clone()) } else { owned.push_back(derivation.clone()) };
         listed.map_err(|_| Status::BadState)?;
     }
-    if let Object::Domain(child) = &object {
-        *child.derivation.lock() = Some(derivation.clone());
-    }
+    note_derivation(&object, Some(&derivation));
     let placed = place_in_table(arch, holder, None, &derivation, object, rights, 0);
     if placed.is_err() {
-        if let Object::Domain(child) = &derivation.state.lock().object {
-            *child.derivation.lock() = None;
-        }
+        note_derivation(&derivation.state.lock().object, None);
         owner.owned.lock().remove(&derivation);
         // The owner reference and the derivation refer to each other.
         derivation.state.lock().owner = None;
     }
     placed
+}
+
+/// Tells an object that may outlive its handles of its derivation.
+fn note_derivation<A: Arch>(object: &Object<A>, derivation: Option<&Ref<Derivation<A>, A>>) {
+    match object {
+        Object::Domain(child) => *child.derivation.lock() = derivation.cloned(),
+        Object::Thread(thread) => *thread.derivation.lock() = derivation.cloned(),
+        _ => {}
+    }
 }
 
 /// Puts a new capability for the derivation's object into a domain's table, derived from `parent` if there is one.

@@ -192,6 +192,14 @@ impl<A: Arch> Kernel<A> {
             threads.count -= u64::from(removed.is_some());
             removed.is_some() && threads.count == 0
         };
+        // Nobody can name it any more: it need not wait for the domain's end.
+        let derivation = thread.derivation.lock().take();
+        if let Some(derivation) = derivation {
+            let is_nameless = derivation.state.lock().count == 0;
+            if is_nameless {
+                self.disown(&derivation);
+            }
+        }
         if was_last && let Some((notification, bits)) = &domain.death {
             self.signal(cpu, notification, *bits);
         }

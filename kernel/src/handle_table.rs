@@ -33,12 +33,20 @@ pub struct HandleTable<A: Arch> {
     next_unused: u16,
     count: u64,
     is_closed: bool,
+    /// Once closed: all slots below are empty.
+    emptied_up_to: u16,
 }
 
 impl<A: Arch> HandleTable<A> {
     /// An empty table.
-    pub const EMPTY: Self =
-        Self { pages: [const { None }; PAGES], first_free: NONE, next_unused: 1, count: 0, is_closed: false };
+    pub const EMPTY: Self = Self {
+        pages: [const { None }; PAGES],
+        first_free: NONE,
+        next_unused: 1,
+        count: 0,
+        is_closed: false,
+        emptied_up_to: 1,
+    };
 
     /// How many handles are in use.
     pub fn count(&self) -> u64 {
@@ -112,22 +120,22 @@ impl<A: Arch> HandleTable<A> {
         removed
     }
 
-    /// The first capability at or after a slot, looking at no more than `budget` slots; and the slot to go on from.
-    pub fn next_used(&self, from: u16, budget: &mut u32) -> (Option<Ref<Capability<A>, A>>, u16) {
-        let mut slot = from;
-        while slot < self.next_unused && *budget > 0 {
+    /// The next capability of a closed table to take away, looking at no more than `budget` slots; nothing if there is
+    /// none so far. See [`HandleTable::is_emptied`].
+    pub fn next_to_empty(&mut self, budget: &mut u32) -> Option<Ref<Capability<A>, A>> {
+        while !self.is_emptied() && *budget > 0 {
             *budget -= 1;
-            if let Some(capability) = self.slot(slot).and_then(|entry| entry.capability.as_ref()) {
-                return (Some(capability.clone()), slot);
+            if let Some(capability) = self.slot(self.emptied_up_to).and_then(|entry| entry.capability.clone()) {
+                return Some(capability);
             }
-            slot += 1;
+            self.emptied_up_to += 1;
         }
-        (None, slot)
+        None
     }
 
-    /// Whether no slot at or after this one was ever used.
-    pub fn is_past_end(&self, slot: u16) -> bool {
-        slot >= self.next_unused
+    /// Whether a closed table holds nothing any more.
+    pub fn is_emptied(&self) -> bool {
+        self.emptied_up_to >= self.next_unused
     }
 
     #[inline]
@@ -139,5 +147,18 @@ impl<A: Arch> HandleTable<A> {
     fn slot_mut(&mut self, slot: u16) -> Option<&mut Slot<A>> {
         let slot = usize::from(slot);
         self.pages.get_mut(slot / PAGE_SLOTS)?.as_mut()?.slots.get_mut(slot % PAGE_SLOTS)
+    }
+}
+
+#[cfg(test)]
+mod inspection {
+    use super::{Arch, Capability, Handle, HandleTable, Ref};
+
+    impl<A: Arch> HandleTable<A> {
+        /// All handles and what they name.
+        pub fn handles(&self) -> Vec<(Handle, Ref<Capability<A>, A>)> {
+            let slots = (1..self.next_unused).filter_map(|slot| Some((slot, self.slot(slot)?)));
+            slots.filter_map(|(at, slot)| Some((Handle::new(at, slot.generation), slot.capability.clone()?))).collect()
+        }
     }
 }

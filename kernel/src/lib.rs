@@ -36,6 +36,8 @@ pub mod memory_object;
 pub mod message_page;
 pub mod notification;
 pub mod root;
+#[cfg(test)]
+mod simulation;
 pub mod space;
 pub mod system_call;
 pub mod teardown;

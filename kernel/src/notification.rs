@@ -57,3 +57,15 @@ impl<A: Arch> Notification<A> {
         if self.has_bits() { self.bits.swap(0, Ordering::SeqCst) } else { 0 }
     }
 }
+
+#[cfg(test)]
+mod inspection {
+    use super::{Arch, Notification, Ordering};
+
+    impl<A: Arch> Notification<A> {
+        /// The bits that are set.
+        pub fn bits(&self) -> u64 {
+            self.bits.load(Ordering::Relaxed)
+        }
+    }
+}

@@ -346,3 +346,38 @@ fn frame_for(range: &MappedRange, block: &Block, address: UserVirt, size: PageSi
     let frame = block.frames.checked_add(inside)?;
     frame.is_aligned(size).then_some(frame)
 }
+
+#[cfg(test)]
+mod inspection {
+    use dragonfly_memory::Mapping;
+
+    use super::{Arch, Capability, HostVirt, Ordering, Ref, Space, USER_END};
+
+    impl<A: Arch> Space<A> {
+        /// The pages of the user half.
+        pub fn pages(&self) -> Vec<Mapping<HostVirt>> {
+            let state = self.state.lock();
+            let mut pages = Vec::new();
+            state.table.for_each_leaf(&self.arch, HostVirt::new(0), &mut { u32::MAX }, |page| pages.push(page));
+            pages.retain(|page| page.base.as_u64() < USER_END);
+            pages
+        }
+
+        /// The mappings, by address.
+        pub fn mappings(&self) -> Vec<Ref<Capability<A>, A>> {
+            let state = self.state.lock();
+            let mut mappings = Vec::new();
+            state.mappings.find(|mapping| {
+                mappings.extend(state.mappings.find(|other| std::ptr::eq(other, mapping)));
+                false
+            });
+            assert_eq!(mappings.len() as u64, state.count, "mappings and their count");
+            mappings
+        }
+
+        /// The CPUs on which it is active.
+        pub fn active_cpus(&self) -> u64 {
+            self.active.load(Ordering::SeqCst)
+        }
+    }
+}

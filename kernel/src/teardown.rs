@@ -242,20 +242,13 @@ impl<A: Arch> Kernel<A> {
     }
 
     fn close_handles(&'static self, cpu: &mut Cpu<A>, domain: &Ref<Domain<A>, A>, budget: &mut u32) -> Progress {
-        let mut slot = 1;
         loop {
-            let mut look = SLICE;
-            let (capability, at) = domain.table.lock().next_used(slot, &mut look);
-            slot = at;
+            let capability = domain.table.lock().next_to_empty(budget);
             match capability {
                 Some(capability) if self.close(cpu, &capability, budget) == Progress::More => return Progress::More,
                 Some(_) => {}
-                None if domain.table.lock().is_past_end(slot) => return Progress::Done,
-                None => {}
-            }
-            *budget = budget.saturating_sub(1);
-            if *budget == 0 {
-                return Progress::More;
+                None if domain.table.lock().is_emptied() => return Progress::Done,
+                None => return Progress::More,
             }
         }
     }

@@ -11,6 +11,7 @@ use dragonfly_memory::{Charge, Link, Linked};
 
 use crate::arch::Arch;
 use crate::budget::Budget;
+use crate::capability::Derivation;
 use crate::domain::Domain;
 use crate::gate::Gate;
 use crate::message_page::MessagePage;
@@ -53,6 +54,8 @@ pub struct Thread<A: Arch> {
     pub alarm: AtomicU64,
     /// What the timer signals.
     pub alarm_target: Lock<Option<Signal<A>>, A>,
+    /// The tree of its capabilities, until it ends.
+    pub derivation: Lock<Option<Ref<Derivation<A>, A>>, A>,
     priority: AtomicU8,
     /// Even: not blocked. Odd: blocked. Counts up with each change, so that each wait has its own number.
     wait: AtomicU64,
@@ -176,6 +179,7 @@ impl<A: Arch> Thread<A> {
             timeout: AtomicU64::new(0),
             alarm: AtomicU64::new(0),
             alarm_target: Lock::<_, A>::new(None),
+            derivation: Lock::<_, A>::new(None),
             priority: AtomicU8::new(priority),
             wait: AtomicU64::new(0),
             errands: AtomicU32::new(0),
@@ -274,3 +278,25 @@ linked! { 0 Run 1 Wait 2 Timeout 3 Alarm 4 Inbox 5 Member }
 
 /// Threads that wait at a gate or a notification.
 pub type WaitQueue<A> = Queue<Thread<A>, A, link::Wait>;
+
+#[cfg(test)]
+mod inspection {
+    use super::{Arch, Link, Linked, Ordering, Thread, WaitToken, link};
+
+    impl<A: Arch> Thread<A> {
+        /// What its CPU is to do with it.
+        pub fn errands(&self) -> u32 {
+            self.errands.load(Ordering::Relaxed)
+        }
+
+        /// Whether a claim with this token would succeed.
+        pub fn waits_by(&self, token: WaitToken) -> bool {
+            self.wait.load(Ordering::Relaxed) == token.0
+        }
+
+        /// Its place in an inbox.
+        pub fn inbox_link(&self) -> &Link {
+            Linked::<link::Inbox>::link(self)
+        }
+    }
+}

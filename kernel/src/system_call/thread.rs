@@ -109,7 +109,12 @@ impl<A: Arch> Kernel<A> {
         }
         let fault_gate = match gate {
             0 => None,
-            handle => Some((cpu.capability(handle)?.gate(Rights::SEND)?.clone(), badge)),
+            handle => {
+                let capability = cpu.capability(handle)?;
+                // As with a signal: who made the handle decides what its messages say of the sender.
+                let badge = if capability.badge == 0 { badge } else { capability.badge };
+                Some((capability.gate(Rights::SEND)?.clone(), badge))
+            }
         };
         if thread.phase() != Phase::Stopped {
             return Err(Status::BadState);
