@@ -37,7 +37,9 @@ pub fn hand_over<A: Arch>(
     let mut given = [HandleTransfer::default(); MESSAGE_HANDLES];
     for index in 0..count.min(MESSAGE_HANDLES) {
         let wanted = from.buffer.handle(index);
-        let result = from.domain.table.lock().get(wanted.handle).cloned().and_then(|source| {
+        // The table is free again before anything is placed: the receiver's may be the same.
+        let source = from.domain.table.lock().get(wanted.handle).cloned();
+        let result = source.and_then(|source| {
             let is_move = wanted.rights & HandleTransfer::MOVE != 0;
             if !is_move {
                 source.need(Rights::COPY)?;

@@ -2,6 +2,7 @@
 #![expect(unsafe_code, reason = "it takes the machine over")]
 
 use core::arch::{asm, naked_asm};
+use core::cell::UnsafeCell;
 use core::mem::MaybeUninit;
 use core::ptr;
 
@@ -38,10 +39,19 @@ use dragonfly_hw::x86::descriptor::InterruptGate;
 const STACK_SIZE: u64 = 32 << 10;
 /// Bytes of an interrupt stack.
 const INTERRUPT_STACK_SIZE: u64 = 8 << 10;
+/// Bytes of the stack until there is memory for another.
+const BOOT_STACK_SIZE: usize = 256 << 10;
 /// End of the memory that a start-up message can reach.
 const LOW_MEMORY_END: u64 = 1 << 20;
 /// RFLAGS bits that SYSCALL clears: interrupts, direction, trap, alignment check, nested task, I/O privilege.
 const SYSCALL_FLAGS: u64 = 0x200 | 0x400 | 0x100 | 0x4_0000 | 0x4000 | 0x3000;
+
+/// The stack of the first part.
+#[repr(align(16))]
+struct BootStack(#[expect(dead_code, reason = "only the entry code names it")] UnsafeCell<[u8; BOOT_STACK_SIZE]>);
+
+// SAFETY: Only the boot CPU uses it, as its stack.
+unsafe impl Sync for BootStack {}
 
 /// What the loader handed over, copied.
 struct BootInfo {
@@ -53,6 +63,8 @@ struct BootInfo {
 }
 
 static BOOT: Once<BootInfo> = Once::new();
+/// Stack of the first part.
+static BOOT_STACK: BootStack = BootStack(UnsafeCell::new([0; BOOT_STACK_SIZE]));
 static ACPI: Lock<Acpi, RelaxCpu> = Lock::new(Acpi::absent());
 static INTERRUPT_TABLE: Once<InterruptTable> = Once::new();
 /// A frame below 1 MiB to start CPUs from.
@@ -85,7 +97,16 @@ impl core::fmt::Display for BootError {
 #[unsafe(no_mangle)]
 #[unsafe(link_section = ".text.dragonfly_entry")]
 pub unsafe extern "sysv64" fn dragonfly_kernel_entry() {
-    naked_asm!("xor ebp, ebp", "jmp {}", sym take_over)
+    // A stack of the kernel's own from the start: the loader's is as large as the loader thought fit.
+    naked_asm!(
+        "lea rsp, [rip + {stack} + {size}]",
+        "xor ebp, ebp",
+        "push rbp",
+        "jmp {next}",
+        stack = sym BOOT_STACK,
+        size = const BOOT_STACK_SIZE,
+        next = sym take_over,
+    )
 }
 
 /// Features of the boot CPU.
@@ -93,7 +114,7 @@ pub fn features() -> Features {
     BOOT.get().map_or_else(Features::detect, |boot| boot.features)
 }
 
-/// First part, on the loader's stack and tables.
+/// First part, in the loader's tables.
 extern "sysv64" fn take_over(handoff: u64) -> ! {
     clock::start();
     // A lock asks GS for the CPU's number; until there is per-CPU data, GS points at zeroes.
