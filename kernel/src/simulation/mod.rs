@@ -1,0 +1,15 @@
+//! Whole kernels in host tests: simulated CPUs, domains and threads, driven one step at a time.
+//!
+//! - `world`: a machine with a kernel, a first domain and its thread; what tests do with them.
+//! - `audit`: what must hold between any two steps, whatever domains did.
+//! - The others test one topic each, by examples or against a model.
+
+mod audit;
+mod world;
+
+use crate::arch::fake::Fake;
+
+/// A reference to an object of a simulated kernel.
+type Ref<T> = dragonfly_memory::Ref<T, Fake>;
+/// A queue of a simulated kernel.
+type Queue<T, L> = dragonfly_memory::Queue<T, Fake, L>;
