@@ -132,7 +132,7 @@ impl<A: Arch> Kernel<A> {
             Call::NotificationCreate => self.notification_create(cpu),
             Call::NotificationSignal => self.notification_signal(cpu, a, b),
             Call::NotificationWait => self.notification_wait(cpu, a, b),
-            Call::NotificationBind => Self::notification_bind(cpu, a, b),
+            Call::NotificationBind => self.notification_bind(cpu, a, b),
             Call::TimerArm => self.timer_arm(cpu, a, b, c),
             Call::GateCreate => self.gate_create(cpu),
             Call::MemoryCreate => self.memory_create(cpu, a, b),

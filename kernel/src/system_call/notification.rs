@@ -59,7 +59,13 @@ impl<A: Arch> Kernel<A> {
             }
             waiters.gate.clone()
         };
-        let Some(gate) = gate else { return };
+        if let Some(gate) = gate {
+            self.offer_bits(cpu, notification, &gate);
+        }
+    }
+
+    /// Hands the bits of a notification to a receiver of its gate, if there are both.
+    fn offer_bits(&self, cpu: &mut Cpu<A>, notification: &Ref<Notification<A>, A>, gate: &Ref<Gate<A>, A>) {
         let mut queues = gate.queues.lock();
         // Somebody may have taken the bits meanwhile: then no receiver is claimed.
         if queues.receivers.is_empty() {
@@ -103,7 +109,7 @@ impl<A: Arch> Kernel<A> {
         Ok(Flow::Resume)
     }
 
-    pub(super) fn notification_bind(cpu: &Cpu<A>, notification: u64, gate: u64) -> Outcome {
+    pub(super) fn notification_bind(&'static self, cpu: &mut Cpu<A>, notification: u64, gate: u64) -> Outcome {
         let capability = cpu.capability(notification)?;
         let notification = capability.notification(Rights::RECEIVE)?;
         let gate = cpu.capability(gate)?;
@@ -118,6 +124,9 @@ impl<A: Arch> Kernel<A> {
         }
         waiters.gate = Some(gate.clone());
         queues.notification = Some(notification.clone());
+        drop((queues, waiters));
+        // Receivers that wait already get the bits that are set already.
+        self.offer_bits(cpu, notification, gate);
         DONE
     }
 }
