@@ -11,6 +11,7 @@ pub mod build;
 pub mod clean;
 pub mod cli;
 pub mod emulator;
+mod process;
 pub mod run;
 pub mod size;
 pub mod test;

@@ -7,7 +7,7 @@ use std::{
     fs,
     io::{Cursor, Write},
     path::{Path, PathBuf},
-    process::{Command, Stdio},
+    process::Command,
     time::SystemTime,
 };
 
@@ -15,7 +15,10 @@ use anyhow::{Context, Result, bail};
 use fatfs::{FileSystem, FormatVolumeOptions, FsOptions};
 
 use super::{Parts, Project, strip};
-use crate::tools::{IsoTools, cache::sha256};
+use crate::{
+    process::run,
+    tools::{IsoTools, cache::sha256},
+};
 
 /// Images kept for the next run with the same contents.
 const KEPT_IMAGES: usize = 16;
@@ -156,15 +159,6 @@ fn remove_old_images(folder: &Path) -> Result<()> {
     images.sort();
     for (_, path) in images.iter().rev().skip(KEPT_IMAGES) {
         fs::remove_file(path).with_context(|| format!("cannot remove {}", path.display()))?;
-    }
-    Ok(())
-}
-
-fn run(command: &mut Command) -> Result<()> {
-    let program = command.get_program().to_string_lossy().into_owned();
-    let output = command.stdin(Stdio::null()).output().with_context(|| format!("cannot start {program}"))?;
-    if !output.status.success() {
-        bail!("{program} failed:\n{}", String::from_utf8_lossy(&output.stderr));
     }
     Ok(())
 }

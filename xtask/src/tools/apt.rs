@@ -19,6 +19,7 @@ use super::{
     sets::{NOT_NEEDED, PackageSet, SUITE},
     sources,
 };
+use crate::process::{first_lines, run};
 
 const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
 /// The package server now and then answers 404 or cuts the connection; the next try is served.
@@ -155,8 +156,8 @@ impl Apt {
             .context("cannot start apt-get")?;
         let mut stderr = child.stderr.take().context("apt-get has no standard error")?;
         let errors = thread::spawn(move || {
-            let mut text = String::new();
-            stderr.read_to_string(&mut text).map(|_| text)
+            let mut bytes = Vec::new();
+            stderr.read_to_end(&mut bytes).map(|_| bytes)
         });
         let stdout = child.stdout.take().context("apt-get has no standard output")?;
         for line in BufReader::new(stdout).lines() {
@@ -166,8 +167,8 @@ impl Apt {
         }
         let status = child.wait().context("cannot wait for apt-get")?;
         if !status.success() {
-            let text = errors.join().ok().and_then(Result::ok).unwrap_or_default();
-            bail!("apt-get could not download: {}", first_lines(&text));
+            let stderr = errors.join().ok().and_then(Result::ok).unwrap_or_default();
+            bail!("apt-get could not download: {}", first_lines(&stderr));
         }
         Ok(())
     }
@@ -177,7 +178,7 @@ impl Apt {
         let mut command = self.install();
         let output = command.arg("--simulate").args(set.packages).output().context("cannot start apt-get")?;
         if !output.status.success() {
-            bail!("apt-get could not resolve: {}", first_lines(&String::from_utf8_lossy(&output.stderr)));
+            bail!("apt-get could not resolve: {}", first_lines(&output.stderr));
         }
         let text = String::from_utf8_lossy(&output.stdout);
         let mut downloads = Vec::new();
@@ -245,15 +246,6 @@ pub fn unpack(file: &Path, root: &Path) -> Result<()> {
         .with_context(|| format!("cannot unpack {}", file.display()))
 }
 
-fn run(command: &mut Command) -> Result<()> {
-    let program = command.get_program().to_string_lossy().into_owned();
-    let output = command.stdin(Stdio::null()).output().with_context(|| format!("cannot start {program}"))?;
-    if !output.status.success() {
-        bail!("{program} failed: {}", first_lines(&String::from_utf8_lossy(&output.stderr)));
-    }
-    Ok(())
-}
-
 /// Proxies, certificates and date checks of the system's apt, as lines of an apt configuration file.
 fn system_network_settings() -> String {
     let Ok(output) = Command::new("apt-config").arg("dump").output() else { return String::new() };
@@ -302,11 +294,6 @@ fn chosen_package(line: &str) -> Option<(&str, &str, &str)> {
     let (_, rest) = rest.split_once(" [")?;
     let (architecture, _) = rest.split_once(']')?;
     Some((name, version, architecture))
-}
-
-fn first_lines(text: &str) -> String {
-    let lines: Vec<_> = text.lines().filter(|line| !line.trim().is_empty()).take(4).collect();
-    if lines.is_empty() { "it gave no reason".into() } else { lines.join("; ") }
 }
 
 #[cfg(test)]

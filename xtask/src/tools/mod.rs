@@ -7,24 +7,21 @@
 pub mod apt;
 pub mod cache;
 pub mod doctor;
+mod fetch;
+mod place;
 pub mod progress;
 pub mod rust;
 pub mod sets;
 pub mod sources;
 pub mod version;
 
-use std::{
-    env, fmt, fs,
-    os::unix::fs::PermissionsExt,
-    path::{Path, PathBuf},
-    process::Command,
-};
+use std::{env, fmt, path::PathBuf};
 
 use anyhow::{Context, Result, bail};
 
 use self::{
-    cache::{Cache, Manifest, Package, sha256_of},
-    progress::Progress,
+    cache::{Cache, Manifest},
+    place::Place,
     sets::PackageSet,
     version::Version,
 };
@@ -229,103 +226,10 @@ impl Tools {
         if let Some(found) = find(self) {
             return Ok(found);
         }
-        self.fetch(set)?;
+        fetch::fetch(&self.cache, set)?;
         find(self).with_context(|| {
             format!("the `{}` tools were fetched but do not start; `cargo xtask doctor` shows what was found", set.name)
         })
-    }
-
-    /// Fetches a set: downloads, unpacks beside the final place, and moves it there in one step.
-    fn fetch(&self, set: &PackageSet) -> Result<()> {
-        const HALF_DONE: &str = ".half-done-";
-        let progress = Progress::new();
-        let sets = self.cache.sets();
-        fs::create_dir_all(&sets).with_context(|| format!("cannot create {}", sets.display()))?;
-        // What an interrupted run left; the cache lock says that nobody works on it now.
-        for entry in fs::read_dir(&sets)?.flatten() {
-            if entry.file_name().to_string_lossy().starts_with(HALF_DONE) {
-                fs::remove_dir_all(entry.path())?;
-            }
-        }
-
-        let (server, downloads) = apt::download(&self.cache, set, &progress)?;
-        let half_done = tempfile::Builder::new().prefix(HALF_DONE).tempdir_in(&sets)?;
-        fs::set_permissions(half_done.path(), fs::Permissions::from_mode(0o755))?;
-        let root = half_done.path().join("root");
-        let mut packages = Vec::new();
-        progress.step(format!("{}: unpacking {} packages", set.name, downloads.len()));
-        for (done, download) in downloads.iter().enumerate() {
-            let percent = done as f64 * 100.0 / downloads.len() as f64;
-            progress.percent(percent, format!("{}: unpacking {}", set.name, download.name));
-            apt::unpack(&download.file, &root)?;
-            packages.push(Package {
-                name: download.name.clone(),
-                version: download.version.clone(),
-                sha256: sha256_of(&download.file)?,
-                size_bytes: fs::metadata(&download.file)?.len(),
-            });
-        }
-        for unused in ["usr/share/doc", "usr/share/man", "usr/share/locale", "usr/share/lintian"] {
-            if root.join(unused).exists() {
-                fs::remove_dir_all(root.join(unused))?;
-            }
-        }
-        if !root.join(set.proof).exists() {
-            bail!("the packages of the `{}` tools lack {}", set.name, set.proof);
-        }
-        let manifest = Manifest { definition: set.definition(), server, packages };
-        manifest.write(half_done.path())?;
-
-        let folder = sets.join(set.name);
-        if folder.exists() {
-            fs::remove_dir_all(&folder)?;
-        }
-        fs::rename(half_done.keep(), &folder).with_context(|| format!("cannot create {}", folder.display()))?;
-        self.write_start_scripts(set, &folder.join("root"))?;
-        progress.finish(format!(
-            "{}: {} packages, {:.1} MB, from {} to {}",
-            set.name,
-            manifest.packages.len(),
-            manifest.size_bytes() as f64 / 1e6,
-            manifest.server,
-            folder.display()
-        ));
-        Ok(())
-    }
-
-    fn write_start_scripts(&self, set: &PackageSet, root: &Path) -> Result<()> {
-        let bin = self.cache.bin();
-        fs::create_dir_all(&bin)?;
-        for program in set.programs {
-            let mut script = tempfile::NamedTempFile::new_in(&bin)?;
-            std::io::Write::write_all(&mut script, program.start_script(root).as_bytes())?;
-            fs::set_permissions(script.path(), fs::Permissions::from_mode(0o755))?;
-            script.persist(bin.join(program.name))?;
-        }
-        Ok(())
-    }
-}
-
-/// A place where a set's programs and data may be.
-struct Place {
-    /// Folder of the programs; none for all of PATH.
-    bin: Option<PathBuf>,
-    /// Folder under which data has its usual path.
-    root: PathBuf,
-    origin: Origin,
-}
-
-impl Place {
-    /// The program `name`, if it starts and is new enough.
-    fn program(&self, name: &str, version_argument: &str, at_least: Version) -> Option<Program> {
-        let path = match &self.bin {
-            Some(bin) => existing(bin.join(name))?,
-            None => on_path(name)?,
-        };
-        let output = Command::new(&path).arg(version_argument).output().ok()?;
-        let text = [output.stdout, output.stderr].concat();
-        let version = Version::find(&without_log_prefix(&String::from_utf8_lossy(&text)))?;
-        (version >= at_least).then_some(Program { path, version, origin: self.origin })
     }
 }
 
@@ -337,15 +241,6 @@ pub fn on_path(name: &str) -> Option<PathBuf> {
 
 fn existing(path: PathBuf) -> Option<PathBuf> {
     path.exists().then_some(path)
-}
-
-/// Leaves only lines about a version: Bochs mixes its banner with log lines that hold other numbers.
-fn without_log_prefix(text: &str) -> String {
-    let of_interest = |line: &&str| {
-        let line = line.to_ascii_lowercase();
-        line.contains("version") || line.contains("emulator") || line.contains("grub") || line.contains("xorriso")
-    };
-    text.lines().filter(of_interest).collect::<Vec<_>>().join("\n")
 }
 
 impl fmt::Display for Origin {

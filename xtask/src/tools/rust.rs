@@ -27,7 +27,7 @@ pub fn ensure_components(offline: bool) -> Result<()> {
         bail!("rustfmt or clippy is missing and cannot be fetched; {REMEDY}");
     }
     eprintln!("Adding rustfmt and clippy");
-    run(Command::new("rustup").args(["component", "add", "rustfmt", "clippy"]))
+    show(Command::new("rustup").args(["component", "add", "rustfmt", "clippy"]))
 }
 
 /// Adds the bare-metal target if it is missing.
@@ -47,7 +47,7 @@ pub fn ensure_bare_target(offline: bool) -> Result<()> {
         );
     }
     eprintln!("Adding the Rust target {BARE_TARGET}");
-    run(Command::new("rustup").args(["target", "add", BARE_TARGET]))
+    show(Command::new("rustup").args(["target", "add", BARE_TARGET]))
 }
 
 /// Whether the toolchain in use has the bare-metal target.
@@ -76,7 +76,7 @@ pub fn ensure_miri(offline: bool) -> Result<()> {
     eprintln!("Adding Miri on the nightly toolchain");
     let mut command = Command::new("rustup");
     command.args(["toolchain", "install", "nightly", "--profile", "minimal", "--no-self-update"]);
-    run(command.args(["--component", "miri", "--component", "rust-src"]))
+    show(command.args(["--component", "miri", "--component", "rust-src"]))
         .with_context(|| format!("to add it, {REMEDY}"))
 }
 
@@ -131,7 +131,8 @@ fn prepare(cargo: &mut Command, offline: bool) {
     }
 }
 
-fn run(command: &mut Command) -> Result<()> {
+/// Runs a command that shows its own progress.
+fn show(command: &mut Command) -> Result<()> {
     let name = format!("{command:?}").replace('"', "");
     let status = command.stdin(Stdio::null()).status().with_context(|| format!("cannot start {name}"))?;
     if !status.success() {
