@@ -12,6 +12,7 @@ use dragonfly_memory::{
 
 use crate::arch::Arch;
 use crate::capability::{Capability, Derivation, Object, Place, link};
+use crate::cpu::Cpu;
 use crate::domain::{Domain, charge_object};
 use crate::frames::DomainFrames;
 use crate::memory_object::{Block, Memory};
@@ -225,17 +226,20 @@ impl<A: Arch> Space<A> {
         }
     }
 
-    /// Takes a mapping out of the table and the list, a slice at a time. Called under its derivation's lock.
-    pub fn remove(
+    /// Takes a mapping's pages out of the table, a slice at a time. From then on it only has its place in the list.
+    pub fn unmap(
         &self,
         kernel: &'static Kernel<A>,
         domain: &Domain<A>,
         mapping: &Ref<Capability<A>, A>,
         budget: &mut u32,
     ) -> Progress {
-        let (Some(range), Object::Memory(memory)) = (mapping.range, &mapping.object) else { return Progress::Done };
+        let Some(range) = mapping.range else { return Progress::Done };
         let mut state = self.state.lock();
         let from = mapping.left_up_to().unwrap_or(range.start);
+        if from >= range.end {
+            return Progress::Done;
+        }
         let frames = DomainFrames { arch: kernel.arch, account: &domain.account };
         let addresses = from.as_host()..range.end.as_host();
         let mut slice = state.table.unmap_range(&frames, addresses, &mut { ENTRIES_PER_SLICE }, |_| ());
@@ -244,21 +248,41 @@ impl<A: Arch> Space<A> {
         *budget = budget.saturating_sub(UNMAP_COST);
         kernel.shoot_down(kernel.arch.this_cpu(), self.active.load(Ordering::SeqCst));
         slice.free_tables(&frames);
-        if !slice.is_done() {
+        if slice.is_done() { Progress::Done } else { Progress::More }
+    }
+
+    /// Takes a mapping out of the table and the list, a slice at a time. Called under its derivation's lock.
+    pub fn remove(
+        &self,
+        kernel: &'static Kernel<A>,
+        domain: &Domain<A>,
+        mapping: &Ref<Capability<A>, A>,
+        budget: &mut u32,
+    ) -> Progress {
+        if self.unmap(kernel, domain, mapping, budget) == Progress::More {
             return Progress::More;
         }
+        let mut state = self.state.lock();
         if state.mappings.remove(mapping).is_some() {
             state.count -= 1;
-            memory.uncount_mapping();
+            if let Object::Memory(memory) = &mapping.object {
+                memory.uncount_mapping();
+            }
         }
         Progress::Done
     }
 
     /// Empties the user half of a dying domain, a slice at a time.
-    pub fn clear(&self, kernel: &'static Kernel<A>, domain: &Ref<Domain<A>, A>, budget: &mut u32) -> Progress {
+    pub fn clear(
+        &self,
+        kernel: &'static Kernel<A>,
+        cpu: &mut Cpu<A>,
+        domain: &Ref<Domain<A>, A>,
+        budget: &mut u32,
+    ) -> Progress {
         loop {
             let Some(mapping) = self.state.lock().mappings.front_ref() else { break };
-            if *budget == 0 || kernel.remove(&mapping, budget) == Progress::More {
+            if *budget == 0 || kernel.unmap(cpu, domain, &mapping, budget) == Progress::More {
                 return Progress::More;
             }
         }

@@ -57,6 +57,20 @@ impl<A: Arch> Kernel<A> {
         Progress::Done
     }
 
+    /// Takes a mapping of a domain away. With the last capability goes the memory, too, after the pages that show it.
+    pub fn unmap(
+        &'static self,
+        cpu: &mut Cpu<A>,
+        domain: &Domain<A>,
+        mapping: &Ref<Capability<A>, A>,
+        budget: &mut u32,
+    ) -> Progress {
+        match domain.space.unmap(self, domain, mapping, budget) {
+            Progress::Done => self.close(cpu, mapping, budget),
+            Progress::More => Progress::More,
+        }
+    }
+
     /// Takes one capability away. What was derived from it now derives from its parent.
     pub fn remove(&'static self, capability: &Ref<Capability<A>, A>, budget: &mut u32) -> Progress {
         let mut state = capability.derivation.state.lock();
@@ -207,7 +221,7 @@ impl<A: Arch> Kernel<A> {
         if self.end_threads(cpu, domain, budget) == Progress::More
             || self.close_handles(cpu, domain, budget) == Progress::More
             || self.take_owned(cpu, domain, budget) == Progress::More
-            || domain.space.clear(self, domain, budget) == Progress::More
+            || domain.space.clear(self, cpu, domain, budget) == Progress::More
         {
             return Progress::More;
         }

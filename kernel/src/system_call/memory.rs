@@ -82,11 +82,11 @@ impl<A: Arch> Kernel<A> {
         DONE
     }
 
-    pub(super) fn memory_unmap(&'static self, cpu: &Cpu<A>, domain: u64, address: u64) -> Outcome {
+    pub(super) fn memory_unmap(&'static self, cpu: &mut Cpu<A>, domain: u64, address: u64) -> Outcome {
         let target = cpu.capability(domain)?;
         let domain = target.domain(Rights::MANAGE)?;
         let mapping = domain.space.mapping_at(UserVirt::new(address)).ok_or(Status::NotMapped)?;
-        self.remove(&mapping, &mut { SLICE }).status()?;
+        self.unmap(cpu, domain, &mapping, &mut { SLICE }).status()?;
         DONE
     }
 
