@@ -127,8 +127,11 @@ impl<A: Arch> Cpu<A> {
     /// The current thread goes on, but on the context of its own or of its new caller.
     pub fn change_context(&mut self, arch: A) {
         self.leave(arch);
-        if let Some(current) = self.current.take() {
-            self.make_ready(arch, current);
+        // It stays current, so that what its call gives finds it; the choice that follows may be for another.
+        if let Some(current) = &self.current {
+            let context = context_of(current);
+            context.schedule.lock().budget.wake(arch.now());
+            self.charged = Some(context);
         }
     }
 
