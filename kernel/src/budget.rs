@@ -102,20 +102,21 @@ impl Budget {
             *self.head_mut() = Refill { time: now, amount: self.budget };
             return Left::NextSlice;
         }
-        let mut used = used;
+        // An over-run by whole budgets costs whole periods.
+        let periods = used / self.budget;
+        if periods > 0 {
+            let delay = periods.saturating_mul(self.period);
+            for refill in &mut self.refills {
+                refill.time = refill.time.saturating_add(delay);
+            }
+        }
+        let mut used = used % self.budget;
+        // All parts together are one budget, so this ends before it has gone around.
         while used >= self.head().amount {
             let head = *self.head();
             used -= head.amount;
             self.pop();
             self.push(Refill { time: head.time.saturating_add(self.period), amount: head.amount });
-            if used == 0 {
-                break;
-            }
-            if self.count == 1 {
-                // The whole budget is spent and over-run: the debt delays the next period.
-                self.head_mut().time = self.head().time.saturating_add(used);
-                used = 0;
-            }
         }
         if used > 0 {
             let head = *self.head();
@@ -182,10 +183,13 @@ mod tests {
     }
 
     #[test]
-    fn an_over_run_delays_what_comes() {
+    fn an_over_run_is_paid_by_the_periods_that_follow() {
         let mut budget = Budget::new(10, 100, 0);
         assert_eq!(budget.charge(25, 25), Left::Nothing);
-        assert_eq!(budget.next_time(), 115);
+        // Two budgets cost two periods; of the third, half is left.
+        assert_eq!(budget.available(204), 0);
+        assert_eq!(budget.available(205), 5);
+        assert_eq!(budget.charge(u64::MAX, 300), Left::Nothing);
     }
 
     proptest! {

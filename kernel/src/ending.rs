@@ -124,10 +124,10 @@ impl<A: Arch> Kernel<A> {
         let runner = end_of_chain(server);
         if cpu.current.as_ref().is_some_and(|current| Ref::<_, A>::ptr_eq(current, &runner)) {
             cpu.change_context(self.arch);
-        } else if !runner.is_blocked() {
-            cpu.dequeue(&context);
+        } else if cpu.dequeue(&context) {
             cpu.make_ready(self.arch, runner);
         }
+        // Otherwise it is blocked, or another CPU has claimed it and sends it here: its context is found then.
     }
 
     /// Ends a thread of this CPU, wherever it is.
@@ -146,10 +146,7 @@ impl<A: Arch> Kernel<A> {
             }
             self.withdraw(cpu, thread);
         } else {
-            cpu.dequeue(&context_of(thread));
-        }
-        if !thread.advance(Phase::Alive, Phase::Ended) && !thread.advance(Phase::Stopped, Phase::Ended) {
-            return;
+            let _ = cpu.dequeue(&context_of(thread));
         }
         cpu.needs_reschedule = true;
         cpu.end_timeout(thread);
@@ -192,7 +189,9 @@ impl<A: Arch> Kernel<A> {
             threads.count -= u64::from(removed.is_some());
             removed.is_some() && threads.count == 0
         };
-        // Nobody can name it any more: it need not wait for the domain's end.
+        // Only now, so that whoever sees the phase finds nothing of the thread left in its domain.
+        thread.set_ended();
+        // If nobody can name it any more it need not wait for the domain's end.
         let derivation = thread.derivation.lock().take();
         if let Some(derivation) = derivation {
             let is_nameless = derivation.state.lock().count == 0;

@@ -3,7 +3,7 @@
 use dragonfly_abi::Status;
 
 use crate::arch::Arch;
-use crate::capability::{Capability, Derivation, Object, Place};
+use crate::capability::{Capability, Derivation, DerivationState, Object, Place};
 use crate::cpu::Cpu;
 use crate::domain::Domain;
 use crate::gate::Gate;
@@ -39,21 +39,21 @@ impl<A: Arch> Kernel<A> {
     /// last capability goes the object, unless it lives on by itself.
     pub fn close(&'static self, cpu: &mut Cpu<A>, capability: &Ref<Capability<A>, A>, budget: &mut u32) -> Progress {
         let derivation = &capability.derivation;
-        let is_last = {
+        {
             let mut state = derivation.state.lock();
-            let is_last = state.count == 1 && !state.object.outlives_handles();
-            state.is_closing |= is_last;
-            is_last
-        };
-        if is_last && self.empty_object(cpu, &capability.object, budget) == Progress::More {
+            if state.count != 1 || state.object.outlives_handles() {
+                return self.remove_locked(&mut state, capability, budget);
+            }
+            // Nothing derives from now on: this one stays the last.
+            state.is_closing = true;
+        }
+        // The capability goes after the object's contents, so that the call can be repeated until they have gone.
+        if self.empty_object(cpu, &capability.object, budget) == Progress::More
+            || self.remove(capability, budget) == Progress::More
+        {
             return Progress::More;
         }
-        if self.remove(capability, budget) == Progress::More {
-            return Progress::More;
-        }
-        if is_last {
-            self.disown(derivation);
-        }
+        self.disown(derivation);
         Progress::Done
     }
 
@@ -74,10 +74,16 @@ impl<A: Arch> Kernel<A> {
     /// Takes one capability away. What was derived from it now derives from its parent.
     pub fn remove(&'static self, capability: &Ref<Capability<A>, A>, budget: &mut u32) -> Progress {
         let mut state = capability.derivation.state.lock();
-        if !state.orphan_children(capability, budget) {
-            return Progress::More;
-        }
-        if self.vacate(capability, budget) == Progress::More {
+        self.remove_locked(&mut state, capability, budget)
+    }
+
+    fn remove_locked(
+        &'static self,
+        state: &mut DerivationState<A>,
+        capability: &Ref<Capability<A>, A>,
+        budget: &mut u32,
+    ) -> Progress {
+        if !state.orphan_children(capability, budget) || self.vacate(capability, budget) == Progress::More {
             return Progress::More;
         }
         let _ = state.detach(capability);

@@ -210,6 +210,11 @@ impl<A: Arch> Thread<A> {
         self.phase.compare_exchange(from as u8, to as u8, Ordering::AcqRel, Ordering::Acquire).is_ok()
     }
 
+    /// It has ended. For its own CPU.
+    pub fn set_ended(&self) {
+        self.phase.store(Phase::Ended as u8, Ordering::Release);
+    }
+
     /// Whether it is to end. Its CPU ends it at the next chance.
     pub fn is_doomed(&self) -> bool {
         self.is_doomed.load(Ordering::Acquire) != 0
