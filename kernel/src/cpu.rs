@@ -93,17 +93,15 @@ impl<A: Arch> Cpu<A> {
         self.ready_mask |= 1 << priority;
     }
 
-    /// Takes a context out of the scheduler's queues, if it is there.
-    pub fn dequeue(&mut self, context: &Thread<A>) {
+    /// Takes a context out of the scheduler's queues; false if it is in none.
+    pub fn dequeue(&mut self, context: &Thread<A>) -> bool {
         let priority = usize::from(context.priority()) % self.ready.len();
-        if self.ready[priority].remove(context).is_some() {
-            if self.ready[priority].is_empty() {
-                self.ready_mask &= !(1 << priority);
-            }
-        } else {
-            self.depleted.remove(context);
+        let removed = self.ready[priority].remove(context).or_else(|| self.depleted.remove(context));
+        if self.ready[priority].is_empty() {
+            self.ready_mask &= !(1 << priority);
         }
         context.schedule.lock().runner = None;
+        removed.is_some()
     }
 
     /// Charges the charged context for the time since it was charged last.
