@@ -16,7 +16,6 @@ use crate::gate::Gate;
 use crate::notification::Notification;
 use crate::thread::{Phase, Thread, Waiting, errand};
 
-const KNOWN: bool = true;
 /// References to the objects in a queue.
 pub fn all<T, L>(queue: &Queue<T, L>) -> Vec<Ref<T>> {
     queue.iter().map(|object| queue.find(|other| std::ptr::eq(other, object)).expect("it is in the queue")).collect()
@@ -300,7 +299,7 @@ fn audit_derivation(domain: &DomainRef, derivation: &Ref<Derivation<Fake>>) {
     let lives_alone = match &state.object {
         Object::Domain(_) => true,
         Object::Thread(thread) => thread.phase() != Phase::Ended,
-        _ => KNOWN,
+        _ => false,
     };
     assert!(
         count > 0 || lives_alone || state.is_closing || domain.is_dying(),

@@ -2,9 +2,11 @@
 //!
 //! - `world`: a machine with a kernel, a first domain and its thread; what tests do with them.
 //! - `audit`: what must hold between any two steps, whatever domains did.
+//! - `whole`: random domains on random CPUs. Most mistakes are found there.
 //! - The others test one topic each, by examples or against a model.
 
 mod audit;
+mod whole;
 mod world;
 
 use crate::arch::fake::Fake;

@@ -1,0 +1,478 @@
+//! Random domains: their threads make random calls, most of them with handles and numbers that mean something, on CPUs
+//! that act, are kicked and are interrupted in random order. After each step all of the kernel is looked at; at the end
+//! everything must be back.
+
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
+
+use dragonfly_abi::{
+    Call, FOREVER, Handle, HandleTransfer, MIN_BUDGET_NS, MessageKind, MessageTag, ObjectType, PAGE_SIZE, Rights,
+    Status, USER_END,
+};
+use dragonfly_memory::UserVirt;
+use proptest::prelude::*;
+use proptest::test_runner::{Config, RngAlgorithm, TestError, TestRng, TestRunner};
+
+use super::audit::threads;
+use super::world::{Action, Buffer, DomainRef, Home, Results, ThreadRef, World};
+use crate::arch::Arch;
+use crate::arch::fake::Fake;
+use crate::capability::Object;
+use crate::fault::Fault;
+use crate::thread::Phase;
+
+/// CPUs of a run, beside the keeper's.
+const CPUS: usize = 3;
+/// What all the random domains may have together.
+const QUOTA: u64 = 12 << 20;
+/// Where memory is mapped: pages from here on.
+const MAPPINGS: u64 = 0x10_0000_0000;
+
+/// Numbers from which one step is made, whatever state the run is in.
+#[derive(Clone, Copy, Debug)]
+struct Step {
+    cpu: u8,
+    kind: u8,
+    words: [u16; 6],
+}
+
+/// What is known of a thread between its steps.
+#[derive(Default)]
+struct Life {
+    /// The call that it waits for, and the number of its message.
+    pending: Option<(Call, u64)>,
+    /// The number of the message that it has received and not answered.
+    serving: u64,
+}
+
+struct Run {
+    world: World,
+    /// The domain that all random ones are in.
+    home: Home,
+    lives: HashMap<*const crate::thread::Thread<Fake>, (ThreadRef, Life)>,
+    messages: u64,
+}
+
+impl Run {
+    fn new() -> Self {
+        let mut world = World::new(CPUS);
+        let home = world.home(QUOTA);
+        let mut run = Self { world, home, lives: HashMap::new(), messages: 0 };
+        run.nurture();
+        let first = run.world.thread(&home, 0, 40);
+        for call in [Call::GateCreate, Call::NotificationCreate, Call::GateCreate, Call::NotificationCreate] {
+            run.world.get(&first, call, &[]);
+        }
+        run.world.get(&first, Call::MemoryCreate, &[16 * PAGE_SIZE, 1]);
+        let memory = run.world.get(&first, Call::MemoryCreate, &[1024 * PAGE_SIZE, 0]);
+        assert_eq!(run.world.status(&first, Call::MemoryCommit, &[memory, 0, 4 * PAGE_SIZE]), Status::Ok);
+        run.world.wait(&first, Call::ThreadExit, &[]);
+        run
+    }
+
+    /// Sees to it that somebody is there to do something.
+    fn nurture(&mut self) {
+        let (world, home) = (&mut self.world, self.home);
+        if world.domain_of(&home).table.lock().count() < 4 {
+            let (own, system) = (home.handle, world.system);
+            world.ask(Call::HandleCopy, &[own, own, u64::from(Rights::all().bits()), 0]);
+            world.ask(Call::HandleCopy, &[system, own, u64::from(Rights::all().bits()), 0]);
+        }
+        for cpu in 0..CPUS {
+            if threads(world.domain_of(&home)).iter().any(|thread| thread.cpu == cpu) {
+                continue;
+            }
+            let words = [home.handle, cpu as u64 | 20 << 32, 0x1000, 0x2000, 0x7000_0000 + cpu as u64 * PAGE_SIZE, 0];
+            let (status, results) = world.ask(Call::ThreadCreate, &words);
+            if status == Status::Ok {
+                world.keep(Call::ThreadStart, &[results[0]]);
+                world.keep(Call::HandleClose, &[results[0]]);
+                world.deliver(cpu);
+            }
+        }
+    }
+
+    fn step(&mut self, step: &Step) {
+        let cpu = usize::from(step.cpu) % CPUS;
+        let fake = self.world.fake;
+        let [first, ..] = step.words.map(u64::from);
+        match step.kind {
+            0..16 => {
+                self.world.deliver(cpu);
+            }
+            16..32 => {
+                self.world.tick(cpu);
+            }
+            32..42 => fake.advance(1 << (first % 24)),
+            42..50 => {
+                let next = fake.timer(cpu);
+                if next != FOREVER {
+                    fake.advance(next.saturating_sub(fake.now()));
+                    self.world.tick(cpu);
+                }
+            }
+            50..56 => {
+                let lines = fake.open_lines();
+                if let Some((line, cpu)) = lines.get(first as usize % lines.len().max(1)) {
+                    self.world.perform(*cpu, Action::Interrupt(*line));
+                }
+            }
+            56..58 => self.nurture(),
+            kind => self.let_thread_act(cpu, kind, step.words.map(u64::from)),
+        }
+        self.lives.retain(|_, (thread, _)| thread.phase() != Phase::Ended);
+    }
+
+    fn let_thread_act(&mut self, cpu: usize, kind: u8, words: [u64; 6]) {
+        let Some(thread) = self.world.current(cpu) else { return };
+        self.go_on(&thread);
+        match kind {
+            58..80 => self.touch(cpu, &thread, words),
+            80..84 => {
+                let fault = Fault::Exception { number: words[0], code: 0 };
+                self.world.perform(cpu, Action::Fault(fault));
+            }
+            _ => {
+                let call = CALLS[(usize::from(kind) * 8 + words[5] as usize % 8) % CALLS.len()];
+                let arguments = self.arguments(&thread, call, words);
+                let life = &mut self.lives.get_mut(&crate::Ref::<_, Fake>::as_ptr(&thread)).expect("a life").1;
+                life.pending = Some((call, self.messages));
+                let is_fast = words[4] % 4 != 0;
+                drop(thread);
+                let action = if is_fast { Action::Call(call, arguments) } else { Action::GeneralCall(call, arguments) };
+                self.world.perform(cpu, action);
+            }
+        }
+    }
+
+    /// The current thread is about to do something: looks at what its last call gave.
+    fn go_on(&mut self, thread: &ThreadRef) {
+        let (_, life) = self
+            .lives
+            .entry(crate::Ref::<_, Fake>::as_ptr(thread))
+            .or_insert_with(|| (thread.clone(), Life::default()));
+        match (life.pending.take(), thread.context.take_results()) {
+            (None, None) => {}
+            (Some((call, number)), Some(results)) => life.check(call, number, results),
+            (Some((call, _)), None) => panic!("a thread goes on after {call:?} without results"),
+            (None, Some(results)) => panic!("a thread gets {results:?} without having called"),
+        }
+    }
+
+    /// An access to memory, most often to what is mapped. What is there must be zero or what the object's users wrote.
+    fn touch(&mut self, cpu: usize, thread: &ThreadRef, words: [u64; 6]) {
+        let fake = self.world.fake;
+        let access = [Rights::READ, Rights::WRITE, Rights::EXECUTE][words[1] as usize % 3];
+        let mappings = thread.domain.space.mappings();
+        let address = match mappings.get(words[0] as usize % (mappings.len() + 1)).and_then(|mapping| mapping.range) {
+            Some(range) => {
+                let pages = (range.end.as_u64() - range.start.as_u64()) / PAGE_SIZE;
+                range.start.as_u64() + words[2] % pages * PAGE_SIZE
+            }
+            None => [0, USER_END, u64::MAX, MAPPINGS + words[2] * PAGE_SIZE][words[3] as usize % 4] & !7,
+        };
+        let address = UserVirt::new(address);
+        self.world.perform(cpu, Action::Touch(address, access));
+        let Some(place) = fake.access(cpu, address, access).filter(|place| fake.is_ram(*place)) else { return };
+        let Some(current) = self.world.current(cpu) else { return };
+        let mapping = current
+            .domain
+            .space
+            .mappings()
+            .into_iter()
+            .find(|mapping| mapping.range.is_some_and(|range| (range.start..range.end).contains(&address)));
+        let mapping = mapping.expect("an accessible address is mapped");
+        let (Some(range), Object::Memory(memory)) = (mapping.range, &mapping.object) else { panic!("a mapping") };
+        if memory.pinned_frame().is_some() {
+            return;
+        }
+        let offset = range.offset.as_u64() + (address.as_u64() - range.start.as_u64());
+        let stamp = (crate::Ref::<_, Fake>::as_ptr(memory) as u64) << 16 ^ offset | 1;
+        let found = fake.load(place);
+        assert!(found == 0 || found == stamp, "an object's page holds {found:#x}, not zero or {stamp:#x}");
+        if access == Rights::WRITE {
+            fake.store(place, stamp);
+        }
+    }
+
+    fn arguments(&mut self, thread: &ThreadRef, call: Call, words: [u64; 6]) -> [u64; 6] {
+        let fake = self.world.fake;
+        let pick = Pick { domain: &thread.domain };
+        let buffer = Buffer::of(fake, thread);
+        let [a, b, c, d, e, _] = words;
+        let timeout = [0, 3_000, 60_000, 2_000_000, FOREVER, FOREVER][b as usize % 6];
+        self.messages += 1;
+        let serving = self.lives[&crate::Ref::<_, Fake>::as_ptr(thread)].1.serving;
+        let mut message = |gate: u64| {
+            let bytes = if c % 4 == 0 { (d as usize * 7) % 4000 } else { 0 };
+            let handles = if c % 5 == 0 { d as usize % 4 } else { 0 };
+            let tag = MessageTag::new(d as u32, bytes, handles);
+            buffer.set_timeout(timeout);
+            buffer.accept(if e % 8 == 0 { 0 } else { 8 });
+            for index in 0..handles {
+                let rights = if (d >> index) & 1 == 0 { u32::MAX } else { Rights::all().bits() };
+                let handle = Handle(pick.any(d.rotate_left(index as u32)) as u32);
+                buffer.set_handle(index, HandleTransfer { handle, rights });
+            }
+            let tag = if b % 3 == 0 { tag.timed() } else { tag };
+            [gate, tag.0, self.messages, serving, words[4], words[5]]
+        };
+        let gate = |word| pick.of(word, ObjectType::Gate);
+        let notification = |word| pick.of(word, ObjectType::Notification);
+        let domain = |word| pick.of(word, ObjectType::Domain);
+        let a_thread = |word| pick.of(word, ObjectType::Thread);
+        let memory = |word| pick.of(word, ObjectType::Memory);
+        let interrupt = |word| pick.of(word, ObjectType::Interrupt);
+        let system = |word| pick.of(word, ObjectType::System);
+        let pages = |word: u64| (word % 24) * PAGE_SIZE;
+        let place = |word: u64| MAPPINGS + (word % 64) * 4 * PAGE_SIZE;
+        match call {
+            Call::Call | Call::ReplyReceive => message(gate(a)),
+            Call::Reply => message(0),
+            Call::Receive => {
+                buffer.accept(if e % 8 == 0 { 0 } else { 8 });
+                [gate(a), timeout, 0, 0, 0, 0]
+            }
+            Call::HandleCopy => {
+                let rights = if c % 4 == 0 { d & 0x7ff } else { u64::from(Rights::all().bits()) };
+                [pick.any(a), domain(b), rights, if d % 5 == 0 { e } else { 0 }, 0, 0]
+            }
+            Call::HandleClose | Call::HandleRevoke | Call::HandleInfo => [pick.any(a), 0, 0, 0, 0, 0],
+            Call::DomainCreate => {
+                let quota = [1 << 15, 1 << 17, 1 << 19, 1 << 21][b as usize % 4];
+                let death = if d % 2 == 0 { notification(d) } else { 0 };
+                [domain(a), quota, c % 66, if e % 8 == 0 { e } else { (1 << CPUS) - 1 }, death, d]
+            }
+            Call::DomainDestroy | Call::DomainInfo => [domain(a), 0, 0, 0, 0, 0],
+            Call::ThreadCreate => {
+                let place = b % 4 | (c % 66) << 32;
+                [domain(a), place, 0x1000 * (d % 16), 0x2000, 0x5000_0000 + (e % 32) * PAGE_SIZE, d]
+            }
+            Call::ThreadConfigure => {
+                let budget = MIN_BUDGET_NS * (b % 10);
+                let period = budget + MIN_BUDGET_NS * (c % 3) * (c % 50);
+                [a_thread(a), budget, period, if d % 4 == 0 { 0 } else { gate(d) }, e, d % 2]
+            }
+            Call::ThreadStart | Call::ThreadDestroy | Call::ThreadInfo => [a_thread(a), 0, 0, 0, 0, 0],
+            Call::NotificationSignal => [notification(a), 1 << (b % 64), 0, 0, 0, 0],
+            Call::NotificationWait => [notification(a), timeout, 0, 0, 0, 0],
+            Call::NotificationBind => [notification(a), gate(b), 0, 0, 0, 0],
+            Call::TimerArm => {
+                let now = fake.now() - self.world.kernel().started();
+                let deadline = [now + (c << (d % 8)), FOREVER, 0, now + 1][b as usize % 4];
+                [notification(a), deadline, d, 0, 0, 0]
+            }
+            Call::MemoryCreate => {
+                let size = if a % 4 == 0 { 700 * PAGE_SIZE } else { pages(a) };
+                [size, b % 2, 0, 0, 0, 0]
+            }
+            Call::MemoryCommit => {
+                let (offset, size) = if b % 4 == 0 { (0, 512 * PAGE_SIZE) } else { (pages(b), pages(c)) };
+                [memory(a), offset, size, 0, 0, 0]
+            }
+            Call::MemoryMap => {
+                let rights =
+                    [Rights::READ, Rights::READ | Rights::WRITE, Rights::READ | Rights::EXECUTE][e as usize % 3];
+                let rights = if e % 16 == 0 { e } else { u64::from(rights.bits()) };
+                let (at, offset, size) =
+                    if c % 4 == 0 { (MAPPINGS, 0, 512 * PAGE_SIZE) } else { (place(c), pages(d), pages(d / 24)) };
+                [memory(a), domain(b), at, offset, size, rights]
+            }
+            Call::MemoryUnmap => {
+                let mappings = thread.domain.space.mappings();
+                let range = mappings.get(b as usize % mappings.len().max(1)).and_then(|mapping| mapping.range);
+                let at = if c % 4 == 0 { place(c) } else { range.map_or(0, |range| range.start.as_u64()) };
+                [domain(a), at, 0, 0, 0, 0]
+            }
+            Call::MemoryInfo => [memory(a), 0, 0, 0, 0, 0],
+            Call::DevicePorts => [system(a), b, c, 0, 0, 0],
+            Call::DeviceMemory => [system(a), (1 << 32) + pages(b), pages(c), 0, 0, 0],
+            Call::DeviceInterrupt => [system(a), b % 26, c % 5, 0, 0, 0],
+            Call::PortRead | Call::PortWrite => [pick.of(a, ObjectType::Ports), b, c % 5, d, 0, 0],
+            Call::InterruptBind => [interrupt(a), if b % 4 == 0 { 0 } else { notification(b) }, c, d % 4, 0, 0],
+            Call::InterruptAcknowledge => [interrupt(a), 0, 0, 0, 0, 0],
+            Call::SystemInfo => [system(a), b % 9, c, 0, 0, 0],
+            Call::LogWrite => [system(a), b % 300, 0, 0, 0, 0],
+            Call::Nop
+            | Call::ThreadExit
+            | Call::ThreadYield
+            | Call::NotificationCreate
+            | Call::GateCreate
+            | Call::ClockNow => words,
+        }
+    }
+
+    /// Destroys everything that the random domains made: nothing must be left of it.
+    fn end(mut self) {
+        self.lives.clear();
+        assert_eq!(self.world.insist(Call::DomainDestroy, &[self.home.handle]), Status::Ok);
+        self.world.step_all();
+        self.world.finish();
+    }
+}
+
+impl Life {
+    fn check(&mut self, call: Call, number: u64, (status, words): Results) {
+        if status != Status::Ok {
+            assert_eq!(words, [0; 6], "words beside {status:?} of {call:?}");
+            return;
+        }
+        match call {
+            Call::Call => assert_eq!(words[3], number, "the answer to another message"),
+            Call::Receive | Call::ReplyReceive => match MessageTag(words[1]).kind() {
+                MessageKind::Call => self.serving = words[2],
+                MessageKind::Notification => assert_ne!(words[2], 0, "a message of no bits"),
+                MessageKind::Fault => {}
+            },
+            Call::NotificationWait => assert_ne!(words[0], 0, "a wait ends without bits"),
+            _ => {}
+        }
+    }
+}
+
+/// Picks handles of a domain.
+struct Pick<'a> {
+    domain: &'a DomainRef,
+}
+
+impl Pick<'_> {
+    /// Any handle, now and then none.
+    fn any(&self, word: u64) -> u64 {
+        let handles = self.domain.table.lock().handles();
+        match handles.get(word as usize % (handles.len() + 1)) {
+            Some((handle, _)) => u64::from(handle.0),
+            None => word,
+        }
+    }
+
+    /// A handle of a type, now and then another.
+    fn of(&self, word: u64, wanted: ObjectType) -> u64 {
+        if word % 32 == 31 {
+            return self.any(word);
+        }
+        let mut handles = self.domain.table.lock().handles();
+        handles.retain(|(_, capability)| capability.object.object_type() == wanted);
+        handles.get(word as usize % handles.len().max(1)).map_or(0, |(handle, _)| u64::from(handle.0))
+    }
+}
+
+/// The calls, as often as they are to be made.
+const CALLS: &[Call] = &[
+    Call::Call,
+    Call::Call,
+    Call::Call,
+    Call::Call,
+    Call::Call,
+    Call::Call,
+    Call::Receive,
+    Call::Receive,
+    Call::Receive,
+    Call::Receive,
+    Call::ReplyReceive,
+    Call::ReplyReceive,
+    Call::ReplyReceive,
+    Call::ReplyReceive,
+    Call::Reply,
+    Call::Reply,
+    Call::HandleCopy,
+    Call::HandleCopy,
+    Call::HandleCopy,
+    Call::HandleCopy,
+    Call::HandleClose,
+    Call::HandleClose,
+    Call::HandleRevoke,
+    Call::HandleInfo,
+    Call::DomainCreate,
+    Call::DomainCreate,
+    Call::DomainDestroy,
+    Call::DomainInfo,
+    Call::ThreadCreate,
+    Call::ThreadCreate,
+    Call::ThreadCreate,
+    Call::ThreadCreate,
+    Call::ThreadConfigure,
+    Call::ThreadConfigure,
+    Call::ThreadStart,
+    Call::ThreadStart,
+    Call::ThreadStart,
+    Call::ThreadDestroy,
+    Call::ThreadExit,
+    Call::ThreadYield,
+    Call::ThreadYield,
+    Call::ThreadInfo,
+    Call::NotificationCreate,
+    Call::NotificationSignal,
+    Call::NotificationSignal,
+    Call::NotificationSignal,
+    Call::NotificationWait,
+    Call::NotificationWait,
+    Call::NotificationWait,
+    Call::NotificationBind,
+    Call::TimerArm,
+    Call::TimerArm,
+    Call::GateCreate,
+    Call::MemoryCreate,
+    Call::MemoryCommit,
+    Call::MemoryCommit,
+    Call::MemoryMap,
+    Call::MemoryMap,
+    Call::MemoryMap,
+    Call::MemoryUnmap,
+    Call::MemoryInfo,
+    Call::DevicePorts,
+    Call::DeviceMemory,
+    Call::DeviceInterrupt,
+    Call::PortRead,
+    Call::PortWrite,
+    Call::InterruptBind,
+    Call::InterruptBind,
+    Call::InterruptAcknowledge,
+    Call::SystemInfo,
+    Call::LogWrite,
+    Call::ClockNow,
+    Call::Nop,
+];
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let step = (any::<u8>(), any::<u8>(), any::<[u16; 6]>()).prop_map(|(cpu, kind, words)| Step { cpu, kind, words });
+    proptest::collection::vec(step, 1..1200)
+}
+
+/// How long to go on, and how many cases at least: `DRAGONFLY_FUZZ_SECONDS`, `PROPTEST_CASES`.
+fn effort() -> (Duration, u32) {
+    let number = |name| std::env::var(name).ok().and_then(|value| value.parse().ok());
+    let seconds = number("DRAGONFLY_FUZZ_SECONDS").unwrap_or(0);
+    let cases = if cfg!(miri) { 2 } else { 300 };
+    (Duration::from_secs(seconds), number("PROPTEST_CASES").map_or(cases, |cases| cases as u32))
+}
+
+fn execute(steps: &[Step], is_traced: bool) {
+    let mut run = Run::new();
+    run.world.is_traced = is_traced;
+    steps.iter().for_each(|step| run.step(step));
+    run.end();
+}
+
+#[test]
+fn random_domains_never_break_the_kernel() {
+    let (duration, cases) = effort();
+    let start = Instant::now();
+    for round in 0_u64.. {
+        let config = Config { cases, max_shrink_time: 60_000, failure_persistence: None, ..Config::default() };
+        let mut seed = [0; 32];
+        seed[..8].copy_from_slice(&round.to_le_bytes());
+        let mut runner = TestRunner::new_with_rng(config, TestRng::from_seed(RngAlgorithm::ChaCha, &seed));
+        let result = runner.run(&steps(), |steps| {
+            execute(&steps, false);
+            Ok(())
+        });
+        if let Err(TestError::Fail(reason, steps)) = result {
+            eprintln!("round {round}: {reason}\n{steps:?}");
+            execute(&steps, true);
+            panic!("{reason}, but not again");
+        }
+        if start.elapsed() >= duration {
+            break;
+        }
+    }
+}
