@@ -17,6 +17,7 @@ super::tests! {
     "a range of ports must be one" => bad_port_ranges,
     "device memory is mapped where no RAM is" => device_memory,
     "RAM is no device memory" => ram_is_refused,
+    "the interrupt controllers are the kernel's alone" => controllers_are_refused,
     "device memory cannot be committed" => device_memory_is_fixed,
     "an interrupt line must be one, with known flags" => bad_lines,
     "an interrupt of the interval timer sets its bits, once until it is acknowledged" => timer_interrupt,
@@ -66,23 +67,25 @@ fn bad_port_ranges(_: &Context) -> Outcome {
     refused("past the last", last.read(0xffff, 2), Status::BadArgument)
 }
 
-/// Device registers that need not be the processor's own: the I/O APIC is at its usual place in every PC.
-const IO_APIC: u64 = 0xfec0_0000;
+/// Memory of the display adapter: every PC has it there.
+const DISPLAY: u64 = 0xb_8000;
 
 fn device_memory(_: &Context) -> Outcome {
-    let memory = System::OWN.device_memory(IO_APIC, PAGE_SIZE)?;
+    let memory = System::OWN.device_memory(DISPLAY, PAGE_SIZE)?;
     let info = memory.info()?;
     equal("size and committed", (info.size, info.committed), (PAGE_SIZE, PAGE_SIZE))?;
     that(!memory.handle_info()?.rights.contains(Rights::EXECUTE), "device memory can be executed")?;
     let child = Child::new()?;
     for cpu in 0..cpus() {
         memory.map(child.domain(), PLAYGROUND, 0, PAGE_SIZE, Rights::READ | Rights::WRITE)?;
-        // What is there depends on the device; that it can be accessed is what counts.
-        let read = probe::read(child.domain(), cpu, PLAYGROUND)?;
-        that(read.is_ok(), format_args!("reading gave {read:x?}"))?;
+        for value in [0x0720_0720_0720_0720, 0x0721_0722_0723_0724] {
+            let written = probe::write(child.domain(), cpu, PLAYGROUND + 8, value)?;
+            equal("a write", written, Ok(value))?;
+            equal("a read", probe::read(child.domain(), cpu, PLAYGROUND + 8)?, Ok(value))?;
+        }
         raw::call_until_done(Call::MemoryUnmap, &[child.domain().handle().0.into(), PLAYGROUND])?;
     }
-    for (address, size) in [(IO_APIC, 0), (IO_APIC + 1, PAGE_SIZE), (IO_APIC, 100), (u64::MAX - 4095, 8192), (IO_APIC, u64::MAX)] {
+    for (address, size) in [(DISPLAY, 0), (DISPLAY + 1, PAGE_SIZE), (DISPLAY, 100), (u64::MAX - 4095, 8192), (DISPLAY, u64::MAX)] {
         let made = raw::call(Call::DeviceMemory, &[SYSTEM, address, size]);
         refused(format_args!("{size:#x} bytes at {address:#x}"), made, Status::BadArgument)?;
     }
@@ -104,8 +107,17 @@ fn ram_is_refused(_: &Context) -> Outcome {
     that(made.is_err(), "memory beyond the physical addresses was given out")
 }
 
+fn controllers_are_refused(_: &Context) -> Outcome {
+    // The usual places of the I/O APIC and of the processors' own.
+    for address in [0xfec0_0000, 0xfee0_0000] {
+        let made = raw::call(Call::DeviceMemory, &[SYSTEM, address, PAGE_SIZE]);
+        refused(format_args!("the controller at {address:#x}"), made, Status::Denied)?;
+    }
+    Ok(())
+}
+
 fn device_memory_is_fixed(_: &Context) -> Outcome {
-    let memory = System::OWN.device_memory(IO_APIC, PAGE_SIZE)?;
+    let memory = System::OWN.device_memory(DISPLAY, PAGE_SIZE)?;
     refused("committing it", memory.commit(0, PAGE_SIZE), Status::BadArgument)
 }
 

@@ -62,7 +62,6 @@ const EXCEPTIONS: &[(&str, Entry, FaultKind, u64, u64)] = &[
     ("int 0x31",         int_31,           FaultKind::IllegalInstruction, 13, 0x31 << 3 | 2),
     ("a bad selector",   bad_selector,     FaultKind::IllegalInstruction, 13, 0xabc8),
     ("no canonical address", not_canonical, FaultKind::IllegalInstruction, 13, 0),
-    ("no canonical stack", bad_stack,      FaultKind::Exception,          12, 0),
     ("division by zero", divide,           FaultKind::Exception,          0,  0),
     ("a large quotient", divide_overflow,  FaultKind::Exception,          0,  0),
 ];
@@ -96,7 +95,7 @@ faulting! {
     int_31 "int 0x31";
     bad_selector "mov eax, 0xabc8", "mov ds, eax";
     not_canonical "mov rax, 0x800000000000", "mov rax, [rax]";
-    bad_stack "mov rsp, 0x800000000000", "push rax";
+    bad_stack "mov rsp, 0x800000000100", "push rax";
     divide "xor edx, edx", "xor ecx, ecx", "mov eax, 1", "div ecx";
     divide_overflow "mov edx, 7", "mov ecx, 1", "mov eax, 1", "div ecx";
     breakpoint "int3";
@@ -156,6 +155,13 @@ fn every_exception(_: &Context) -> Outcome {
             reply(END)?;
             patient.expect_end().map_err(case)?;
         }
+        // A stack fault by the manual (SDM 3A 6.15, interrupt 12); QEMU makes it a general protection fault.
+        let patient = start(cpu, bad_stack, &[])?;
+        let fault = expect_fault(*patient.gate, "the stack fault")?;
+        let is_known = [(FaultKind::Exception as u32, 12), (FaultKind::IllegalInstruction as u32, 13)]
+            .contains(&(fault.kind, fault.words[0]));
+        that(is_known, format_args!("a bad stack gave {fault:x?}"))?;
+        reply(END)?;
         // After INT3 the instruction pointer is behind it.
         let patient = start(cpu, breakpoint, &[])?;
         let fault = expect_fault(*patient.gate, "the breakpoint")?;
@@ -635,7 +641,7 @@ fn single_steps(_: &Context) -> Outcome {
 /// Makes calls with flags set that must not harm the kernel; word 0 counts what went well.
 extern "C" fn flag_user(words: &Words) -> ! {
     // Direction, nested task, alignment check, identification, resume.
-    for flags in [0x400_u64, 0x4000, 0x4_0000, 0x20_0000, 0x1_0000, 0x26_4400] {
+    for flags in [0x400_u64, 0x4000, 0x4_0000, 0x20_0000, 0x1_0000, 0x24_4400] {
         for number in [0_u64, words[0], words[1]] {
             let (after, status): (u64, u64);
             // SAFETY: the call does nothing to memory; the flags are put back before any Rust code runs.
@@ -657,8 +663,8 @@ extern "C" fn flag_user(words: &Words) -> ! {
                 );
             }
             // RF is cleared by the next instruction; NT a domain may keep or lose.
-            let kept = 0x26_0400 & flags;
-            if after & 0x26_0400 == kept && after & 0x3200 == 0x200 && status <= 19 {
+            let kept = 0x24_0400 & flags;
+            if after & 0x24_0400 == kept && after & 0x3200 == 0x200 && status <= 19 {
                 shared(0).fetch_add(1, Ordering::Release);
             } else {
                 shared(1).store(flags, Ordering::Relaxed);
@@ -686,18 +692,23 @@ fn hostile_flags(_: &Context) -> Outcome {
     Ok(())
 }
 
-fn budget_fault(_: &Context) -> Outcome {
+fn budget_fault(context: &Context) -> Outcome {
     for cpu in 0..cpus() {
         let child = Child::new()?;
         let gate = Gate::create()?;
         let plan = Builder::new(cpu).fault_gate(*gate, 3).budget(1_000_000, 20_000_000).report_exhaustion();
         let light = plan.spawn(child.domain(), counter, &[])?;
+        let mut last = 0;
         for round in 1..=3 {
             let fault = expect_fault(*gate, "the end of the budget")?;
             equal("kind and words", (fault.kind, fault.words[0], fault.words[2]), (FaultKind::BudgetExhausted as u32, 0, 0))?;
             equal("badge", fault.badge, 3)?;
             let consumed = light.thread().info()?.consumed_ns;
-            that(consumed >= round * 900_000, format_args!("{consumed} ns consumed at the end of budget {round}"))?;
+            // A budget that was used in parts comes back in parts, and each part has an end.
+            let most = round * 1_000_000 * (100 + context.percent(cpu, 2)) / 100;
+            let is_plausible = consumed > last && consumed <= most && (round > 1 || consumed >= 990_000);
+            that(is_plausible, format_args!("{consumed} ns consumed at end {round} of the budget, {last} before"))?;
+            last = consumed;
             let counted = child.word(0)?.load(Ordering::Relaxed);
             pause();
             equal("what it does meanwhile", child.word(0)?.load(Ordering::Relaxed), counted)?;

@@ -391,15 +391,15 @@ fn probe_page(child: &Child, address: u64) -> Outcome<Result<u64, probe::Fault>>
     probe::read(child.domain(), 0, address)
 }
 
-/// Page-table leaves in this domain's half.
+/// Page-table leaves that this domain's threads run with, the kernel's included: those stay the same.
 fn leaves() -> Outcome<u64> {
     let (mut sum, mut from) = (0, 0);
     loop {
         let step = System::OWN.audit_page_tables(from)?;
         sum += step.leaves;
         match step.next {
-            Some(next) if next < USER_END => from = next,
-            _ => return Ok(sum),
+            Some(next) => from = next,
+            None => return Ok(sum),
         }
     }
 }

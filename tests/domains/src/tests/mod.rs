@@ -6,6 +6,7 @@ use core::fmt;
 use dragonfly_rt::{cpus, println};
 
 use crate::check::Outcome;
+use crate::machine::is_tcg;
 use crate::options::Options;
 
 /// A test.
@@ -40,6 +41,20 @@ impl Context {
     #[must_use]
     pub const fn repeat(&self, quick: u64, whole: u64, soak: u64) -> u64 {
         self.options.level.choose(quick, whole, soak)
+    }
+
+    /// Whether limits of time mean something on a CPU: an instruction takes a nanosecond, and no other CPU takes turns
+    /// with it. QEMU, when it counts instructions, runs each CPU until some device's next deadline before the next one,
+    /// and after a deadline the first CPU first; so there figures of other CPUs are about QEMU.
+    #[must_use]
+    pub fn is_exact(&self, cpu: u32) -> bool {
+        self.options.deterministic && (cpu == 0 || !is_tcg())
+    }
+
+    /// A limit for figures of time, in percent: as promised where time is exact, generous where it is not.
+    #[must_use]
+    pub fn percent(&self, cpu: u32, promised: u64) -> u64 {
+        if self.is_exact(cpu) { promised } else { 50 }
     }
 
     /// Another CPU than the first, on which tests run.
@@ -82,6 +97,6 @@ macro_rules! topics {
 }
 
 topics! {
-    registers system statuses handles notifications ipc ipc_handles ipc_ends threads scheduling faults memory revocation
+    boot registers system statuses handles notifications ipc ipc_handles ipc_ends threads scheduling faults memory revocation
     devices domains exhaustion
 }

@@ -101,7 +101,7 @@ fn users(memory: Memory, gate: Gate, entry: crate::light::Entry) -> Outcome<(Vec
 fn expect_all_faults(gate: Gate, count: usize) -> Outcome {
     for _ in 0..count {
         let fault = expect_fault(gate, "the fault of a user")?;
-        that(fault.words[0] >> 20 == PLAYGROUND >> 20, format_args!("{fault:x?}"))?;
+        that(fault.words[0] >> 30 == PLAYGROUND >> 30, format_args!("{fault:x?}"))?;
         sys::reply(Message::new(FaultReply::End as u32, [0; 4]))?;
     }
     Ok(())

@@ -31,13 +31,15 @@ super::tests! {
 enum Argument {
     /// A handle of this type with these rights; the call succeeds or at least gets past it with it.
     Handle(ObjectType, Rights),
-    /// As that, but zero is allowed and means none.
+    /// A handle of any type with these rights; a gate is good.
+    Any(Rights),
+    /// As the first, but zero is allowed and means none.
     Optional(ObjectType, Rights),
     /// A value that is good.
     Value(u64),
 }
 
-use Argument::{Handle as H, Optional as O, Value as V};
+use Argument::{Any as A, Handle as H, Optional as O, Value as V};
 
 /// A call and its arguments, such that it is harmless when it succeeds.
 struct Description {
@@ -57,7 +59,7 @@ const CALLS: &[Description] = &[
     d(Call::Call,                 &[H(ObjectType::Gate, Rights::SEND), V(1 << 16)]),
     d(Call::Receive,              &[H(ObjectType::Gate, Rights::RECEIVE), V(0)]),
     d(Call::ReplyReceive,         &[H(ObjectType::Gate, Rights::RECEIVE), V(1 << 16)]),
-    d(Call::HandleCopy,           &[H(ObjectType::Gate, Rights::COPY), H(ObjectType::Domain, Rights::GRANT), V(0), V(0)]),
+    d(Call::HandleCopy,           &[A(Rights::COPY), H(ObjectType::Domain, Rights::GRANT), V(0), V(0)]),
     d(Call::DomainCreate,         &[H(ObjectType::Domain, Rights::MANAGE), V(64 * 1024), V(1), V(1), O(ObjectType::Notification, Rights::SEND), V(1)]),
     d(Call::DomainDestroy,        &[H(ObjectType::Domain, Rights::DESTROY)]),
     d(Call::DomainInfo,           &[H(ObjectType::Domain, Rights::READ)]),
@@ -75,7 +77,7 @@ const CALLS: &[Description] = &[
     d(Call::MemoryUnmap,          &[H(ObjectType::Domain, Rights::MANAGE), V(PLAYGROUND)]),
     d(Call::MemoryInfo,           &[H(ObjectType::Memory, Rights::READ)]),
     d(Call::DevicePorts,          &[H(ObjectType::System, Rights::DEVICES), V(0x80), V(1)]),
-    d(Call::DeviceMemory,         &[H(ObjectType::System, Rights::DEVICES), V(0xfec0_0000), V(PAGE_SIZE)]),
+    d(Call::DeviceMemory,         &[H(ObjectType::System, Rights::DEVICES), V(0xb_8000), V(PAGE_SIZE)]),
     d(Call::DeviceInterrupt,      &[H(ObjectType::System, Rights::DEVICES), V(3), V(0)]),
     d(Call::PortRead,             &[H(ObjectType::Ports, Rights::READ), V(0x80), V(1)]),
     d(Call::PortWrite,            &[H(ObjectType::Ports, Rights::WRITE), V(0x80), V(1), V(0)]),
@@ -164,6 +166,7 @@ impl Objects {
     fn words(&self, description: &Description) -> Vec<u64> {
         let word = |argument: &Argument| match argument {
             H(object, _) | O(object, _) => self.of(*object).0.into(),
+            A(_) => self.of(ObjectType::Gate).0.into(),
             V(value) => *value,
         };
         description.arguments.iter().map(word).collect()
@@ -191,9 +194,9 @@ fn handle_arguments(_: &Context) -> Outcome {
     for description in CALLS {
         let good = objects.words(description);
         for (position, argument) in description.arguments.iter().enumerate() {
-            let (object, rights, is_optional) = match argument {
-                H(object, rights) => (*object, *rights, false),
-                O(object, rights) => (*object, *rights, true),
+            let (object, rights, others) = match argument {
+                H(object, rights) | O(object, rights) => (*object, *rights, &TYPES[..]),
+                A(rights) => (ObjectType::Gate, *rights, &[][..]),
                 V(_) => continue,
             };
             let mut words = good.clone();
@@ -204,7 +207,7 @@ fn handle_arguments(_: &Context) -> Outcome {
                 cases += 1;
                 check(description.call, &words, position, what, wanted)
             };
-            if !is_optional {
+            if !matches!(argument, O(..)) {
                 with(0, "no handle", Status::BadHandle)?;
             }
             let stale = Notification::create()?.keep();
@@ -213,7 +216,7 @@ fn handle_arguments(_: &Context) -> Outcome {
             for garbage in [0xffff_ffff, 1 << 32 | u64::from(objects.of(object).0), u64::MAX] {
                 with(garbage, "garbage", Status::BadHandle)?;
             }
-            for other in TYPES.into_iter().filter(|other| *other != object) {
+            for other in others.iter().copied().filter(|other| *other != object) {
                 with(objects.of(other).0.into(), &format!("a {other:?}"), Status::BadType)?;
                 // The type is looked at before the rights.
                 let weak = objects.copy(other, NONE)?;
@@ -251,8 +254,11 @@ fn nothing_changes(_: &Context) -> Outcome {
     for description in CALLS {
         let mut words = objects.words(description);
         // The first handle lacks every right: whatever else is asked for, nothing is done.
-        let Some(H(object, _)) = description.arguments.first() else { continue };
-        let weak = objects.copy(*object, NONE)?;
+        let object = match description.arguments.first() {
+            Some(H(object, _)) => *object,
+            _ => ObjectType::Gate,
+        };
+        let weak = objects.copy(object, NONE)?;
         if let Some(first) = words.first_mut() {
             *first = weak;
         }

@@ -71,7 +71,7 @@ fn system_rights(_: &Context) -> Outcome {
     refused("the log without LOG", mute.log_write(1), Status::Denied)?;
     let weak = copy(Rights::READ | Rights::LOG)?;
     refused("ports without DEVICES", weak.ports(0x80, 1), Status::Denied)?;
-    refused("device memory without DEVICES", weak.device_memory(0xfee0_0000, PAGE_SIZE), Status::Denied)?;
+    refused("device memory without DEVICES", weak.device_memory(0xb_8000, PAGE_SIZE), Status::Denied)?;
     let interrupt = weak.interrupt(3, dragonfly_rt::sys::Trigger::Edge, dragonfly_rt::sys::Polarity::ActiveHigh);
     refused("an interrupt without DEVICES", interrupt, Status::Denied)
 }
@@ -154,7 +154,7 @@ fn log_bytes(_: &Context) -> Outcome {
     let bytes: alloc::vec::Vec<u8> = (0..=255).collect();
     message::buffer().write(&bytes)?;
     System::OWN.log_write(256)?;
-    message::buffer().write(b"[test] fake\n[test] fake\r\x1b[31m\0\0")?;
+    message::buffer().write(b"(one line)\n(no other)\n\r    \x1b[31m\0\0")?;
     System::OWN.log_write(32).map_err(Into::into)
 }
 

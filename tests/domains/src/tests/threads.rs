@@ -11,7 +11,7 @@ use dragonfly_rt::sys::{
 };
 
 use super::Context;
-use crate::check::{Failure, Outcome, equal, refused, that};
+use crate::check::{Outcome, equal, refused, that};
 use crate::light::{Builder, Child, Entry, PRIORITY, Words, handle, shared, usual_settings};
 use crate::probe::{self, expect_bits, expect_that, expect_value, pause};
 use crate::raw;
@@ -72,7 +72,7 @@ fn states_of_a_thread(_: &Context) -> Outcome {
         child.word(1)?.store(1, Ordering::Release);
         let thread = light.thread();
         expect_that(|| thread.info().is_ok_and(|info| info.state == 2), "its end")?;
-        equal("threads of the domain", child.domain().info()?.threads, 0)?;
+        expect_that(|| child.domain().info().is_ok_and(|info| info.threads == 0), "its leaving the domain")?;
     }
     Ok(())
 }
@@ -221,7 +221,7 @@ fn exit_by_itself(_: &Context) -> Outcome {
         let light = child.spawn(cpu, quitter, &[])?;
         let thread = light.thread();
         expect_that(|| thread.info().is_ok_and(|info| info.state == 2), "its end")?;
-        equal("threads of the domain", child.domain().info()?.threads, 0)?;
+        expect_that(|| child.domain().info().is_ok_and(|info| info.threads == 0), "its leaving the domain")?;
     }
     Ok(())
 }
@@ -502,14 +502,16 @@ extern "C" fn worker(words: &Words) -> ! {
     exit_thread()
 }
 
-fn consumed_time(_: &Context) -> Outcome {
+fn consumed_time(context: &Context) -> Outcome {
     for cpu in 0..cpus() {
         let child = Child::new()?;
         let notification = Notification::create()?;
         let given = child.give(*notification, Rights::RECEIVE)?;
         // Nobody else has this priority, so what it spins is what it runs.
         let light = Builder::new(cpu).priority(50).spawn(child.domain(), worker, &[given, SPIN_NS])?;
-        pause();
+        for _ in 0..40 {
+            pause();
+        }
         let thread = light.thread();
         let before = thread.info()?.consumed_ns;
         for _ in 0..40 {
@@ -525,11 +527,10 @@ fn consumed_time(_: &Context) -> Outcome {
         expect_that(|| thread.info().is_ok_and(|info| info.consumed_ns > before), "consumed time")?;
         pause();
         let used = thread.info()?.consumed_ns - before;
-        // Spinning ends by the clock, which runs on while the runner or an interrupt has the CPU.
-        that(used <= 4 * SPIN_NS + 4_000_000, format_args!("{used} ns consumed in {} ns", 4 * SPIN_NS))?;
-        if used < 2 * SPIN_NS {
-            return Err(Failure::new(format_args!("{used} ns consumed in {} ns", 4 * SPIN_NS)));
-        }
+        // Spinning ends by the clock, which runs on while the test has the CPU.
+        let error = used.abs_diff(4 * SPIN_NS) * 100 / (4 * SPIN_NS);
+        let is_good = error <= context.percent(cpu, 10);
+        that(is_good, format_args!("{used} ns consumed in {} ns on CPU {cpu}", 4 * SPIN_NS))?;
     }
     Ok(())
 }
