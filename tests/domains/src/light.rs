@@ -14,12 +14,15 @@ use dragonfly_abi::arch::ThreadState;
 use dragonfly_abi::{
     Handle, HandleTransfer, MESSAGE_DATA_SIZE, MESSAGE_HANDLES, MessageBuffer, PAGE_SIZE, Rights, Status,
 };
+use dragonfly_archive::Archive;
+use dragonfly_rt::loader::Program;
+use dragonfly_rt::sync::Mutex;
 use dragonfly_rt::sys::{
     Commit, Domain, DomainSettings, Gate, Memory, Object, Owned, Thread, ThreadPlan, ThreadSettings,
 };
-use dragonfly_rt::{Mapping, argument, cpus, named};
+use dragonfly_rt::{Mapping, bundle, cpus, named};
 
-use crate::check::Outcome;
+use crate::check::{Failure, Outcome};
 use crate::machine::stack_pointer;
 
 /// Where the code of a light thread begins. It gets the words that it was started with.
@@ -296,9 +299,8 @@ pub fn stopped_thread(domain: Domain, plan: &ThreadPlan) -> Result<Owned<Thread>
 /// # Errors
 /// What `MemoryMap` gives.
 pub fn map_program(domain: Domain) -> Outcome {
-    for segment in program() {
-        let size = segment.memory.info()?.size;
-        segment.memory.map(domain, segment.address, 0, size, segment.rights)?;
+    for segment in PROGRAM.lock().iter() {
+        segment.memory.map(domain, segment.address, 0, segment.size, segment.rights)?;
     }
     Ok(())
 }
@@ -310,23 +312,46 @@ pub struct Segment {
     pub memory: Memory,
     /// Where it belongs.
     pub address: u64,
+    /// Bytes.
+    pub size: u64,
     /// How it is mapped.
     pub rights: Rights,
 }
 
-/// The parts of the program that are not written to, as the runner gave them to this test.
-#[must_use]
-pub fn program() -> Vec<Segment> {
-    (0_u32..8)
-        .map_while(|index| {
-            let (address, rights) = argument(&alloc::format!("segment.{index}"))?.split_once(',')?;
-            Some(Segment {
-                memory: named(&alloc::format!("segment.{index}"))?,
-                address: address.parse().ok()?,
-                rights: Rights::from_bits(rights.parse().ok()?)?,
-            })
-        })
-        .collect()
+/// What children run.
+static PROGRAM: Mutex<Vec<Segment>> = Mutex::new(Vec::new());
+
+/// Says what children run: this program.
+pub fn set_program(segments: Vec<Segment>) {
+    *PROGRAM.lock() = segments;
+}
+
+/// Puts the parts of a program that are not written to into memory objects.
+///
+/// # Errors
+/// What the calls give that make them.
+pub fn load(program: &Program<'_>) -> Outcome<Vec<Segment>> {
+    let mut segments = Vec::new();
+    for segment in program.segments.iter().filter(|segment| !segment.rights.contains(Rights::WRITE)) {
+        let memory = Memory::create(segment.size, Commit::Explicit)?.keep();
+        memory.commit(0, segment.size)?;
+        Mapping::new(memory, 0, segment.size, Rights::READ | Rights::WRITE)?.write(segment.offset, segment.data)?;
+        segments.push(Segment { memory, address: segment.address, size: segment.size, rights: segment.rights });
+    }
+    Ok(segments)
+}
+
+/// The program of this name in the bundle that the domain was granted.
+///
+/// # Errors
+/// A failure that says what is wrong with the bundle.
+pub fn find_program(name: &str) -> Outcome<Program<'static>> {
+    let bundle = bundle().ok_or_else(|| Failure::new("the bundle was not granted"))?;
+    let file = Archive::new(bundle)
+        .find(name)
+        .map_err(|error| Failure::new(format_args!("the bundle is damaged: {error:?}")))?
+        .ok_or_else(|| Failure::new(format_args!("the bundle has no {name}")))?;
+    Program::parse(file.data).map_err(Failure::new)
 }
 
 /// A word of the page that a child shares with its maker. For the child's threads.

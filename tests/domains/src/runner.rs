@@ -9,15 +9,14 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use dragonfly_abi::{FaultKind, FaultReply, HandleInfo, MessageKind, PAGE_SIZE, Rights, StartHandles, Status};
-use dragonfly_archive::Archive;
 use dragonfly_rt::loader::{Grant, Launch, Program, launch};
 use dragonfly_rt::sys::{
-    self, Commit, Domain, DomainSettings, Gate, Memory, Message, Notification, Object, Owned, Received, System, Thread,
-    ThreadSettings,
+    self, Domain, DomainSettings, Gate, Message, Notification, Object, Owned, Received, System, Thread, ThreadSettings,
 };
-use dragonfly_rt::{Mapping, argument, arguments, bundle, cpus, named, println, supervisor};
+use dragonfly_rt::{argument, arguments, cpus, named, println, supervisor};
 
 use crate::check::{Failure, Outcome, equal, that};
+use crate::light::{self, Segment};
 use crate::options::Options;
 use crate::tests::{Context, TOPICS, Test};
 
@@ -60,13 +59,7 @@ pub fn run() {
 /// Runs the tests that the arguments select; gives how many passed and failed.
 fn run_all() -> Outcome<(u64, u64)> {
     let options = Options::parse(arguments()).map_err(|word| Failure::new(format_args!("bad argument {word}")))?;
-    let bundle = bundle().ok_or_else(|| Failure::new("the bundle was not granted"))?;
-    let archive = Archive::new(bundle);
-    let file = archive
-        .find(PROGRAM)
-        .map_err(|error| Failure::new(format_args!("the bundle is damaged: {error:?}")))?
-        .ok_or_else(|| Failure::new(format_args!("the bundle has no {PROGRAM}")))?;
-    let program = Program::parse(file.data).map_err(Failure::new)?;
+    let program = light::find_program(PROGRAM)?;
     let runner = Runner::new(&program, options)?;
 
     let (mut passed, mut failed) = (0, 0);
@@ -104,7 +97,7 @@ struct Runner<'a> {
     program: &'a Program<'a>,
     options: Options<'a>,
     /// The parts of the program that nobody writes to, for the tests' light domains.
-    segments: Vec<SharedSegment>,
+    segments: Vec<Segment>,
     /// Results and faults come here.
     gate: Owned<Gate>,
     /// Set when a test's domain has ended; bound to the gate.
@@ -112,24 +105,9 @@ struct Runner<'a> {
     priority: u8,
 }
 
-struct SharedSegment {
-    name: String,
-    memory: Owned<Memory>,
-    address: u64,
-    rights: Rights,
-}
-
 impl<'a> Runner<'a> {
     fn new(program: &'a Program<'a>, options: Options<'a>) -> Outcome<Self> {
-        let mut segments = Vec::new();
-        for segment in program.segments.iter().filter(|segment| !segment.rights.contains(Rights::WRITE)) {
-            let memory = Memory::create(segment.size, Commit::Explicit)?;
-            memory.commit(0, segment.size)?;
-            Mapping::new(*memory, 0, segment.size, Rights::READ | Rights::WRITE)?
-                .write(segment.offset, segment.data)?;
-            let name = format!("segment.{}", segments.len());
-            segments.push(SharedSegment { name, memory, address: segment.address, rights: segment.rights });
-        }
+        let segments = light::load(program)?;
         let (gate, death) = (Gate::create()?, Notification::create()?);
         gate.bind(*death)?;
         let priority = Thread::FIRST.info()?.priority as u8;
@@ -173,8 +151,9 @@ impl<'a> Runner<'a> {
             }
         }
         let mut grants = Vec::new();
-        for SharedSegment { name, memory, address, rights } in &self.segments {
-            words.push_str(&format!(" {name}={address},{}", rights.bits()));
+        let names: Vec<String> = (0..self.segments.len()).map(segment_name).collect();
+        for (name, Segment { memory, address, size, rights }) in names.iter().zip(&self.segments) {
+            words.push_str(&format!(" {name}={address},{size},{}", rights.bits()));
             grants.push(Grant { name, handle: memory.handle(), rights: *rights | Rights::COPY, badge: 0 });
         }
         let rights = Rights::SEND | Rights::COPY;
@@ -267,9 +246,27 @@ impl Figures {
     }
 }
 
+/// Name of a part of the program among a test's handles and arguments.
+fn segment_name(index: usize) -> String {
+    format!("segment.{index}")
+}
+
+/// The parts of the program as the arguments tell them.
+fn given_segments() -> Vec<Segment> {
+    let segment = |index| {
+        let name = segment_name(index);
+        let mut numbers = argument(&name)?.split(',').map(|number| number.parse::<u64>().ok());
+        let (address, size, rights) = (numbers.next()??, numbers.next()??, numbers.next()??);
+        let rights = Rights::from_bits(u32::try_from(rights).ok()?)?;
+        Some(Segment { memory: named(&name)?, address, size, rights })
+    };
+    (0..).map_while(segment).collect()
+}
+
 /// Runs the test that the arguments name and tells the runner.
 fn run_one() {
     let Some(gate) = named::<Gate>(supervisor::GATE_NAME) else { return };
+    light::set_program(given_segments());
     let number: u64 = argument("case").and_then(|number| number.parse().ok()).unwrap_or(u64::MAX);
     let test = usize::try_from(number).ok().and_then(|number| {
         TOPICS.iter().flat_map(|(topic, tests)| tests.iter().map(move |test| (topic, test))).nth(number)

@@ -98,5 +98,5 @@ macro_rules! topics {
 
 topics! {
     boot registers system statuses handles notifications ipc ipc_handles ipc_ends threads scheduling faults memory revocation
-    devices domains exhaustion
+    devices domains exhaustion fuzz
 }
