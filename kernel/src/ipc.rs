@@ -49,26 +49,20 @@ impl<A: Arch> Kernel<A> {
         if queues.is_closed {
             return Err(Status::Aborted);
         }
-        if message.tag.handles() > 0
-            && let Some(receiver) = queues.receivers.front()
-            && !transfer::is_welcome(receiver, message.tag.handles())
-        {
-            return Err(Status::Refused);
-        }
         let Some(receiver) = queues.take_receiver(cpu.id) else {
             if timeout_ns == 0 {
                 return Err(Status::WouldBlock);
             }
             return self.queue_caller(cpu, gate, &mut queues, &current, message, timeout_ns);
         };
-        drop(queues);
         if let Err(status) = deliver(self, &current, &receiver, &message) {
-            // The receiver was claimed: it is told, so that it can receive again.
-            receiver.ipc.lock().waiting = Waiting::Nothing;
-            receiver.context.set_results(status, [0; 6]);
-            self.wake(cpu, receiver);
+            // What is wrong is the sender's matter: the receiver waits on, as if nothing had come.
+            receiver.block();
+            let queued = queues.receivers.push_front(receiver);
+            debug_assert!(queued.is_ok());
             return Err(status);
         }
+        drop(queues);
         let is_fault = message.tag.kind() == MessageKind::Fault;
         let is_local = receiver.cpu == cpu.id;
         // After the delivery, so that a reply cannot come before.

@@ -234,7 +234,16 @@ impl<A: Arch> Kernel<A> {
         // Last its own capabilities and its place in the parent's list.
         let own = domain.derivation.lock().clone();
         if let Some(derivation) = own {
-            derivation.state.lock().is_closing = true;
+            let capabilities = {
+                let mut state = derivation.state.lock();
+                state.is_closing = true;
+                state.count
+            };
+            // Another CPU may be about to drop the last of its threads, and what that holds of the account. Each
+            // capability refers to the domain, its derivation does, and the caller of this.
+            if Ref::<_, A>::count(domain) > capabilities + 2 {
+                return Progress::More;
+            }
             if self.revoke(&derivation, None, budget) == Progress::More {
                 return Progress::More;
             }

@@ -105,7 +105,7 @@ fn find_module<'a>(modules: impl Iterator<Item = &'a [u8]>, name: &'static str) 
         if until_zero(text).split(u8::is_ascii_whitespace).next() != Some(name.as_bytes()) {
             continue;
         }
-        let size = head.end.checked_sub(head.start).filter(|size| *size > 0 && head.start > 0);
+        let size = head.end.checked_sub(head.start).filter(|size| *size > 0);
         let size = size.ok_or(BootInfoError::EmptyModule(name))?;
         let range = PhysRange::new(PhysAddr(head.start.into()), size.into());
         if found.is_some() {
