@@ -5,8 +5,8 @@ use core::sync::atomic::Ordering;
 use dragonfly_abi::{MessageTag, Rights};
 use dragonfly_rt::sys::{self, DomainSettings, Gate, Message, Notification, exit_thread, yield_thread};
 
-use super::{RUNS, WARM_UP, least};
-use crate::check::{Failure, Outcome};
+use super::{RUNS, WARM_UP, least, least_of};
+use crate::check::{Failure, Outcome, that};
 use crate::light::{Builder, Child, Words, handle, shared, usual_settings};
 use crate::machine::tsc;
 use crate::probe::{expect_value, pause};
@@ -36,10 +36,8 @@ pub(super) fn round_trip(cpu: u32, bytes: usize) -> Outcome<u64> {
     let given = child.give(*gate, Rights::RECEIVE)?;
     let _server = child.spawn(cpu, server, &[given])?;
     let message = Message { tag: MessageTag::new(1, bytes, 0), words: [1, 2, 3, 4] };
-    least(|| {
-        let reply = gate.call(message)?;
-        if reply.words == message.words { Ok(()) } else { Err(Failure::new("a wrong reply")) }
-    })
+    let is_answer = |reply: Message| that(reply.words == message.words, "a wrong reply");
+    least_of(|| Ok(gate.call(message)?), is_answer)
 }
 
 /// Waits for notification 0 again and again; stores when it woke in word 1 and counts in word 0.

@@ -64,20 +64,29 @@ fn print(name: &str, value: u64) {
 /// # Errors
 /// What the step gives, and a failure if time stands still.
 #[inline(always)]
-fn least(mut step: impl FnMut() -> Outcome) -> Outcome<u64> {
+fn least(step: impl FnMut() -> Outcome) -> Outcome<u64> {
+    least_of(step, |()| Ok(()))
+}
+
+/// The same for a step whose result is checked, which does not count.
+///
+/// # Errors
+/// What the step or the check gives, and a failure if time stands still.
+#[inline(always)]
+fn least_of<T>(mut step: impl FnMut() -> Outcome<T>, check: impl Fn(T) -> Outcome) -> Outcome<u64> {
     let (mut best, mut nothing) = (u64::MAX, u64::MAX);
     for round in 0..WARM_UP + RUNS {
         let start = tsc();
-        step()?;
+        let result = step()?;
         let ticks = tsc().wrapping_sub(start);
         let start = tsc();
         let empty = tsc().wrapping_sub(start);
+        check(result)?;
         if round >= WARM_UP {
             best = best.min(ticks);
             nothing = nothing.min(empty);
         }
     }
-    best.checked_sub(nothing)
-        .filter(|ticks| *ticks > 0)
-        .ok_or_else(|| Failure::new("the time-stamp counter stands still"))
+    let stands_still = || Failure::new("the time-stamp counter stands still");
+    best.checked_sub(nothing).filter(|ticks| *ticks > 0).ok_or_else(stands_still)
 }

@@ -10,7 +10,7 @@ use dragonfly_rt::{cpus, message};
 use super::Context;
 use crate::check::{Outcome, equal, refused, that};
 use crate::light::{Buffer, Child, Light, Words, handle, shared};
-use crate::probe::{expect_message, expect_value, pause};
+use crate::probe::{LIMIT_NS, expect_message, expect_value, pause};
 use crate::raw;
 
 super::tests! {
@@ -89,7 +89,7 @@ fn settle() {
 
 impl Taker {
     fn send(&self, label: u32, handles: &[HandleTransfer]) -> Result<Message, Status> {
-        self.gate.call(Message::with(label, [0; 4], &[], handles)?)
+        self.gate.call_timed(Message::with(label, [0; 4], &[], handles)?, LIMIT_NS)
     }
 
     /// What came in a place: handle and rights.
