@@ -26,7 +26,9 @@ First steps:
   cargo xtask doctor                   what was found, with versions
 
 Tools come from PATH where they are new enough, else from a private set in ~/.cache/dragonfly
-(DRAGONFLY_CACHE names another folder); nothing is installed on the system and root is not needed.";
+(DRAGONFLY_CACHE names another folder); nothing is installed on the system and root is not needed.
+Packages come from the Debian servers of the machine's apt; where it has none (Ubuntu), name one in
+DRAGONFLY_DEBIAN_MIRROR.";
 
 /// The commands.
 #[derive(Debug, Subcommand)]

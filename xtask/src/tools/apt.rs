@@ -64,6 +64,13 @@ pub fn download(cache: &Cache, set: &PackageSet, progress: &Progress) -> Result<
             Err(error) => failures.push(format!("{server}: {error:#}")),
         }
     }
+    if failures.is_empty() {
+        bail!(
+            "this machine's apt names no Debian server to fetch the `{}` tools from: set {} to the address of one",
+            set.name,
+            sources::MIRROR_VARIABLE
+        );
+    }
     bail!("could not fetch the `{}` tools:\n  {}", set.name, failures.join("\n  "))
 }
 

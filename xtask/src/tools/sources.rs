@@ -1,14 +1,14 @@
-//! Where this machine gets Debian packages: its own mirror when it names one, Debian's own server otherwise.
+//! Where this machine gets Debian packages: from the mirror that the user names, and those of its own apt configuration.
 
-use std::{fs, path::Path};
+use std::{env, fs, path::Path};
 
-/// Debian's own server.
-pub const DEFAULT_SERVER: &str = "http://deb.debian.org/debian";
+/// Names a Debian mirror, for machines whose apt has none: Ubuntu's.
+pub const MIRROR_VARIABLE: &str = "DRAGONFLY_DEBIAN_MIRROR";
 
-/// Servers to try, best first: those in the machine's apt configuration that carry Debian, then Debian's own.
+/// Servers to try, best first: the user's, then those in the machine's apt configuration that carry Debian.
 #[must_use]
 pub fn servers() -> Vec<String> {
-    let mut servers = Vec::new();
+    let mut servers: Vec<String> = env::var(MIRROR_VARIABLE).into_iter().filter_map(|uri| named_server(&uri)).collect();
     let parts = fs::read_dir("/etc/apt/sources.list.d").into_iter().flatten().flatten().map(|entry| entry.path());
     for path in parts.chain([Path::new("/etc/apt/sources.list").to_path_buf()]) {
         let Ok(text) = fs::read_to_string(&path) else { continue };
@@ -19,7 +19,6 @@ pub fn servers() -> Vec<String> {
         };
         servers.extend(found);
     }
-    servers.push(DEFAULT_SERVER.into());
     let mut unique = Vec::new();
     for server in servers {
         if !unique.contains(&server) {
@@ -51,6 +50,12 @@ fn one_line_servers(text: &str) -> Vec<String> {
         .collect()
 }
 
+/// The address that the user gave, if it is one.
+fn named_server(uri: &str) -> Option<String> {
+    let uri = uri.trim_end_matches('/');
+    uri.contains("://").then(|| uri.to_string())
+}
+
 /// The address without a trailing slash if it is that of a Debian archive; those of Ubuntu and third parties are not.
 fn debian_server(uri: &str) -> Option<String> {
     let uri = uri.trim_end_matches('/');
@@ -80,7 +85,8 @@ mod tests {
     }
 
     #[test]
-    fn debians_own_server_is_always_the_last_resort() {
-        assert_eq!(servers().last().map(String::as_str), Some(DEFAULT_SERVER));
+    fn a_mirror_must_be_an_address() {
+        assert_eq!(named_server("http://mirror.example/deb/").as_deref(), Some("http://mirror.example/deb"));
+        assert_eq!(named_server("mirror.example"), None);
     }
 }
