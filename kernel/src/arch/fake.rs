@@ -44,6 +44,10 @@ struct Machine {
     now: AtomicU64,
     kicked: AtomicU64,
     in_kernel: AtomicU64,
+    /// CPUs that stay in the kernel until all of these have done what they are to do.
+    in_round: AtomicU64,
+    /// Held by who answers for CPUs that are not in the kernel.
+    answering: Mutex<()>,
     timers: Vec<AtomicU64>,
     tlbs: Vec<Mutex<Tlb>>,
     /// Lines that are connected: the CPU, and whether the line is held back.
@@ -64,15 +68,14 @@ thread_local! {
     static ACTING: Cell<Option<(Fake, usize)>> = const { Cell::new(None) };
 }
 
-/// How a simulated CPU waits: it lets another one act. On a machine whose CPUs do not take turns one step runs at a
-/// time, so a lock that is held when another step wants it is a dead-lock.
+/// How a simulated CPU waits: it lets another one act. When one step runs at a time, a lock that is held when another
+/// step wants it is a dead-lock.
 pub struct FakeRelax;
 
 impl Relax for FakeRelax {
     fn relax() {
-        if let Some((fake, cpu)) = ACTING.get() {
-            fake.kernel().answer_shootdown(cpu);
-        }
+        let (fake, cpu) = ACTING.get().expect("a CPU acts");
+        fake.kernel().answer_shootdown(cpu);
         assert!(turns::must_switch(), "a lock is taken twice, or a CPU waits for one that cannot answer");
     }
 }
@@ -90,6 +93,8 @@ impl Fake {
             now: AtomicU64::new(1_000_000),
             kicked: AtomicU64::new(0),
             in_kernel: AtomicU64::new(0),
+            in_round: AtomicU64::new(0),
+            answering: Mutex::default(),
             timers: (0..cpus).map(|_| AtomicU64::new(NEVER)).collect(),
             tlbs: (0..cpus).map(|_| Mutex::default()).collect(),
             lines: Mutex::default(),
@@ -129,8 +134,15 @@ impl Fake {
 
     /// This thread's CPU leaves the kernel: from now on interrupts reach it.
     pub fn leave(self, cpu: usize) {
-        self.machine().in_kernel.fetch_and(!(1 << cpu), SeqCst);
+        let stays = self.machine().in_round.load(SeqCst);
+        self.machine().in_kernel.fetch_and(!(1 << cpu) | stays, SeqCst);
         self.kernel().answer_shootdown(cpu);
+    }
+
+    /// The CPUs that are about to be in the kernel at once, one bit each. None: they have all left.
+    pub fn begin_round(self, cpus: u64) {
+        self.machine().in_round.store(cpus, SeqCst);
+        self.machine().in_kernel.store(cpus, SeqCst);
     }
 
     /// Lets time pass.
@@ -355,6 +367,7 @@ impl Arch for Fake {
         if machine.in_kernel.load(SeqCst) >> cpu & 1 == 0 {
             // It runs a domain or idles, so the interrupt comes at once. What else that does may come later: it is told
             // when the test says so. But the flush is waited for.
+            let _answering = machine.answering.lock().unwrap();
             let acting = ACTING.replace(Some((self, cpu)));
             self.kernel().answer_shootdown(cpu);
             ACTING.set(acting);

@@ -53,7 +53,7 @@ pub fn threads(domain: &Domain<Fake>) -> Vec<ThreadRef> {
 
 /// Looks at the whole kernel. Panics with what is wrong.
 pub fn audit(world: &World) {
-    let domains = family(world.domain_of(&world.root));
+    let domains = family(world.first());
     let threads: Vec<_> = domains.iter().flat_map(|domain| threads(domain)).collect();
     let mut places = HashMap::new();
     for cpu in &world.cpus {

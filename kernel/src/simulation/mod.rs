@@ -2,10 +2,12 @@
 //!
 //! - `world`: a machine with a kernel, a first domain and its thread; what tests do with them.
 //! - `audit`: what must hold between any two steps, whatever domains did.
+//! - `rounds`: several CPUs in the kernel at once.
 //! - `whole`: random domains on random CPUs. Most mistakes are found there.
 //! - The others test one topic each, by examples or against a model.
 
 mod audit;
+mod rounds;
 mod whole;
 mod world;
 

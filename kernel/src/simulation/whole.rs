@@ -2,7 +2,7 @@
 //! that act, are kicked and are interrupted in random order. After each step all of the kernel is looked at; at the end
 //! everything must be back.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::time::{Duration, Instant};
 
 use dragonfly_abi::{
@@ -13,13 +13,14 @@ use dragonfly_memory::UserVirt;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, RngAlgorithm, TestError, TestRng, TestRunner};
 
-use super::audit::threads;
+use super::Ref;
+use super::rounds::{Pace, random_turns};
 use super::world::{Action, Buffer, DomainRef, Home, Results, ThreadRef, World};
 use crate::arch::Arch;
 use crate::arch::fake::Fake;
 use crate::capability::Object;
 use crate::fault::Fault;
-use crate::thread::Phase;
+use crate::thread::{Phase, Thread};
 
 /// CPUs of a run, beside the keeper's.
 const CPUS: usize = 3;
@@ -27,6 +28,9 @@ const CPUS: usize = 3;
 const QUOTA: u64 = 12 << 20;
 /// Where memory is mapped: pages from here on.
 const MAPPINGS: u64 = 0x10_0000_0000;
+
+/// How many threads the keeper keeps going.
+const MOST_NURTURED: usize = 16;
 
 /// Numbers from which one step is made, whatever state the run is in.
 #[derive(Clone, Copy, Debug)]
@@ -49,16 +53,18 @@ struct Run {
     world: World,
     /// The domain that all random ones are in.
     home: Home,
-    lives: HashMap<*const crate::thread::Thread<Fake>, (ThreadRef, Life)>,
+    lives: HashMap<*const Thread<Fake>, (ThreadRef, Life)>,
     messages: u64,
+    /// Threads that the keeper made: the number of the message buffer, and the keeper's handle.
+    nurtured: VecDeque<(u64, u64)>,
 }
 
 impl Run {
     fn new() -> Self {
         let mut world = World::new(CPUS);
         let home = world.home(QUOTA);
-        let mut run = Self { world, home, lives: HashMap::new(), messages: 0 };
-        run.nurture();
+        let mut run = Self { world, home, lives: HashMap::new(), messages: 0, nurtured: VecDeque::new() };
+        (0..CPUS).for_each(|cpu| run.nurture(cpu, 20));
         let first = run.world.thread(&home, 0, 40);
         for call in [Call::GateCreate, Call::NotificationCreate, Call::GateCreate, Call::NotificationCreate] {
             run.world.get(&first, call, &[]);
@@ -70,25 +76,28 @@ impl Run {
         run
     }
 
-    /// Sees to it that somebody is there to do something.
-    fn nurture(&mut self) {
+    /// Sees to it that there is somebody to do something, with handles to do it with.
+    fn nurture(&mut self, cpu: usize, priority: u64) {
         let (world, home) = (&mut self.world, self.home);
         if world.domain_of(&home).table.lock().count() < 4 {
-            let (own, system) = (home.handle, world.system);
-            world.ask(Call::HandleCopy, &[own, own, u64::from(Rights::all().bits()), 0]);
-            world.ask(Call::HandleCopy, &[system, own, u64::from(Rights::all().bits()), 0]);
+            for handle in [home.handle, world.system] {
+                world.ask(Call::HandleCopy, &[handle, home.handle, u64::from(Rights::all().bits()), 0]);
+            }
         }
-        for cpu in 0..CPUS {
-            if threads(world.domain_of(&home)).iter().any(|thread| thread.cpu == cpu) {
-                continue;
-            }
-            let words = [home.handle, cpu as u64 | 20 << 32, 0x1000, 0x2000, 0x7000_0000 + cpu as u64 * PAGE_SIZE, 0];
-            let (status, results) = world.ask(Call::ThreadCreate, &words);
-            if status == Status::Ok {
-                world.keep(Call::ThreadStart, &[results[0]]);
-                world.keep(Call::HandleClose, &[results[0]]);
-                world.deliver(cpu);
-            }
+        if self.nurtured.len() == MOST_NURTURED {
+            let (_, oldest) = self.nurtured.pop_front().expect("threads");
+            assert_eq!(world.insist(Call::ThreadDestroy, &[oldest]), Status::Ok);
+            assert_eq!(world.insist(Call::HandleClose, &[oldest]), Status::Ok);
+        }
+        let free = |number: &u64| self.nurtured.iter().all(|(other, _)| other != number);
+        let number = (0..).find(free).expect("a free number");
+        let place = cpu as u64 | priority % 64 << 32;
+        let words = [home.handle, place, 0x1000, 0x2000, 0x7000_0000 + number * PAGE_SIZE, 0];
+        let (status, results) = world.ask(Call::ThreadCreate, &words);
+        if status == Status::Ok {
+            world.keep(Call::ThreadStart, &[results[0]]);
+            self.nurtured.push_back((number, results[0]));
+            world.deliver(cpu);
         }
     }
 
@@ -117,40 +126,69 @@ impl Run {
                     self.world.perform(*cpu, Action::Interrupt(*line));
                 }
             }
-            56..58 => self.nurture(),
+            56..58 => self.nurture(cpu, first),
+            _ if self.world.current(cpu).is_none() => {
+                self.world.step(cpu);
+                if self.world.current(cpu).is_none() {
+                    self.nurture(cpu, first);
+                }
+            }
             kind => self.let_thread_act(cpu, kind, step.words.map(u64::from)),
         }
         self.lives.retain(|_, (thread, _)| thread.phase() != Phase::Ended);
     }
 
     fn let_thread_act(&mut self, cpu: usize, kind: u8, words: [u64; 6]) {
-        let Some(thread) = self.world.current(cpu) else { return };
+        let Some(action) = self.plan(cpu, kind, words) else { return };
+        self.world.perform(cpu, action);
+        if let Action::Touch(address, access) = action {
+            self.look(cpu, address, access);
+        }
+    }
+
+    /// What the current thread of a CPU does next.
+    fn plan(&mut self, cpu: usize, kind: u8, words: [u64; 6]) -> Option<Action> {
+        let thread = self.world.current(cpu)?;
         self.go_on(&thread);
-        match kind {
-            58..80 => self.touch(cpu, &thread, words),
-            80..84 => {
-                let fault = Fault::Exception { number: words[0], code: 0 };
-                self.world.perform(cpu, Action::Fault(fault));
-            }
+        Some(match kind {
+            58..80 => self.touch(&thread, words),
+            80..84 => Action::Fault(Fault::Exception { number: words[0], code: 0 }),
             _ => {
                 let call = CALLS[(usize::from(kind) * 8 + words[5] as usize % 8) % CALLS.len()];
                 let arguments = self.arguments(&thread, call, words);
-                let life = &mut self.lives.get_mut(&crate::Ref::<_, Fake>::as_ptr(&thread)).expect("a life").1;
+                let life = &mut self.lives.get_mut(&Ref::as_ptr(&thread)).expect("a life").1;
                 life.pending = Some((call, self.messages));
-                let is_fast = words[4] % 4 != 0;
-                drop(thread);
-                let action = if is_fast { Action::Call(call, arguments) } else { Action::GeneralCall(call, arguments) };
-                self.world.perform(cpu, action);
+                if words[4] % 4 == 0 { Action::GeneralCall(call, arguments) } else { Action::Call(call, arguments) }
             }
+        })
+    }
+
+    /// CPUs do something at the same time, each a step of its own.
+    fn step_together(&mut self, steps: &[Step], pace: Pace) {
+        let mut actions: Vec<(usize, Action)> = Vec::new();
+        for step in steps {
+            let cpu = usize::from(step.cpu) % CPUS;
+            if actions.iter().any(|(other, _)| *other == cpu) {
+                continue;
+            }
+            let action = match step.kind {
+                0..32 => Some(Action::Kick),
+                32..50 => Some(Action::Timer),
+                kind => self.plan(cpu, kind, step.words.map(u64::from)),
+            };
+            actions.extend(action.map(|action| (cpu, action)));
         }
+        if actions.len() > 1 {
+            self.world.round(&actions, pace);
+        } else if let Some((cpu, action)) = actions.pop() {
+            self.world.perform(cpu, action);
+        }
+        self.lives.retain(|_, (thread, _)| thread.phase() != Phase::Ended);
     }
 
     /// The current thread is about to do something: looks at what its last call gave.
     fn go_on(&mut self, thread: &ThreadRef) {
-        let (_, life) = self
-            .lives
-            .entry(crate::Ref::<_, Fake>::as_ptr(thread))
-            .or_insert_with(|| (thread.clone(), Life::default()));
+        let (_, life) = self.lives.entry(Ref::as_ptr(thread)).or_insert_with(|| (thread.clone(), Life::default()));
         match (life.pending.take(), thread.context.take_results()) {
             (None, None) => {}
             (Some((call, number)), Some(results)) => life.check(call, number, results),
@@ -159,9 +197,8 @@ impl Run {
         }
     }
 
-    /// An access to memory, most often to what is mapped. What is there must be zero or what the object's users wrote.
-    fn touch(&mut self, cpu: usize, thread: &ThreadRef, words: [u64; 6]) {
-        let fake = self.world.fake;
+    /// An access to memory, most often to what is mapped.
+    fn touch(&self, thread: &ThreadRef, words: [u64; 6]) -> Action {
         let access = [Rights::READ, Rights::WRITE, Rights::EXECUTE][words[1] as usize % 3];
         let mappings = thread.domain.space.mappings();
         let address = match mappings.get(words[0] as usize % (mappings.len() + 1)).and_then(|mapping| mapping.range) {
@@ -171,8 +208,12 @@ impl Run {
             }
             None => [0, USER_END, u64::MAX, MAPPINGS + words[2] * PAGE_SIZE][words[3] as usize % 4] & !7,
         };
-        let address = UserVirt::new(address);
-        self.world.perform(cpu, Action::Touch(address, access));
+        Action::Touch(UserVirt::new(address), access)
+    }
+
+    /// What is in memory must be zero or what the object's users wrote.
+    fn look(&self, cpu: usize, address: UserVirt, access: Rights) {
+        let fake = self.world.fake;
         let Some(place) = fake.access(cpu, address, access).filter(|place| fake.is_ram(*place)) else { return };
         let Some(current) = self.world.current(cpu) else { return };
         let mapping = current
@@ -187,7 +228,7 @@ impl Run {
             return;
         }
         let offset = range.offset.as_u64() + (address.as_u64() - range.start.as_u64());
-        let stamp = (crate::Ref::<_, Fake>::as_ptr(memory) as u64) << 16 ^ offset | 1;
+        let stamp = (Ref::as_ptr(memory) as u64) << 16 ^ offset | 1;
         let found = fake.load(place);
         assert!(found == 0 || found == stamp, "an object's page holds {found:#x}, not zero or {stamp:#x}");
         if access == Rights::WRITE {
@@ -202,8 +243,8 @@ impl Run {
         let [a, b, c, d, e, _] = words;
         let timeout = [0, 3_000, 60_000, 2_000_000, FOREVER, FOREVER][b as usize % 6];
         self.messages += 1;
-        let serving = self.lives[&crate::Ref::<_, Fake>::as_ptr(thread)].1.serving;
-        let mut message = |gate: u64| {
+        let serving = self.lives[&Ref::as_ptr(thread)].1.serving;
+        let message = |gate: u64| {
             let bytes = if c % 4 == 0 { (d as usize * 7) % 4000 } else { 0 };
             let handles = if c % 5 == 0 { d as usize % 4 } else { 0 };
             let tag = MessageTag::new(d as u32, bytes, handles);
@@ -439,40 +480,65 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 }
 
 /// How long to go on, and how many cases at least: `DRAGONFLY_FUZZ_SECONDS`, `PROPTEST_CASES`.
-fn effort() -> (Duration, u32) {
+fn effort(cases: u32) -> (Duration, u32) {
     let number = |name| std::env::var(name).ok().and_then(|value| value.parse().ok());
     let seconds = number("DRAGONFLY_FUZZ_SECONDS").unwrap_or(0);
-    let cases = if cfg!(miri) { 2 } else { 300 };
     (Duration::from_secs(seconds), number("PROPTEST_CASES").map_or(cases, |cases| cases as u32))
 }
 
-fn execute(steps: &[Step], is_traced: bool) {
+fn execute(steps: &[Step], with: Option<fn(&Step) -> Pace>, is_traced: bool) {
     let mut run = Run::new();
     run.world.is_traced = is_traced;
-    steps.iter().for_each(|step| run.step(step));
+    let mut rest = steps;
+    while let [step, after @ ..] = rest {
+        rest = after;
+        match with {
+            Some(pace) if step.kind >= 192 => {
+                let together = &steps[steps.len() - rest.len() - 1..][..rest.len().min(2) + 1];
+                rest = &rest[together.len() - 1..];
+                run.step_together(together, pace(step));
+            }
+            _ => run.step(step),
+        }
+    }
     run.end();
 }
 
-#[test]
-fn random_domains_never_break_the_kernel() {
-    let (duration, cases) = effort();
+/// Runs random cases for as long as it is to take. `with` says how several CPUs act at once, if they do.
+fn explore(cases: u32, salt: u8, with: Option<fn(&Step) -> Pace>) {
+    let (duration, cases) = effort(cases);
     let start = Instant::now();
     for round in 0_u64.. {
-        let config = Config { cases, max_shrink_time: 60_000, failure_persistence: None, ..Config::default() };
-        let mut seed = [0; 32];
+        let config = Config { cases, max_shrink_time: 120_000, failure_persistence: None, ..Config::default() };
+        let mut seed = [salt; 32];
         seed[..8].copy_from_slice(&round.to_le_bytes());
         let mut runner = TestRunner::new_with_rng(config, TestRng::from_seed(RngAlgorithm::ChaCha, &seed));
         let result = runner.run(&steps(), |steps| {
-            execute(&steps, false);
+            execute(&steps, with, false);
             Ok(())
         });
         if let Err(TestError::Fail(reason, steps)) = result {
             eprintln!("round {round}: {reason}\n{steps:?}");
-            execute(&steps, true);
+            execute(&steps, with, true);
             panic!("{reason}, but not again");
         }
         if start.elapsed() >= duration {
             break;
         }
     }
+}
+
+#[test]
+fn random_domains_never_break_the_kernel() {
+    explore(256, 0, None);
+}
+
+#[test]
+fn random_domains_on_cpus_that_take_turns_in_the_kernel_never_break_it() {
+    explore(64, 1, Some(|step| random_turns(u64::from(step.words[0]), 1 + u64::from(step.words[1] % 16))));
+}
+
+#[test]
+fn random_domains_on_cpus_that_are_in_the_kernel_at_once_never_break_it() {
+    explore(64, 2, Some(|_| None));
 }

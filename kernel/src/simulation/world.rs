@@ -27,7 +27,7 @@ const RAM: u64 = 24 << 20;
 /// Where message buffers go.
 const BUFFERS: u64 = 0x6000_0000_0000;
 /// More rounds than any settling needs.
-const MANY: usize = 10_000;
+const MANY: usize = 3_000;
 
 /// What a call gave.
 pub type Results = (Status, [u64; 6]);
@@ -36,18 +36,16 @@ pub type ThreadRef = Ref<Thread<Fake>>;
 /// A domain of the simulated machine.
 pub type DomainRef = Ref<Domain<Fake>>;
 
-/// A domain that the keeper has made. It holds no reference, so that tests need not give it up.
+/// A domain that the keeper has made. It holds no reference: those count for the kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Home {
-    number: usize,
     /// The keeper's handle to it.
     pub handle: u64,
 }
 
-/// A thread that the keeper has made. It holds no reference, so that tests need not give it up.
+/// A thread that the keeper has made. It holds no reference: those count for the kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Actor {
-    number: usize,
     /// The CPU that it runs on.
     pub cpu: usize,
     /// The keeper's handle to it.
@@ -89,8 +87,8 @@ pub struct World {
     pub system: u64,
     /// Whether to print what the CPUs do.
     pub is_traced: bool,
-    domains: Vec<DomainRef>,
-    threads: Vec<ThreadRef>,
+    first: Option<DomainRef>,
+    buffers: u64,
     /// Free frames and kernel objects before there was a domain.
     empty: (u64, u64),
 }
@@ -120,10 +118,11 @@ impl World {
         let system = publish(fake, &domain, &domain, Object::System, Rights::all()).unwrap();
         kernel.start(&mut cpus[place], &thread).unwrap();
         fake.leave(place);
-        let root = Home { number: 0, handle: u64::from(own.0) };
-        let keeper = Actor { number: 0, cpu: place, handle: u64::from(own_thread.0) };
-        let (domains, threads, system) = (vec![domain], vec![thread], u64::from(system.0));
-        let mut world = Self { fake, cpus, root, keeper, system, is_traced: false, domains, threads, empty };
+        let root = Home { handle: u64::from(own.0) };
+        let keeper = Actor { cpu: place, handle: u64::from(own_thread.0) };
+        let (first, system) = (Some(domain), u64::from(system.0));
+        drop(thread);
+        let mut world = Self { fake, cpus, root, keeper, system, is_traced: false, first, buffers: BUFFERS, empty };
         (0..count).for_each(|cpu| settle(fake, &mut world.cpus[cpu]));
         world
     }
@@ -140,17 +139,31 @@ impl World {
 
     /// Whether a thread is current on its CPU.
     pub fn is_current(&self, actor: &Actor) -> bool {
-        self.current(actor.cpu).is_some_and(|current| Ref::ptr_eq(&current, self.thread_of(actor)))
+        self.current(actor.cpu).is_some_and(|current| Ref::ptr_eq(&current, &self.thread_of(actor)))
     }
 
     /// What a thread is in the kernel.
-    pub fn thread_of(&self, actor: &Actor) -> &ThreadRef {
-        &self.threads[actor.number]
+    pub fn thread_of(&self, actor: &Actor) -> ThreadRef {
+        match &self.capability(&self.root, actor.handle).object {
+            Object::Thread(thread) => thread.clone(),
+            _ => panic!("a thread"),
+        }
     }
 
     /// What a domain is in the kernel.
-    pub fn domain_of(&self, home: &Home) -> &DomainRef {
-        &self.domains[home.number]
+    pub fn domain_of(&self, home: &Home) -> DomainRef {
+        if home.handle == self.root.handle {
+            return self.first().clone();
+        }
+        match &self.capability(&self.root, home.handle).object {
+            Object::Domain(domain) => domain.clone(),
+            _ => panic!("a domain"),
+        }
+    }
+
+    /// What the first domain is in the kernel.
+    pub fn first(&self) -> &DomainRef {
+        self.first.as_ref().expect("the first domain")
     }
 
     /// Lets a CPU do something.
@@ -230,19 +243,15 @@ impl World {
     pub fn home(&mut self, quota: u64) -> Home {
         let cpus = (1 << (self.cpus.len() - 1)) - 1;
         let handle = self.keep(Call::DomainCreate, &[self.root.handle, quota, 63, cpus]);
-        let Object::Domain(domain) = &self.capability(&self.root, handle).object else { panic!("a domain") };
-        self.domains.push(domain.clone());
-        Home { number: self.domains.len() - 1, handle }
+        Home { handle }
     }
 
     /// A thread that has not been started.
     pub fn stopped(&mut self, home: &Home, cpu: usize, priority: u8) -> Actor {
-        let buffer = BUFFERS + self.threads.len() as u64 * PAGE_SIZE;
+        self.buffers += PAGE_SIZE;
         let place = cpu as u64 | u64::from(priority) << 32;
-        let handle = self.keep(Call::ThreadCreate, &[home.handle, place, 0x1000, 0x2000, buffer, 0]);
-        let Object::Thread(thread) = &self.capability(&self.root, handle).object else { panic!("a thread") };
-        self.threads.push(thread.clone());
-        Actor { number: self.threads.len() - 1, cpu, handle }
+        let handle = self.keep(Call::ThreadCreate, &[home.handle, place, 0x1000, 0x2000, self.buffers, 0]);
+        Actor { cpu, handle }
     }
 
     /// A thread that runs if its priority is the highest.
@@ -330,12 +339,12 @@ impl World {
 
     /// A thread's message buffer.
     pub fn buffer(&self, actor: &Actor) -> Buffer {
-        Buffer::of(self.fake, self.thread_of(actor))
+        Buffer::of(self.fake, &self.thread_of(actor))
     }
 
     /// Free frames, kernel objects and what the first domain has used.
     pub fn figures(&self) -> (u64, u64, u64) {
-        (self.fake.free_frames(), self.fake.objects(), self.domains[0].account.used())
+        (self.fake.free_frames(), self.fake.objects(), self.first().account.used())
     }
 
     /// Ends the keeper and takes away all it has, then the first domain: nothing must be left of the kernel's objects.
@@ -343,22 +352,13 @@ impl World {
         self.deliver_all();
         let kernel = self.kernel();
         let place = self.keeper.cpu;
-        let domain = self.domains[0].clone();
-        let keeper = self.threads[0].clone();
-        self.domains.truncate(1);
-        self.threads.clear();
-        let children: Vec<_> = super::audit::children(&domain);
-        for child in children {
-            for _ in 0..MANY {
-                let cpu = &mut self.cpus[place];
-                self.fake.enter(place);
-                let status = kernel.destroy(cpu, &child);
-                settle(self.fake, cpu);
-                match status {
-                    Ok(()) => break,
-                    Err(status) => assert_eq!(status, Status::Again),
-                }
-                self.deliver_all();
+        let domain = self.first().clone();
+        let keeper = self.thread_of(&self.keeper);
+        for (handle, capability) in domain.table.lock().handles() {
+            let is_child = matches!(&capability.object, Object::Domain(child) if !Ref::ptr_eq(child, &domain));
+            drop(capability);
+            if is_child {
+                self.insist(Call::DomainDestroy, &[u64::from(handle.0)]);
             }
         }
         // The first domain's other threads, on their CPUs; the keeper last.
@@ -399,7 +399,7 @@ impl Drop for World {
     fn drop(&mut self) {
         if std::thread::panicking() {
             // Objects of a kernel that went wrong may not stand being dropped.
-            forget((take(&mut self.cpus), take(&mut self.domains), take(&mut self.threads)));
+            forget((take(&mut self.cpus), self.first.take()));
         }
     }
 }

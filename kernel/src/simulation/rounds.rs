@@ -1,0 +1,83 @@
+//! Several CPUs in the kernel at once.
+
+use std::mem::replace;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+
+use super::audit::audit;
+use super::world::{Action, World, perform};
+use crate::arch::Arch;
+use crate::arch::fake::Fake;
+use crate::arch::fake::turns::{Choose, Part, must_switch, play};
+use crate::cpu::Cpu;
+
+/// How the CPUs of a round share time: in turns, or as the host has it.
+pub type Pace = Option<Choose>;
+
+/// Numbers that look random and come from a seed (xorshift64*).
+#[derive(Clone, Copy, Debug)]
+pub struct Random(u64);
+
+impl Random {
+    /// The numbers of a seed.
+    pub fn new(seed: u64) -> Self {
+        Self(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
+    }
+
+    /// The next number, below a limit.
+    pub fn below(&mut self, limit: u64) -> u64 {
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 >> 27;
+        (self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 32) % limit
+    }
+}
+
+/// Turns that change on average once in so many places where they may.
+pub fn random_turns(seed: u64, seldom: u64) -> Pace {
+    let mut random = Random::new(seed);
+    Some(Box::new(move |last, can_go_on, candidates| {
+        if can_go_on && random.below(seldom) != 0 {
+            return last;
+        }
+        candidates[random.below(candidates.len() as u64) as usize]
+    }))
+}
+
+impl World {
+    /// Lets CPUs, each of which is named at most once, do something at the same time.
+    pub fn round(&mut self, actions: &[(usize, Action)], pace: Pace) {
+        if self.is_traced {
+            eprintln!("together: {actions:x?}");
+        }
+        let fake = self.fake;
+        fake.begin_round(actions.iter().fold(0, |mask, (cpu, _)| mask | 1 << cpu));
+        let at_work = Arc::new(AtomicUsize::new(actions.len()));
+        let mut parts: Vec<Part<Cpu<Fake>>> = Vec::new();
+        for (number, action) in actions {
+            let (action, at_work) = (*action, at_work.clone());
+            let mut cpu = replace(&mut self.cpus[*number], Cpu::new(*number));
+            parts.push(Box::new(move || {
+                take_part(fake, &mut cpu, action, &at_work);
+                cpu
+            }));
+        }
+        for cpu in play(parts, pace) {
+            let number = cpu.id;
+            self.cpus[number] = cpu;
+        }
+        fake.begin_round(0);
+        audit(self);
+    }
+}
+
+fn take_part(fake: Fake, cpu: &mut Cpu<Fake>, action: Action, at_work: &AtomicUsize) {
+    fake.enter(cpu.id);
+    perform(fake, cpu, action);
+    // The interrupts of the others reach it until all are done.
+    at_work.fetch_sub(1, SeqCst);
+    while at_work.load(SeqCst) != 0 {
+        fake.kernel().answer_shootdown(cpu.id);
+        must_switch();
+    }
+}
