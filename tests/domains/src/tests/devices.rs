@@ -227,7 +227,12 @@ fn clock_interrupt(context: &Context) -> Outcome {
     let start = clock_now_ns();
     let count = context.repeat(50, 200, 2000);
     for round in 0..count {
-        let bits = notification.wait_timed(1000 * MS);
+        // Busily: the chip runs by the host's clock even where an emulator skips idle time.
+        let end = clock_now_ns() + 1000 * MS;
+        let mut bits = notification.wait_timed(0);
+        while bits == Err(Status::WouldBlock) && clock_now_ns() < end {
+            bits = notification.wait_timed(0);
+        }
         equal(format_args!("the bits of interrupt {round}"), bits, Ok(2))?;
         line.acknowledge()?;
         let reason = chip.reason()?;
