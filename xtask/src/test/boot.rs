@@ -5,13 +5,13 @@ use std::{fs, path::Path, time::Duration};
 use anyhow::Result;
 
 use super::{
-    plan::{BootWork, Clock, Level},
+    plan::{BootWork, Clock, Level, Subject},
     protocol,
-    report::StageResult,
+    report::{Outcome, StageResult},
 };
 use crate::{
     build::{Parts, Project, iso},
-    emulator::{self, Limits, Watcher, backtrace},
+    emulator::{self, End, Limits, Watcher, backtrace},
     tools::Tools,
 };
 
@@ -44,8 +44,11 @@ impl BootStage<'_> {
     pub fn run(&self) -> Result<StageResult> {
         let image = iso::make(self.project, &self.tools.iso()?, self.parts, &self.command_line())?;
         let boot = emulator::boot(self.tools, &self.work.machine(), &image, self.limits(), &mut Silent)?;
-        let verdict = protocol::judge(&boot.log, boot.end);
+        let mut verdict = protocol::judge(&boot.log, boot.end);
         let trace = backtrace::explain(&boot, &self.parts.kernel);
+        if self.work.subject == Subject::Panic {
+            verdict.outcomes = judge_panic(&boot.log, boot.end, &trace);
+        }
 
         let mut excerpt = Vec::new();
         let mut failed: Vec<_> = verdict.outcomes.iter().filter(|outcome| outcome.failure.is_some()).collect();
@@ -85,7 +88,14 @@ impl BootStage<'_> {
             format!("test.level={}", self.level.word()),
             format!("test.deterministic={}", u8::from(self.work.clock == Clock::Exact)),
         ];
-        let filters = if self.work.boot_only { vec![BOOT_TESTS.to_string()] } else { self.filters.clone() };
+        let filters = match self.work.subject {
+            Subject::Everything => self.filters.clone(),
+            Subject::Boot => vec![BOOT_TESTS.to_string()],
+            Subject::Panic => {
+                words.push("panic=test".to_string());
+                Vec::new()
+            }
+        };
         if !filters.is_empty() {
             // Tests are named by sentences, but a word of the command line has no blanks.
             words.push(format!("test.filter={}", filters.join(",").replace(' ', "_")));
@@ -94,13 +104,32 @@ impl BootStage<'_> {
     }
 
     fn limits(&self) -> Limits {
-        if self.work.boot_only { Limits { total: Some(BOOT_AT_MOST), silence: None } } else { self.level.boot_limits() }
+        match self.work.subject {
+            Subject::Everything => self.level.boot_limits(),
+            Subject::Boot | Subject::Panic => Limits { total: Some(BOOT_AT_MOST), silence: None },
+        }
     }
 }
 
 /// Filter for the tests about booting: each CPU is up, each CPU runs threads.
 pub const BOOT_TESTS: &str = "boot";
 const BOOT_AT_MOST: Duration = Duration::from_secs(180);
+
+/// What a kernel that was told to panic must leave behind.
+fn judge_panic(log: &[String], end: End, trace: &[String]) -> Vec<Outcome> {
+    let judge =
+        |name: &str, holds: bool| if holds { Outcome::passed(name) } else { Outcome::failed(name, "it is not so") };
+    let said = |text: &str| log.iter().any(|line| line.contains(text));
+    vec![
+        judge("the emulator ends by a panic", end == End::Panic),
+        judge("the panic says its reason", said("panic: CPU 0: asked for on the command line")),
+        judge(
+            "the back-trace leads to the function and line",
+            trace.iter().any(|line| line.contains("go_on"))
+                && trace.iter().any(|line| line.contains("kernel/src/arch/x86_64/boot.rs:")),
+        ),
+    ]
+}
 
 struct Silent;
 

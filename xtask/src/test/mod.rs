@@ -29,7 +29,7 @@ use anyhow::{Result, bail};
 use self::{
     boot::BootStage,
     host::HostStage,
-    plan::{BootWork, HostWork, Level, STAGES, Stage, Work},
+    plan::{BootWork, HostWork, Level, STAGES, Stage, Subject, Work},
     report::{Report, StageResult},
     select::Selection,
 };
@@ -78,7 +78,7 @@ pub fn run(tools: &Tools, arguments: &Test) -> Result<ExitCode> {
         match stage.work {
             Work::Host(work) => run.host(stage, work, filters)?,
             // Such a stage has no tests but those about booting.
-            Work::Boot(work) if work.boot_only && !names_boot_test(&filters) => {}
+            Work::Boot(work) if work.subject == Subject::Boot && !names_boot_test(&filters) => {}
             Work::Boot(work) => boots.push(Boot { name: stage.name, work, filters }),
             Work::Bench(emulator) => benchmarks.push((stage.name, emulator, filters)),
         }

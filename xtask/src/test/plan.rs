@@ -116,8 +116,19 @@ pub struct BootWork {
     pub firmware: Firmware,
     /// How the machine's time passes.
     pub clock: Clock,
+    /// What is looked at.
+    pub subject: Subject,
+}
+
+/// What a boot is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Subject {
+    /// All tests of the domain.
+    Everything,
     /// Only the tests about booting itself, whatever else the domain has.
-    pub boot_only: bool,
+    Boot,
+    /// The end of the kernel: it is told to panic, and must say where.
+    Panic,
 }
 
 /// How a machine's time passes.
@@ -149,8 +160,13 @@ const fn boot(name: &'static str, about: &'static str, from: Level, work: BootWo
     Stage { name, about, from, work: Work::Boot(work) }
 }
 
-const QEMU: BootWork =
-    BootWork { emulator: Emulator::Qemu, cpus: 1, firmware: Firmware::Bios, clock: Clock::Exact, boot_only: false };
+const QEMU: BootWork = BootWork {
+    emulator: Emulator::Qemu,
+    cpus: 1,
+    firmware: Firmware::Bios,
+    clock: Clock::Exact,
+    subject: Subject::Everything,
+};
 const BOCHS: BootWork = BootWork { emulator: Emulator::Bochs, ..QEMU };
 
 /// All stages, in the order they run.
@@ -179,10 +195,12 @@ pub const STAGES: &[Stage] = &[
         "qemu-uefi",
         "boot by UEFI, QEMU",
         Level::Whole,
-        BootWork { cpus: 2, firmware: Firmware::Uefi, clock: Clock::Wall, boot_only: true, ..QEMU },
+        BootWork { cpus: 2, firmware: Firmware::Uefi, clock: Clock::Wall, subject: Subject::Boot, ..QEMU },
     ),
-    boot("qemu-8cpu", "boot with 8 CPUs, QEMU", Level::Whole, BootWork { cpus: 8, boot_only: true, ..QEMU }),
-    boot("bochs-4cpu", "boot with 4 CPUs, Bochs", Level::Whole, BootWork { cpus: 4, boot_only: true, ..BOCHS }),
+    boot("qemu-8cpu", "boot with 8 CPUs, QEMU", Level::Whole, BootWork { cpus: 8, subject: Subject::Boot, ..QEMU }),
+    boot("bochs-4cpu", "boot with 4 CPUs, Bochs", Level::Whole, BootWork { cpus: 4, subject: Subject::Boot, ..BOCHS }),
+    boot("qemu-panic", "a kernel panic, QEMU", Level::Whole, BootWork { cpus: 2, subject: Subject::Panic, ..QEMU }),
+    boot("bochs-panic", "a kernel panic, Bochs", Level::Whole, BootWork { subject: Subject::Panic, ..BOCHS }),
     Stage {
         name: "bench-qemu",
         about: "figures repeat exactly and meet their goals, QEMU",

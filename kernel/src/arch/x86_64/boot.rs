@@ -182,6 +182,9 @@ extern "sysv64" fn go_on(this: &'static mut PerCpu) -> ! {
     let free = FRAMES.lock().free_pages();
     ::log::info!("{cpus} CPUs, {mode}, timer: {timer}; {} MiB free", (free * PAGE_SIZE) >> 20);
     start_supervisor(handoff, this);
+    if command_line().value("panic") == Some("test") {
+        panic!("asked for on the command line");
+    }
     ALL_UP.call_once(|| ());
     run::start()
 }

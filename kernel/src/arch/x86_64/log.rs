@@ -6,7 +6,7 @@ use core::sync::atomic::{AtomicBool, Ordering};
 use dragonfly_memory::Lock;
 use log::{Level, LevelFilter, Log, Metadata, Record};
 
-use super::{X86, clock, panic, registers};
+use super::{X86, clock, registers};
 use crate::arch::Arch;
 
 /// First serial port.
@@ -123,7 +123,7 @@ fn write_bytes(bytes: &[u8]) {
 
 fn write_byte(byte: u8) {
     for _ in 0..PATIENCE {
-        if registers::port_in(COM1 + LINE_STATUS, 1) & TRANSMITTER_EMPTY != 0 || panic::is_panicking() {
+        if registers::port_in(COM1 + LINE_STATUS, 1) & TRANSMITTER_EMPTY != 0 {
             break;
         }
     }
