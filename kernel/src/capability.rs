@@ -4,7 +4,7 @@
 //! domain's address space. All capabilities for one object form a tree, which [`Derivation`] holds; revoking one takes
 //! away its subtree. The tree changes only under the derivation's lock.
 
-use core::sync::atomic::{AtomicU64, Ordering};
+use core::sync::atomic::Ordering;
 
 use dragonfly_abi::{ObjectType, Rights, Status};
 use dragonfly_memory::{Charge, Link, Linked, UserVirt};
@@ -16,6 +16,7 @@ use crate::gate::Gate;
 use crate::memory_object::Memory;
 use crate::notification::Notification;
 use crate::space::MappedRange;
+use crate::sync::AtomicU64;
 use crate::thread::{Phase, Thread};
 use crate::{Lock, Queue, Ref};
 

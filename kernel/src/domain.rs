@@ -1,6 +1,6 @@
 //! Domains: an address space, a handle table and an account, and the threads that use them.
 
-use core::sync::atomic::{AtomicBool, Ordering};
+use core::sync::atomic::Ordering;
 
 use dragonfly_abi::{Rights, Status};
 use dragonfly_memory::{Account, Charge};
@@ -10,6 +10,7 @@ use crate::capability::{self, Capability, Derivation, Object, Place};
 use crate::handle_table::HandleTable;
 use crate::notification::Signal;
 use crate::space::Space;
+use crate::sync::AtomicBool;
 use crate::thread::{self, Thread};
 use crate::{Lock, Queue, Ref};
 

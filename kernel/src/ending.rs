@@ -182,7 +182,7 @@ impl<A: Arch> Kernel<A> {
 
     fn leave_domain(&'static self, cpu: &mut Cpu<A>, thread: &Ref<Thread<A>, A>) {
         let domain = &thread.domain;
-        domain.space.unmap_buffer(self, domain, thread.buffer.memory());
+        domain.space.unmap_buffer(self, thread.buffer.memory());
         let was_last = {
             let mut threads = domain.threads.lock();
             let removed = threads.members.remove(thread);

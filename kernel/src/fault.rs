@@ -9,6 +9,8 @@ use crate::arch::{Arch, Context};
 use crate::cpu::Cpu;
 use crate::thread::{Message, Thread};
 
+const _: () = assert!(THREAD_STATE_SIZE <= dragonfly_abi::MESSAGE_DATA_SIZE);
+
 /// A fault of the current thread, as the architecture found it.
 #[derive(Clone, Copy, Debug)]
 pub enum Fault {

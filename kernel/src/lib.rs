@@ -9,7 +9,7 @@
 //! [`memory_object`], [`space`]; then [`system_call`]. Lock order is written at [`Kernel`].
 #![cfg_attr(not(test), no_std)]
 
-use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use core::sync::atomic::Ordering;
 
 use dragonfly_abi::MAX_CPUS;
 
@@ -17,6 +17,7 @@ use crate::arch::{Arch, Ticks};
 use crate::cpu::Cpu;
 use crate::device::LineSlot;
 use crate::domain::Domain;
+use crate::sync::{AtomicU64, AtomicUsize};
 use crate::thread::{Thread, link};
 
 pub mod arch;
@@ -39,6 +40,7 @@ pub mod root;
 #[cfg(test)]
 mod simulation;
 pub mod space;
+pub mod sync;
 pub mod system_call;
 pub mod teardown;
 pub mod thread;

@@ -3,7 +3,7 @@
 //! Frames are given in the largest blocks that fit, all at once (`MemoryCommit`) or on first touch. Who made the object
 //! pays for them. They go when the object does, after all mappings have gone.
 
-use core::sync::atomic::{AtomicU64, Ordering};
+use core::sync::atomic::Ordering;
 
 use dragonfly_abi::Status;
 use dragonfly_memory::{
@@ -13,8 +13,11 @@ use dragonfly_memory::{
 use crate::arch::Arch;
 use crate::domain::{Domain, charge_object};
 use crate::frames::DomainFrames;
+use crate::sync::AtomicU64;
 use crate::teardown::Progress;
 use crate::{Kernel, Lock, Ref};
+
+const _: () = assert!(PAGE_SIZE == dragonfly_abi::PAGE_SIZE);
 
 /// How many bytes one call zeroes: 4,096 eight-byte stores.
 const ZERO_SLICE: u64 = 32 << 10;
@@ -333,7 +336,7 @@ impl<A: Arch> Memory<A> {
     }
 
     /// Gives all frames back, a slice at a time. All mappings are gone, and no new one can come.
-    pub fn release(&self, _kernel: &'static Kernel<A>, budget: &mut u32) -> Progress {
+    pub fn release(&self, budget: &mut u32) -> Progress {
         if self.kind == Kind::Pinned {
             return Progress::Done;
         }

@@ -1,11 +1,12 @@
 //! Notifications: 64 bits that can be set from anywhere and waited for.
 
-use core::sync::atomic::{AtomicU64, Ordering};
+use core::sync::atomic::Ordering;
 
 use dragonfly_memory::Charge;
 
 use crate::arch::Arch;
 use crate::gate::Gate;
+use crate::sync::AtomicU64;
 use crate::thread::WaitQueue;
 use crate::{Lock, Ref};
 

@@ -1,6 +1,5 @@
 //! The first domain: the supervisor, made from the bundle.
 
-use dragonfly_abi::arch::THREAD_STATE_SIZE;
 use dragonfly_abi::{ABI_VERSION, PAGE_SIZE, PRIORITIES, Rights, StartHandles, StartInfo, Status};
 use dragonfly_memory::{Account, HostPhys, ObjectOffset, UserVirt};
 use elf::abi::{EM_X86_64, ET_EXEC, PF_R, PF_W, PF_X, PT_LOAD};
@@ -16,8 +15,6 @@ use crate::space::{MappedRange, Space};
 use crate::system_call::thread::ThreadPlan;
 use crate::teardown::Progress;
 use crate::{Kernel, Ref};
-
-const _: () = assert!(THREAD_STATE_SIZE <= dragonfly_abi::MESSAGE_DATA_SIZE);
 
 /// Name of the supervisor's program in the bundle.
 const SUPERVISOR: &str = "supervisor";

@@ -3,7 +3,7 @@
 //! A mapping is a promise; page-table entries are filled in when it is made, as far as one slice goes, and on first
 //! touch. So mapping is fast whatever its size, and everything in the table can be found again from the mappings.
 
-use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use core::sync::atomic::Ordering;
 
 use dragonfly_abi::{Rights, Status, USER_END};
 use dragonfly_memory::{
@@ -16,6 +16,7 @@ use crate::cpu::Cpu;
 use crate::domain::{Domain, charge_object};
 use crate::frames::DomainFrames;
 use crate::memory_object::{Block, Memory};
+use crate::sync::{AtomicBool, AtomicU64};
 use crate::teardown::{Progress, SLICE};
 use crate::{Kernel, Lock, Queue, Ref};
 
@@ -326,7 +327,7 @@ impl<A: Arch> Space<A> {
     }
 
     /// Unmaps a thread's message buffer, if the domain has not done so itself.
-    pub fn unmap_buffer(&self, kernel: &'static Kernel<A>, domain: &Ref<Domain<A>, A>, memory: &Ref<Memory<A>, A>) {
+    pub fn unmap_buffer(&self, kernel: &'static Kernel<A>, memory: &Ref<Memory<A>, A>) {
         let shows = |object: &Object<A>| matches!(object, Object::Memory(shown) if Ref::<_, A>::ptr_eq(shown, memory));
         let mapping = self.state.lock().mappings.find(|mapping| shows(&mapping.object));
         if let Some(mapping) = mapping {
@@ -334,12 +335,11 @@ impl<A: Arch> Space<A> {
             let _ = kernel.remove(&mapping, &mut { SLICE });
             kernel.disown(&mapping.derivation);
         }
-        let _ = domain;
     }
 
     /// Looks through the live table from an address on, as the CPU would:
     /// `[leaves, writable and executable ones, ones of the kernel's half open to domains, next address or 0]`.
-    pub fn audit(&self, _kernel: &'static Kernel<A>, from: u64) -> [u64; 6] {
+    pub fn audit(&self, from: u64) -> [u64; 6] {
         let state = self.state.lock();
         let (mut leaves, mut writable_code, mut open) = (0, 0, 0);
         let next = state.table.for_each_leaf(&self.arch, HostVirt::new(from), &mut { AUDIT_SLICE }, |leaf| {

@@ -139,7 +139,7 @@ impl<A: Arch> Kernel<A> {
         match object {
             Object::Gate(gate) => self.close_gate(cpu, gate, budget),
             Object::Notification(notification) => self.close_notification(cpu, notification, budget),
-            Object::Memory(memory) => memory.release(self, budget),
+            Object::Memory(memory) => memory.release(budget),
             Object::Interrupt(line) => {
                 self.unbind_interrupt(line);
                 Progress::Done

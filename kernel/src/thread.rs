@@ -4,7 +4,7 @@
 //! thread's scheduling context), or blocked. Who wants to continue a blocked thread must *claim* it; one claim
 //! succeeds. The claimer owns the thread until it makes it ready.
 
-use core::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
+use core::sync::atomic::Ordering;
 
 use dragonfly_abi::MessageTag;
 use dragonfly_memory::{Charge, Link, Linked};
@@ -16,6 +16,7 @@ use crate::domain::Domain;
 use crate::gate::Gate;
 use crate::message_page::MessagePage;
 use crate::notification::{Notification, Signal};
+use crate::sync::{AtomicU8, AtomicU32, AtomicU64};
 use crate::{Lock, Queue, Ref};
 
 /// Links of a thread, by what they are for.

@@ -39,7 +39,7 @@ impl<A: Arch> Kernel<A> {
         let rights = Rights::COPY | Rights::READ | Rights::WRITE | Rights::EXECUTE;
         let handle = publish(self.arch, domain, domain, Object::Memory(memory.clone()), rights);
         if handle.is_err() {
-            let _ = memory.release(self, &mut { SLICE });
+            let _ = memory.release(&mut { SLICE });
         }
         Ok(Flow::Value(u64::from(handle?.0)))
     }

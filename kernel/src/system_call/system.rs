@@ -18,7 +18,7 @@ impl<A: Arch> Kernel<A> {
                 Flow::Values([free, total, 0, 0, 0, 0])
             }
             SystemItem::Cpus => Flow::Value(self.cpus() as u64),
-            SystemItem::AuditPageTables => Flow::Values(cpu.running()?.domain.space.audit(self, argument)),
+            SystemItem::AuditPageTables => Flow::Values(cpu.running()?.domain.space.audit(argument)),
             item => Flow::Value(self.arch.system_item(item, argument)?),
         })
     }

@@ -2,9 +2,7 @@
 
 use core::sync::atomic::Ordering;
 
-use dragonfly_abi::{
-    FOREVER, MAX_PERIOD_NS, MIN_BUDGET_NS, PAGE_SIZE, PRIORITIES, Rights, Status, USER_END, USER_START,
-};
+use dragonfly_abi::{FOREVER, MAX_PERIOD_NS, MIN_BUDGET_NS, PRIORITIES, Rights, Status, USER_END, USER_START};
 use dragonfly_memory::UserVirt;
 
 use super::{DONE, Flow, Outcome};
@@ -67,7 +65,7 @@ impl<A: Arch> Kernel<A> {
                 removed
             };
             drop(removed);
-            domain.space.unmap_buffer(self, domain, thread.buffer.memory());
+            domain.space.unmap_buffer(self, thread.buffer.memory());
         }
         Ok(Flow::Value(u64::from(handle?.0)))
     }
@@ -94,7 +92,7 @@ impl<A: Arch> Kernel<A> {
             is_added
         };
         if !added {
-            domain.space.unmap_buffer(self, domain, &memory);
+            domain.space.unmap_buffer(self, &memory);
             return Err(Status::BadHandle);
         }
         Ok(thread)
@@ -209,5 +207,3 @@ impl<A: Arch> Kernel<A> {
         DONE
     }
 }
-
-const _: () = assert!(PAGE_SIZE == dragonfly_memory::PAGE_SIZE);
