@@ -129,7 +129,7 @@ fn audit_cpu(world: &World, cpu: &Cpu<Fake>, places: &mut HashMap<*const Thread<
 
 fn deadlines<L>(
     queue: &Queue<Thread<Fake>, L>,
-    deadline: impl Fn(&Thread<Fake>) -> &std::sync::atomic::AtomicU64,
+    deadline: impl Fn(&Thread<Fake>) -> &crate::sync::AtomicU64,
 ) -> Vec<(u64, ThreadRef)> {
     let threads = all(queue).into_iter();
     threads.map(|thread| (deadline(&thread).load(std::sync::atomic::Ordering::Relaxed), thread)).collect()
