@@ -705,7 +705,7 @@ fn budget_fault(context: &Context) -> Outcome {
             equal("badge", fault.badge, 3)?;
             let consumed = light.thread().info()?.consumed_ns;
             // A budget that was used in parts comes back in parts, and each part has an end.
-            let most = round * 1_000_000 * (100 + context.percent(cpu, 2)) / 100;
+            let most = round * 1_000_000 * (100 + context.percent(2)) / 100;
             let is_plausible = consumed > last && consumed <= most && (round > 1 || consumed >= 990_000);
             that(is_plausible, format_args!("{consumed} ns consumed at end {round} of the budget, {last} before"))?;
             last = consumed;

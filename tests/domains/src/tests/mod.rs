@@ -43,18 +43,18 @@ impl Context {
         self.options.level.choose(quick, whole, soak)
     }
 
-    /// Whether limits of time mean something on a CPU: an instruction takes a nanosecond, and no other CPU takes turns
-    /// with it. QEMU, when it counts instructions, runs each CPU until some device's next deadline before the next one,
-    /// and after a deadline the first CPU first; so there figures of other CPUs are about QEMU.
+    /// Whether limits of time mean something: an instruction takes a nanosecond, on every CPU at the same time. QEMU, when
+    /// it counts instructions, runs several CPUs in turns, each until some device's next deadline; so there what one does
+    /// delays the others.
     #[must_use]
-    pub fn is_exact(&self, cpu: u32) -> bool {
-        self.options.deterministic && (cpu == 0 || !is_tcg())
+    pub fn is_exact(&self) -> bool {
+        self.options.deterministic && (cpus() == 1 || !is_tcg())
     }
 
     /// A limit for figures of time, in percent: as promised where time is exact, generous where it is not.
     #[must_use]
-    pub fn percent(&self, cpu: u32, promised: u64) -> u64 {
-        if self.is_exact(cpu) { promised } else { 50 }
+    pub fn percent(&self, promised: u64) -> u64 {
+        if self.is_exact() { promised } else { 50 }
     }
 
     /// Another CPU than the first, on which tests run.
