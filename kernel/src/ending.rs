@@ -28,10 +28,12 @@ impl<A: Arch> Kernel<A> {
             return;
         }
         for thread in self.remote(cpu.id).inbox.take_all() {
-            let errands = thread.take_errands();
-            if errands & errand::END != 0 || thread.is_doomed() {
+            let has_arrived = thread.take_errands() & (errand::WAKE | errand::START) != 0;
+            if !has_arrived {
                 self.end(cpu, &thread);
-            } else if errands & (errand::WAKE | errand::START) != 0 {
+            } else if thread.is_doomed() {
+                self.finish(cpu, &thread);
+            } else {
                 cpu.end_timeout(&thread);
                 cpu.make_ready(self.arch, thread);
             }
@@ -145,8 +147,18 @@ impl<A: Arch> Kernel<A> {
                 return;
             }
             self.withdraw(cpu, thread);
-        } else {
-            let _ = cpu.dequeue(&context_of(thread));
+        } else if thread.phase() == Phase::Alive && !cpu.dequeue(&context_of(thread)) {
+            // Another CPU has started or claimed it and sends it here: it ends when it arrives. Until then that CPU may
+            // give it a caller.
+            return;
+        }
+        self.finish(cpu, thread);
+    }
+
+    /// Ends a thread that is in no queue and not blocked.
+    fn finish(&'static self, cpu: &mut Cpu<A>, thread: &Ref<Thread<A>, A>) {
+        if thread.phase() == Phase::Ended {
+            return;
         }
         cpu.needs_reschedule = true;
         cpu.end_timeout(thread);
@@ -173,7 +185,8 @@ impl<A: Arch> Kernel<A> {
         caller.thread.ipc.lock().waiting = Waiting::Nothing;
         if caller.is_fault {
             // Through the inbox even on this CPU, so that a long chain of handlers does not become a deep stack.
-            self.post(caller.thread, errand::END);
+            caller.thread.doom();
+            self.post(caller.thread, errand::WAKE);
         } else {
             caller.thread.context.set_results(Status::Aborted, [0; 6]);
             self.wake(cpu, caller.thread);
