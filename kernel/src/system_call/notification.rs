@@ -1,6 +1,7 @@
 //! Calls about notifications and gates.
 
 use dragonfly_abi::{Rights, Status};
+use dragonfly_memory::Guard;
 
 use super::{DONE, Flow, Outcome};
 use crate::arch::{Arch, Context};
@@ -8,7 +9,7 @@ use crate::capability::Object;
 use crate::cpu::Cpu;
 use crate::domain::publish;
 use crate::gate::Gate;
-use crate::notification::Notification;
+use crate::notification::{Notification, Waiters};
 use crate::thread::{Message, Waiting};
 use crate::{Kernel, Ref};
 
@@ -45,42 +46,46 @@ impl<A: Arch> Kernel<A> {
             return;
         }
         notification.set(bits);
-        let gate = {
-            let mut waiters = notification.waiters.lock();
-            while let Some(thread) = waiters.queue.pop_front() {
-                if thread.claim_any() {
-                    let bits = notification.take();
-                    drop(waiters);
-                    thread.ipc.lock().waiting = Waiting::Nothing;
-                    thread.context.set_results(Status::Ok, [bits, 0, 0, 0, 0, 0]);
-                    self.wake(cpu, thread);
-                    return;
-                }
-            }
-            waiters.gate.clone()
-        };
-        if let Some(gate) = gate {
-            self.offer_bits(cpu, notification, &gate);
+        let mut waiters = notification.waiters.lock();
+        // Taken before anybody is claimed, since others may have been faster: no wait ends without bits.
+        let bits = notification.take();
+        if bits == 0 {
+            return;
         }
+        while let Some(thread) = waiters.queue.pop_front() {
+            if thread.claim_any() {
+                drop(waiters);
+                thread.ipc.lock().waiting = Waiting::Nothing;
+                thread.context.set_results(Status::Ok, [bits, 0, 0, 0, 0, 0]);
+                self.wake(cpu, thread);
+                return;
+            }
+        }
+        notification.set(bits);
+        self.offer_bits(cpu, waiters);
     }
 
-    /// Hands the bits of a notification to a receiver of its gate, if there are both.
-    fn offer_bits(&self, cpu: &mut Cpu<A>, notification: &Ref<Notification<A>, A>, gate: &Ref<Gate<A>, A>) {
+    /// Hands the bits of a notification to a receiver of its gate, if there are both. Until that is decided the waiters
+    /// stay locked, so that nobody begins to wait while bits are only on their way back.
+    fn offer_bits(&self, cpu: &mut Cpu<A>, waiters: Guard<'_, Waiters<A>, A::Relax>) {
+        let Some(gate) = waiters.gate.clone() else { return };
         let mut queues = gate.queues.lock();
         // Somebody may have taken the bits meanwhile: then no receiver is claimed.
         if queues.receivers.is_empty() {
             return;
         }
         let Some(bits) = queues.take_bits() else { return };
-        match queues.take_receiver(cpu.id) {
-            Some(receiver) => {
-                drop(queues);
-                receiver.ipc.lock().waiting = Waiting::Nothing;
-                receiver.context.set_results(Status::Ok, Message::of_bits(bits).results());
-                self.wake(cpu, receiver);
+        let Some(receiver) = queues.take_receiver(cpu.id) else {
+            if let Some(notification) = &queues.notification {
+                notification.set(bits);
             }
-            None => notification.set(bits),
-        }
+            return;
+        };
+        drop(queues);
+        drop(waiters);
+        receiver.ipc.lock().waiting = Waiting::Nothing;
+        receiver.context.set_results(Status::Ok, Message::of_bits(bits).results());
+        self.wake(cpu, receiver);
     }
 
     pub(super) fn notification_wait(&'static self, cpu: &mut Cpu<A>, notification: u64, timeout_ns: u64) -> Outcome {
@@ -124,9 +129,9 @@ impl<A: Arch> Kernel<A> {
         }
         waiters.gate = Some(gate.clone());
         queues.notification = Some(notification.clone());
-        drop((queues, waiters));
+        drop(queues);
         // Receivers that wait already get the bits that are set already.
-        self.offer_bits(cpu, notification, gate);
+        self.offer_bits(cpu, waiters);
         DONE
     }
 }
