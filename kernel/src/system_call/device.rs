@@ -107,6 +107,11 @@ impl<A: Arch> Kernel<A> {
         }
         let slot = self.line(line.line).ok_or(Status::BadArgument)?;
         {
+            let tree = capability.derivation.state.lock();
+            // The line has been unbound for the last time.
+            if tree.is_closing {
+                return Err(Status::BadHandle);
+            }
             let mut bound = slot.lock();
             if bound.as_ref().is_some_and(|bound| !Ref::<_, A>::ptr_eq(bound, line)) {
                 return Err(Status::Busy);
