@@ -78,6 +78,55 @@ fn take_part(fake: Fake, cpu: &mut Cpu<Fake>, action: Action, at_work: &AtomicUs
     at_work.fetch_sub(1, SeqCst);
     while at_work.load(SeqCst) != 0 {
         fake.kernel().answer_shootdown(cpu.id);
-        must_switch();
+        if at_work.load(SeqCst) != 0 {
+            must_switch();
+        }
+    }
+}
+
+/// How many runs one test makes at most.
+const MOST_RUNS: usize = if cfg!(miri) { 6 } else { 4_000 };
+
+/// Runs a scene in every order in which at most two places change the turn before they have to, or as many of those as
+/// are allowed. `set_up` says what the CPUs are to do at the same time, `check` looks at what came of it.
+pub fn every_order<T>(
+    cpus: usize,
+    set_up: impl Fn(&mut World) -> (Vec<(usize, Action)>, T),
+    check: impl Fn(&mut World, T),
+) {
+    let mut runs = 0;
+    let mut run = |changes: Vec<usize>| {
+        runs += 1;
+        let mut world = World::new(cpus);
+        let (actions, context) = set_up(&mut world);
+        let places = Arc::new(AtomicUsize::new(0));
+        let seen = places.clone();
+        let in_order = move |last: usize, can_go_on: bool, candidates: &[usize]| {
+            let place = places.fetch_add(1, SeqCst);
+            if can_go_on && !changes.contains(&place) {
+                return last;
+            }
+            let has_first_change = place == 0 && changes.contains(&0);
+            let next = candidates.iter().position(|candidate| *candidate > last || place == 0 && !has_first_change);
+            candidates[next.unwrap_or(0)]
+        };
+        world.round(&actions, Some(Box::new(in_order)));
+        world.deliver_all();
+        check(&mut world, context);
+        world.finish();
+        (seen.load(SeqCst), runs)
+    };
+    let (places, _) = run(vec![]);
+    let stride = (places * places / MOST_RUNS).max(1);
+    let mut phase = 0;
+    for first in 0..places {
+        let (places, runs) = run(vec![first]);
+        for second in (first + 1 + phase % stride..places).step_by(stride) {
+            if runs > MOST_RUNS {
+                return;
+            }
+            run(vec![first, second]);
+        }
+        phase += 1;
     }
 }

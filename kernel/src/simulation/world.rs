@@ -354,12 +354,11 @@ impl World {
         let place = self.keeper.cpu;
         let domain = self.first().clone();
         let keeper = self.thread_of(&self.keeper);
-        for (handle, capability) in domain.table.lock().handles() {
-            let is_child = matches!(&capability.object, Object::Domain(child) if !Ref::ptr_eq(child, &domain));
-            drop(capability);
-            if is_child {
-                self.insist(Call::DomainDestroy, &[u64::from(handle.0)]);
-            }
+        let is_child = |object: &Object<Fake>| matches!(object, Object::Domain(child) if !Ref::ptr_eq(child, &domain));
+        let handles = domain.table.lock().handles();
+        let children = handles.into_iter().filter(|(_, capability)| is_child(&capability.object));
+        for child in children.map(|(handle, _)| u64::from(handle.0)).collect::<Vec<_>>() {
+            assert_eq!(self.insist(Call::DomainDestroy, &[child]), Status::Ok);
         }
         // The first domain's other threads, on their CPUs; the keeper last.
         loop {
