@@ -23,7 +23,7 @@ use dragonfly_memory::{FrameUse, HostPhys, Lock, PAGE_SIZE, PhysicalMemory};
 use spin::Once;
 
 use super::descriptors::{
-    INTERRUPT_STACKS, IST_DOUBLE_FAULT, IST_MACHINE_CHECK, IST_NMI, InterruptTable, KERNEL_CODE_SELECTOR,
+    INTERRUPT_STACKS, IST_DEBUG, IST_DOUBLE_FAULT, IST_MACHINE_CHECK, IST_NMI, InterruptTable, KERNEL_CODE_SELECTOR,
     KERNEL_DATA_SELECTOR, STAR, TSS_SELECTOR, TablePointer,
 };
 use super::features::Features;
@@ -375,6 +375,7 @@ fn fill_interrupt_table() {
         let mut gates = [InterruptGate::ABSENT; 256];
         for (vector, gate) in (0..=u8::MAX).zip(&mut gates) {
             let ist = match Exception::from_vector(vector) {
+                Some(Exception::Debug) => IST_DEBUG,
                 Some(Exception::DoubleFault) => IST_DOUBLE_FAULT,
                 Some(Exception::Nmi) => IST_NMI,
                 Some(Exception::MachineCheck) => IST_MACHINE_CHECK,

@@ -94,6 +94,50 @@ impl Context {
         self.error_code.load(Relaxed)
     }
 
+    /// Whether the registers are a domain's.
+    pub fn is_from_domain(&self) -> bool {
+        self.cs.load(Relaxed) & 3 != 0
+    }
+
+    /// Lets the code that was interrupted go on without single steps.
+    pub fn end_single_step(&self) {
+        self.rflags.store(self.rflags.load(Relaxed) & !Rflags::TF.bits(), Relaxed);
+    }
+
+    /// Takes over all registers of another context.
+    pub fn copy_from(&self, from: &Self) {
+        for (to, from) in self.words().into_iter().zip(from.words()) {
+            to.store(from.load(Relaxed), Relaxed);
+        }
+    }
+
+    fn words(&self) -> [&AtomicU64; 22] {
+        [
+            &self.r15,
+            &self.r14,
+            &self.r13,
+            &self.r12,
+            &self.rbp,
+            &self.rbx,
+            &self.r11,
+            &self.r10,
+            &self.r9,
+            &self.r8,
+            &self.rdi,
+            &self.rsi,
+            &self.rdx,
+            &self.rcx,
+            &self.rax,
+            &self.entry,
+            &self.error_code,
+            &self.rip,
+            &self.cs,
+            &self.rflags,
+            &self.rsp,
+            &self.ss,
+        ]
+    }
+
     /// Instruction pointer.
     pub fn rip(&self) -> u64 {
         self.rip.load(Relaxed)

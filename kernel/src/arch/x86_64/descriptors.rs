@@ -21,8 +21,10 @@ pub const IST_DOUBLE_FAULT: u8 = 1;
 pub const IST_NMI: u8 = 2;
 /// Interrupt stack of machine checks.
 pub const IST_MACHINE_CHECK: u8 = 3;
+/// Interrupt stack of debug traps: a single step over SYSCALL may trap at the entry, on the domain's stack.
+pub const IST_DEBUG: u8 = 4;
 /// How many interrupt stacks there are.
-pub const INTERRUPT_STACKS: usize = 3;
+pub const INTERRUPT_STACKS: usize = 4;
 
 /// Value of IA32_STAR: SYSCALL loads CS from bits 47:32 and SS from 8 above; SYSRET loads CS from 16 above bits 63:48
 /// and SS from 8 above.

@@ -104,7 +104,8 @@ dragonfly_interrupt_common:
     call {kernel_interrupt}
     ud2
 
-    // NMI, double fault and machine check come at any instruction, on stacks of their own: GS may be either.
+    // Debug traps, NMI, double fault and machine check come at any instruction, on stacks of their own: GS may be
+    // either.
 dragonfly_interrupt_paranoid:
     cld
     push rax
@@ -166,7 +167,7 @@ dragonfly_interrupt_stubs:
     push 0
     .endif
     push vector
-    .if vector == 2 || vector == 8 || vector == 18
+    .if vector == 1 || vector == 2 || vector == 8 || vector == 18
     jmp dragonfly_interrupt_paranoid
     .else
     jmp dragonfly_interrupt_common

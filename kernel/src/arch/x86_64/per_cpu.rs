@@ -70,6 +70,14 @@ impl PerCpu {
         }
     }
 
+    /// Copies registers that were saved elsewhere to where those of the current thread belong.
+    pub fn copy_to_context(&mut self, frame: &Context) -> &'static Context {
+        // SAFETY: `context` points at the current thread's context, or at the spare one, which both outlive this entry.
+        let context = unsafe { &*self.context };
+        context.copy_from(frame);
+        context
+    }
+
     /// Forgets the current context.
     pub fn set_no_context(&mut self) {
         let spare = &raw const self.spare;

@@ -144,9 +144,17 @@ pub extern "sysv64" fn kernel_interrupt(frame: &'static Context) -> ! {
     leave(this)
 }
 
-/// NMI, double fault, machine check: at any instruction, so nothing of the kernel may be touched.
+/// Debug trap, NMI, double fault, machine check: at any instruction, so nothing of the kernel may be touched.
 pub extern "sysv64" fn paranoid_interrupt(frame: &'static Context) {
     match Exception::from_vector(frame.entry() as u8) {
+        // A domain's single step that took effect at the entry of its system call: the kernel goes on without it. What
+        // the domain gets back has the flag still.
+        Some(Exception::Debug) if !frame.is_from_domain() => frame.end_single_step(),
+        Some(Exception::Debug) => {
+            // SAFETY: The trap came from a domain, so the kernel is entered for the first time; this stack is left.
+            let context = unsafe { per_cpu::this() }.copy_to_context(frame);
+            interrupt(context)
+        }
         // A panic stops the other CPUs by NMI.
         Some(Exception::Nmi) if panic::is_panicking() => registers::halt(),
         Some(Exception::Nmi) => panic::note_nmi(),

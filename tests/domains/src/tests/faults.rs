@@ -621,17 +621,21 @@ extern "C" fn step(_: &Words) -> ! {
 fn single_steps(_: &Context) -> Outcome {
     for cpu in 0..cpus() {
         let patient = start(cpu, step, &[])?;
-        let mut last = 0;
-        for number in 0..4 {
+        let (mut last, mut number) = (0, 0);
+        // CPUs differ in whether the step that ends a call is reported by itself, at the instruction after it.
+        for _ in 0..5 {
             let fault = expect_fault(*patient.gate, "a step")?;
             equal(format_args!("kind and number of step {number}"), (fault.kind, fault.words[0]), (FaultKind::Exception as u32, 1))?;
-            that(fault.state.rip > last, format_args!("step {number} is at {:#x} after {last:#x}", fault.state.rip))?;
+            that(fault.state.rip >= last, format_args!("step {number} is at {:#x} after {last:#x}", fault.state.rip))?;
             equal("the trap flag", fault.state.rflags & 0x100, 0x100)?;
+            number += u64::from(fault.state.rip > last);
             last = fault.state.rip;
-            if number < 3 {
-                reply(RESUME)?;
+            if number == 4 {
+                break;
             }
+            reply(RESUME)?;
         }
+        equal("instructions that were stepped over", number, 4)?;
         reply(END)?;
         patient.expect_end()?;
     }
@@ -706,7 +710,8 @@ fn budget_fault(context: &Context) -> Outcome {
             let consumed = light.thread().info()?.consumed_ns;
             // A budget that was used in parts comes back in parts, and each part has an end.
             let most = round * 1_000_000 * (100 + context.percent(2)) / 100;
-            let is_plausible = consumed > last && consumed <= most && (round > 1 || consumed >= 990_000);
+            let is_exact = consumed <= most || !context.options.deterministic;
+            let is_plausible = consumed > last && is_exact && (round > 1 || consumed >= 990_000);
             that(is_plausible, format_args!("{consumed} ns consumed at end {round} of the budget, {last} before"))?;
             last = consumed;
             let counted = child.word(0)?.load(Ordering::Relaxed);
