@@ -86,8 +86,8 @@ impl BootStage<'_> {
         let mut words = vec![
             "log=info".to_string(),
             format!("exit={}", self.work.emulator.word()),
-            format!("test.level={}", self.level.word()),
-            format!("test.deterministic={}", u8::from(self.work.clock == Clock::Exact)),
+            format!("test.level={}", self.length().word()),
+            format!("test.deterministic={}", u8::from(self.keeps_time())),
         ];
         let filters = match self.work.subject {
             // Bochs takes a minute for what QEMU does in seconds.
@@ -104,6 +104,18 @@ impl BootStage<'_> {
             words.push(format!("test.filter={}", filters.join(",").replace(' ', "_")));
         }
         words.join(" ")
+    }
+
+    /// How long the tests are: on most machines of the whole, what is long runs in its short form.
+    fn length(&self) -> Level {
+        let is_main = self.work.emulator == Emulator::Qemu && self.work.cpus <= 2;
+        if self.level == Level::Whole && !is_main { Level::Quick } else { self.level }
+    }
+
+    /// Whether what tests measure is exact. CPUs of a QEMU that counts instructions take turns, each while the others'
+    /// time passes too.
+    fn keeps_time(&self) -> bool {
+        self.work.clock == Clock::Exact && (self.work.cpus == 1 || self.work.emulator == Emulator::Bochs)
     }
 
     fn is_short(&self) -> bool {

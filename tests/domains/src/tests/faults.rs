@@ -623,7 +623,7 @@ fn single_steps(_: &Context) -> Outcome {
         let patient = start(cpu, step, &[])?;
         let (mut last, mut number) = (0, 0);
         // CPUs differ in whether the step that ends a call is reported by itself, at the instruction after it.
-        for _ in 0..5 {
+        for _ in 0..8 {
             let fault = expect_fault(*patient.gate, "a step")?;
             equal(format_args!("kind and number of step {number}"), (fault.kind, fault.words[0]), (FaultKind::Exception as u32, 1))?;
             that(fault.state.rip >= last, format_args!("step {number} is at {:#x} after {last:#x}", fault.state.rip))?;
