@@ -397,7 +397,7 @@ fn a_domain_destroyed_by_two_cpus_is_gone_and_all_is_back() {
             let (first, second) = (world.thread(&home, 0, 10), world.thread(&home, 1, 10));
             let own = world.grant(home.handle, &home, Rights::all(), 0);
             let child = world.get(&first, Call::DomainCreate, &[own, 1 << 20, 10, 3]);
-            let words = [child, 0 | 5 << 32, 0x1000, 0x2000, 0x5000, 0];
+            let words = [child, 5 << 32, 0x1000, 0x2000, 0x5000, 0];
             let thread = world.get(&first, Call::ThreadCreate, &words);
             assert_eq!(world.status(&first, Call::ThreadStart, &[thread]), Status::Ok);
             let destroy = call(Call::DomainDestroy, &[child]);

@@ -91,7 +91,7 @@ impl Run {
         }
         let free = |number: &u64| self.nurtured.iter().all(|(other, _)| other != number);
         let number = (0..).find(free).expect("a free number");
-        let place = cpu as u64 | priority % 64 << 32;
+        let place = cpu as u64 | ((priority % 64) << 32);
         let words = [home.handle, place, 0x1000, 0x2000, 0x7000_0000 + number * PAGE_SIZE, 0];
         let (status, results) = world.ask(Call::ThreadCreate, &words);
         if status == Status::Ok {
@@ -158,7 +158,11 @@ impl Run {
                 let arguments = self.arguments(&thread, call, words);
                 let life = &mut self.lives.get_mut(&Ref::as_ptr(&thread)).expect("a life").1;
                 life.pending = Some((call, self.messages));
-                if words[4] % 4 == 0 { Action::GeneralCall(call, arguments) } else { Action::Call(call, arguments) }
+                if words[4].is_multiple_of(4) {
+                    Action::GeneralCall(call, arguments)
+                } else {
+                    Action::Call(call, arguments)
+                }
             }
         })
     }
@@ -286,7 +290,7 @@ impl Run {
             }
             Call::DomainDestroy | Call::DomainInfo => [domain(a), 0, 0, 0, 0, 0],
             Call::ThreadCreate => {
-                let place = b % 4 | (c % 66) << 32;
+                let place = (b % 4) | ((c % 66) << 32);
                 [domain(a), place, 0x1000 * (d % 16), 0x2000, 0x5000_0000 + (e % 32) * PAGE_SIZE, d]
             }
             Call::ThreadConfigure => {
