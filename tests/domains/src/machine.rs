@@ -2,7 +2,7 @@
 #![expect(unsafe_code, reason = "single instructions that Rust has no safe name for")]
 
 use core::arch::asm;
-use core::arch::x86_64::{__cpuid, _rdtsc};
+use core::arch::x86_64::_rdtsc;
 
 /// The time-stamp counter.
 #[inline(always)]
@@ -10,14 +10,6 @@ use core::arch::x86_64::{__cpuid, _rdtsc};
 pub fn tsc() -> u64 {
     // SAFETY: reads a register. The kernel lets domains do so: it leaves CR4.TSD clear.
     unsafe { _rdtsc() }
-}
-
-/// Whether the machine is emulated by QEMU without help of the hardware (CPUID leaf 0x4000_0000, "TCGTCGTCGTCG").
-#[must_use]
-pub fn is_tcg() -> bool {
-    let leaf = __cpuid(0x4000_0000);
-    [leaf.ebx, leaf.ecx, leaf.edx]
-        == [u32::from_le_bytes(*b"TCGT"), u32::from_le_bytes(*b"CGTC"), u32::from_le_bytes(*b"GTCG")]
 }
 
 /// The stack pointer.

@@ -20,11 +20,12 @@ super::tests! {
     "a new domain is empty and has its quota" => a_new_domain,
     "a quota is taken from the parent and comes back exactly" => quota_comes_back,
     "a quota that the parent does not have is refused" => too_much_quota,
+    "domains nest only so deep" => nesting,
     "a domain pays for what it makes and for nothing else" => who_pays,
     "a priority above the parent's is refused" => bad_priorities,
     "CPUs that the parent may not use are refused" => bad_cpus,
     "a domain cannot be destroyed from inside" => no_suicide,
-    "a destroyed domain leaves nothing behind, whatever runs in it" within 60 => destruction,
+    "a destroyed domain leaves nothing behind, whatever runs in it" within 120 => destruction,
     "child domains go with their parent, at any depth" => families,
     "two CPUs can destroy one domain at once" on 2 => destroyed_by_two,
     "the objects of a destroyed domain are gone for all who held them" => objects_go,
@@ -78,6 +79,32 @@ fn too_much_quota(_: &Context) -> Outcome {
         refused(format_args!("a quota of {quota}"), made, Status::QuotaExceeded)?;
     }
     equal("memory used after all that", Domain::OWN.info()?.used, own.used)
+}
+
+fn nesting(_: &Context) -> Outcome {
+    let mut family = Vec::new();
+    let mut parent = Domain::OWN;
+    let refusal = loop {
+        let quota = (8_u64 << 20) - family.len() as u64 * (128 << 10);
+        match Domain::create(parent, &DomainSettings { quota, ..usual_settings() }) {
+            Ok(child) => {
+                parent = *child;
+                family.push(child);
+            }
+            Err(status) => break status,
+        }
+    };
+    equal("status", refusal, Status::QuotaExceeded)?;
+    that((20..32).contains(&family.len()), format_args!("domains nest {} deep below this one", family.len()))?;
+    // Destroying the first takes all of them.
+    match family.first() {
+        Some(first) => first.destroy()?,
+        None => return Err(crate::check::Failure::new("no domain could be made")),
+    }
+    for member in &family {
+        refused("a member of the family", member.info(), Status::BadHandle)?;
+    }
+    Ok(())
 }
 
 fn who_pays(_: &Context) -> Outcome {
@@ -211,7 +238,7 @@ fn destruction(context: &Context) -> Outcome {
     // A first round makes tables and slots of this domain that stay.
     destroy_a_busy_domain(3)?;
     let before = figures()?;
-    for round in 0..context.repeat(20, 100, 2000) {
+    for round in 0..context.repeat(15, 60, 2000) {
         destroy_a_busy_domain(round)?;
         equal(format_args!("used memory, handles, free pages after round {round}"), figures()?, before)?;
     }

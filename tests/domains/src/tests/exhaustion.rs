@@ -16,12 +16,12 @@ use crate::raw;
 
 super::tests! {
     "every call that takes memory ends with a status when there is none, and all of it comes back" within 120 => every_call,
-    "a call that fails for lack of memory takes nothing" within 60 => failures_take_nothing,
+    "a call that fails for lack of memory takes nothing" within 120 => failures_take_nothing,
     "a domain that is out of memory can still give up what it has" => giving_up,
     "a parent out of quota cannot make children, and can again after one is gone" => parents,
     "a commit that fails leaves what it committed usable" => partial_commit,
     "one domain out of memory costs its neighbour nothing" => neighbours,
-    "on all CPUs at once, an exhausted account stays within its quota" within 60 => all_cpus,
+    "on all CPUs at once, an exhausted account stays within its quota" within 120 => all_cpus,
 }
 
 /// Where the table of handles is in the child: pages beside the shared one.

@@ -37,7 +37,7 @@ super::tests! {
     "closing and committing while others map it leaves nothing behind" => info_counts,
     "memory of a destroyed owner is gone from everybody" => owner_goes,
     "two threads that touch the same fresh page see one page" on 2 => simultaneous_touch,
-    "random maps, writes and unmaps agree with a model" within 60 => model,
+    "random maps, writes and unmaps agree with a model" within 120 => model,
 }
 
 const LARGE: u64 = 2 << 20;
@@ -558,7 +558,7 @@ extern "C" fn adder(words: &Words) -> ! {
 }
 
 fn simultaneous_touch(context: &Context) -> Outcome {
-    let pages = context.repeat(200, 2000, 16_000);
+    let pages = context.repeat(100, 1000, 16_000);
     let memory = Memory::create(pages * PAGE_SIZE, Commit::OnDemand)?;
     let child = Child::with(&DomainSettings { quota: 4 << 20, ..usual_settings() })?;
     memory.map(child.domain(), PLAYGROUND, 0, pages * PAGE_SIZE, RW)?;

@@ -119,7 +119,7 @@ fn clocks_agree(context: &Context) -> Outcome {
     let mut lights = alloc::vec::Vec::new();
     let count = u64::from(cpus()).max(2);
     for number in 0..count {
-        let words = [number, count, context.repeat(200, 2000, 50_000)];
+        let words = [number, count, context.repeat(100, 500, 50_000)];
         lights.push(child.spawn(number as u32 % cpus(), clock_reader, &words)?);
     }
     expect_value(child.word(3)?, count, "all turns")?;
