@@ -1,6 +1,6 @@
 //! What must hold between any two steps of a simulated machine, whatever its domains do.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use dragonfly_abi::{Handle, PAGE_SIZE, Rights};
 use dragonfly_memory::{FrameUse, PageSize, UserVirt};
@@ -63,9 +63,15 @@ pub fn audit(world: &World) {
         audit_thread(world.fake, thread, places.remove(&Ref::as_ptr(thread)));
     }
     assert!(places.is_empty(), "a CPU knows a thread that no domain has");
+    let mut held = HashSet::new();
     for domain in &domains {
-        audit_domain(world.fake, domain);
+        audit_domain(domain, &mut held);
+        audit_space(world.fake, domain, &mut held);
     }
+    for derivation in domains.iter().flat_map(|domain| owned(domain)) {
+        audit_derivation(&derivation, &mut held);
+    }
+    assert!(held.is_empty(), "a capability is not in the tree of an object that somebody owns");
 }
 
 fn audit_cpu(world: &World, cpu: &Cpu<Fake>, places: &mut HashMap<*const Thread<Fake>, &'static str>) {
@@ -222,7 +228,10 @@ fn audit_wait(thread: &ThreadRef) {
     }
 }
 
-fn audit_domain(fake: Fake, domain: &DomainRef) {
+/// Capabilities that have been found at a place.
+type Held = HashSet<*const Capability<Fake>>;
+
+fn audit_domain(domain: &DomainRef, held: &mut Held) {
     assert!(domain.account.used() <= domain.account.limit());
     let below: u64 = children(domain).iter().map(|child| child.account.limit()).sum();
     assert!(below <= domain.account.used(), "the limits of child domains are not all taken from their parent");
@@ -239,83 +248,53 @@ fn audit_domain(fake: Fake, domain: &DomainRef) {
             _ => false,
         };
         assert!(is_there, "a handle names a capability that is somewhere else");
-        assert_tree_holds(&capability);
+        held.insert(Ref::as_ptr(&capability));
     }
     for derivation in owned(domain) {
-        audit_derivation(domain, &derivation);
+        let owner = derivation.state.lock().owner.clone();
+        assert!(owner.is_some_and(|owner| Ref::ptr_eq(&owner, domain)), "the owner of an owned object");
     }
-    audit_space(fake, domain);
 }
 
-/// A capability that somebody can use is in its tree, and its object is owned.
-fn assert_tree_holds(capability: &Ref<Capability<Fake>>) {
-    let state = capability.derivation.state.lock();
-    let parent = capability.node.lock().parent.clone();
-    let is_listed = match &parent {
-        Some(parent) => parent.node.lock().children.contains(capability),
-        None => state.roots.contains(capability),
-    };
-    assert!(is_listed, "a capability is not in its tree");
-    let owner = state.owner.clone().expect("an object that can be reached has an owner");
-    assert!(owner.owned.lock().contains(&capability.derivation), "an owner does not know of its object");
-}
-
-fn audit_derivation(domain: &DomainRef, derivation: &Ref<Derivation<Fake>>) {
+fn audit_derivation(derivation: &Ref<Derivation<Fake>>, held: &mut Held) {
     let state = derivation.state.lock();
-    assert!(state.owner.as_ref().is_some_and(|owner| Ref::ptr_eq(owner, domain)), "the owner of an owned object");
-    let mut count = 0;
-    let mut nodes: Vec<_> = all(&state.roots).into_iter().map(|root| (None, root)).collect();
-    while let Some((parent, capability)) = nodes.pop() {
-        count += 1;
-        assert!(Ref::ptr_eq(&capability.derivation, derivation));
-        let node = capability.node.lock();
-        let is_child = match (&parent, &node.parent) {
-            (None, None) => true,
-            (Some(above), Some(parent)) => Ref::ptr_eq(above, parent),
-            _ => false,
-        };
-        assert!(is_child, "a capability that names another parent");
-        if let Some(parent) = &parent {
-            let parent: &Ref<Capability<Fake>> = parent;
-            assert!(parent.rights.contains(capability.rights), "a copy with more rights than its source");
-            assert!(parent.badge == 0 || capability.range.is_some() || parent.badge == capability.badge);
-        }
-        match &node.place {
-            Place::Nowhere => panic!("a capability in the tree is nowhere"),
-            Place::Slot(holder, slot) => {
-                let handles = holder.table.lock().handles();
-                let is_there =
-                    |(handle, found): &(Handle, _)| handle.slot() == *slot && Ref::ptr_eq(found, &capability);
-                assert!(handles.iter().any(is_there), "a capability is not in its slot");
-            }
-            Place::Mapping(holder) => {
-                let mappings = holder.space.mappings();
-                assert!(mappings.iter().any(|other| Ref::ptr_eq(other, &capability)), "a mapping is not in its space");
-            }
-        }
-        nodes.extend(all(&node.children).into_iter().map(|child| (Some(capability.clone()), child)));
-    }
+    let count = audit_tree(derivation, None, &state.roots, held);
     assert_eq!(state.count, count, "capabilities and their count");
-    let lives_alone = match &state.object {
-        Object::Domain(_) => true,
-        Object::Thread(thread) => thread.phase() != Phase::Ended,
-        _ => false,
-    };
-    assert!(
-        count > 0 || lives_alone || state.is_closing || domain.is_dying(),
-        "{:?} that nobody can reach",
-        state.object.object_type()
-    );
+    let lives_alone = state.object.outlives_handles() || state.is_closing;
+    let owner = state.owner.as_ref().expect("it is owned");
+    assert!(count > 0 || lives_alone || owner.is_dying(), "{:?} that nobody can reach", state.object.object_type());
     match &state.object {
         Object::Gate(gate) => audit_gate(gate),
         Object::Notification(notification) => audit_notification(notification),
         Object::Memory(memory) => {
-            // A message buffer is known to its thread, too, which may have ended.
             assert!(memory.committed() <= memory.size());
             assert!(memory.mappings() <= count, "mappings of a memory object");
         }
         _ => {}
     }
+}
+
+/// Looks at the capabilities below one, or at all of a tree, and counts them.
+fn audit_tree(
+    derivation: &Ref<Derivation<Fake>>,
+    parent: Option<&Capability<Fake>>,
+    children: &Queue<Capability<Fake>, crate::capability::link::Sibling>,
+    held: &mut Held,
+) -> u64 {
+    let mut count = 0;
+    for capability in children {
+        assert!(Ref::ptr_eq(&capability.derivation, derivation));
+        assert!(held.remove(&std::ptr::from_ref(capability)), "a capability in the tree is not at its place");
+        let node = capability.node.lock();
+        let above = node.parent.as_ref().map(Ref::as_ptr);
+        assert_eq!(above, parent.map(std::ptr::from_ref), "a capability that names another parent");
+        if let Some(parent) = parent {
+            assert!(parent.rights.contains(capability.rights), "a copy with more rights than its source");
+            assert!(parent.badge == 0 || capability.range.is_some() || parent.badge == capability.badge);
+        }
+        count += 1 + audit_tree(derivation, Some(capability), &node.children, held);
+    }
+    count
 }
 
 fn audit_gate(gate: &Ref<Gate<Fake>>) {
@@ -341,14 +320,14 @@ fn audit_notification(notification: &Ref<Notification<Fake>>) {
     assert!(is_bound, "a notification is bound to a gate that does not know of it");
 }
 
-fn audit_space(fake: Fake, domain: &DomainRef) {
+fn audit_space(fake: Fake, domain: &DomainRef, held: &mut Held) {
     let mappings = domain.space.mappings();
     let ranges: Vec<_> = mappings.iter().map(|mapping| mapping.range.expect("a mapping has a range")).collect();
     assert!(ranges.windows(2).all(|pair| pair[0].end <= pair[1].start), "mappings overlap or are not sorted");
     for mapping in &mappings {
         let is_here = matches!(&mapping.node.lock().place, Place::Mapping(holder) if Ref::ptr_eq(holder, domain));
         assert!(is_here, "a mapping that is somewhere else");
-        assert_tree_holds(mapping);
+        held.insert(Ref::as_ptr(mapping));
     }
     for page in domain.space.pages() {
         let address = UserVirt::new(page.base.as_u64());

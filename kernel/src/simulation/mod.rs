@@ -7,6 +7,7 @@
 //! - The others test one topic each, by examples or against a model.
 
 mod audit;
+mod handles;
 mod interleavings;
 mod rounds;
 mod whole;

@@ -87,6 +87,8 @@ pub struct World {
     pub system: u64,
     /// Whether to print what the CPUs do.
     pub is_traced: bool,
+    /// Whether to look at the whole kernel after each step.
+    pub is_audited: bool,
     first: Option<DomainRef>,
     buffers: u64,
     /// Free frames and kernel objects before there was a domain.
@@ -122,7 +124,18 @@ impl World {
         let keeper = Actor { cpu: place, handle: u64::from(own_thread.0) };
         let (first, system) = (Some(domain), u64::from(system.0));
         drop(thread);
-        let mut world = Self { fake, cpus, root, keeper, system, is_traced: false, first, buffers: BUFFERS, empty };
+        let mut world = Self {
+            fake,
+            cpus,
+            root,
+            keeper,
+            system,
+            is_traced: false,
+            is_audited: true,
+            first,
+            buffers: BUFFERS,
+            empty,
+        };
         (0..count).for_each(|cpu| settle(fake, &mut world.cpus[cpu]));
         world
     }
@@ -174,7 +187,9 @@ impl World {
             eprintln!("{} CPU {cpu}, thread {name:?}: {action:x?}", self.fake.now());
         }
         perform(self.fake, &mut self.cpus[cpu], action);
-        audit(self);
+        if self.is_audited {
+            audit(self);
+        }
     }
 
     /// The current thread of a CPU makes a call. Nothing if it does not go on at once: it waits, or another one runs.
@@ -202,6 +217,17 @@ impl World {
     /// A thread's call that goes on at once: its status.
     pub fn status(&mut self, actor: &Actor, call: Call, words: &[u64]) -> Status {
         self.act(actor, call, words).expect("a call that goes on at once").0
+    }
+
+    /// A thread's call, again as long as it says so: the last status.
+    pub fn complete(&mut self, actor: &Actor, call: Call, words: &[u64]) -> Status {
+        for _ in 0..MANY {
+            match self.status(actor, call, words) {
+                Status::Again => self.deliver_all(),
+                status => return status,
+            }
+        }
+        panic!("{call:?} never comes to its end");
     }
 
     /// A thread's call that does not go on at once.
@@ -270,6 +296,14 @@ impl World {
     /// Gives a copy of one of the keeper's handles to a domain.
     pub fn grant(&mut self, handle: u64, home: &Home, rights: Rights, badge: u64) -> u64 {
         self.keep(Call::HandleCopy, &[handle, home.handle, u64::from(rights.bits()), badge])
+    }
+
+    /// A thread with a domain of its own, and the domain's handle to itself.
+    pub fn settler(&mut self, cpu: usize, priority: u8) -> (Home, Actor, u64) {
+        let home = self.home(2 << 20);
+        let own = self.grant(home.handle, &home, Rights::all(), 0);
+        let actor = self.thread(&home, cpu, priority);
+        (home, actor, own)
     }
 
     /// The capability that a domain's handle names.
@@ -486,6 +520,11 @@ pub fn settle(fake: Fake, cpu: &mut Cpu<Fake>) {
         }
     }
     panic!("CPU {} cannot decide what to run", cpu.id);
+}
+
+/// Rights as a word of a call.
+pub fn word(rights: Rights) -> u64 {
+    u64::from(rights.bits())
 }
 
 /// Six words from the first of them.
