@@ -7,6 +7,7 @@
 //! - The others test one topic each, by examples or against a model.
 
 mod audit;
+mod derivation;
 mod handles;
 mod interleavings;
 mod rounds;
@@ -19,3 +20,9 @@ use crate::arch::fake::Fake;
 type Ref<T> = dragonfly_memory::Ref<T, Fake>;
 /// A queue of a simulated kernel.
 type Queue<T, L> = dragonfly_memory::Queue<T, Fake, L>;
+
+/// Settings of a property test with this many cases; Miri runs a few of them.
+fn config(cases: u32) -> proptest::prelude::ProptestConfig {
+    let cases = if cfg!(miri) { cases.div_ceil(100) } else { cases };
+    proptest::prelude::ProptestConfig { cases, failure_persistence: None, ..Default::default() }
+}
