@@ -23,6 +23,7 @@ super::tests! {
     "an interrupt of the interval timer sets its bits, once until it is acknowledged" => timer_interrupt,
     "an interrupt of the clock chip comes again after each acknowledgement" => clock_interrupt,
     "an interrupt reaches each CPU" => interrupts_on_each_cpu,
+    "an interrupt through a badged handle sets its badge" => badged_interrupt,
     "an interrupt that is unbound comes no more" => unbinding,
     "a line has one binding at a time" => one_binding,
     "an interrupt goes with its domain, and the line can be bound again" => line_comes_back,
@@ -253,6 +254,16 @@ fn interrupts_on_each_cpu(_: &Context) -> Outcome {
         }
     }
     Ok(())
+}
+
+fn badged_interrupt(_: &Context) -> Outcome {
+    let _timer = IntervalTimer::start()?;
+    let notification = Notification::create()?;
+    let line = timer_line(*notification, 0)?;
+    let badged = notification.copy(Rights::SEND, 0x30)?;
+    line.bind(*badged, 0xff, 0)?;
+    line.acknowledge()?;
+    equal("bits", notification.wait_timed(1000 * MS), Ok(0x30))
 }
 
 fn unbinding(_: &Context) -> Outcome {

@@ -32,6 +32,7 @@ super::tests! {
     "the handles of a destroyed domain no longer hold what others made" => handles_go,
     "a handle to a destroyed domain is stale everywhere" => stale_domains,
     "a domain under destruction takes nothing new" on 2 => no_entry,
+    "a death through a badged handle signals its badge" => badged_death,
     "thousands of domains made and destroyed leave the machine's free pages as they were" within 120 => thousands,
     "thousands of domains with threads on all CPUs leave nothing behind" within 120 => thousands_with_threads,
 }
@@ -437,6 +438,14 @@ fn no_entry(context: &Context) -> Outcome {
         intruders.destroy()?;
     }
     Ok(())
+}
+
+fn badged_death(_: &Context) -> Outcome {
+    let death = Notification::create()?;
+    let badged = death.copy(Rights::SEND, 0x30)?;
+    let child = Child::with(&DomainSettings { death: Some((*badged, 0xff)), ..usual_settings() })?;
+    child.spawn(0, in_a_loop, &[])?.thread().destroy()?;
+    equal("bits", expect_bits(*death, "the death")?, 0x30)
 }
 
 fn thousands(context: &Context) -> Outcome {
