@@ -106,10 +106,9 @@ impl BootStage<'_> {
         words.join(" ")
     }
 
-    /// How long the tests are: on most machines of the whole, what is long runs in its short form.
+    /// How long the tests are: what is long runs in its short form but in a soak.
     fn length(&self) -> Level {
-        let is_main = self.work.emulator == Emulator::Qemu && self.work.cpus <= 2;
-        if self.level == Level::Whole && !is_main { Level::Quick } else { self.level }
+        if self.level == Level::Whole { Level::Quick } else { self.level }
     }
 
     /// Whether what tests measure is exact. CPUs of a QEMU that counts instructions take turns, each while the others'
@@ -119,7 +118,7 @@ impl BootStage<'_> {
     }
 
     fn is_short(&self) -> bool {
-        self.level == Level::Quick && self.work.emulator == Emulator::Bochs && self.filters.is_empty()
+        self.level != Level::Soak && self.work.emulator == Emulator::Bochs && self.filters.is_empty()
     }
 
     fn limits(&self) -> Limits {

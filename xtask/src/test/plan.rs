@@ -181,20 +181,20 @@ pub const STAGES: &[Stage] = &[
     host("miri", "undefined behaviour in unsafe code", Level::Whole, HostWork::Miri),
     boot("qemu-2cpu", "kernel tests, QEMU", Level::Quick, BootWork { cpus: 2, ..QEMU }),
     boot("bochs-1cpu", "kernel tests, Bochs", Level::Quick, BOCHS),
-    boot("bochs-2cpu", "kernel tests, Bochs", Level::Whole, BootWork { cpus: 2, ..BOCHS }),
-    boot("qemu-1cpu", "kernel tests, QEMU", Level::Whole, QEMU),
-    boot("qemu-4cpu", "kernel tests, QEMU", Level::Whole, BootWork { cpus: 4, ..QEMU }),
+    boot("bochs-2cpu", "kernel tests, Bochs", Level::Soak, BootWork { cpus: 2, ..BOCHS }),
+    boot("qemu-1cpu", "kernel tests, QEMU", Level::Soak, QEMU),
+    boot("qemu-4cpu", "kernel tests, QEMU", Level::Soak, BootWork { cpus: 4, ..QEMU }),
     boot(
         "qemu-4cpu-parallel",
         "kernel tests, QEMU, CPUs truly at the same time",
-        Level::Whole,
+        Level::Soak,
         BootWork { cpus: 4, clock: Clock::Wall, ..QEMU },
     ),
     // OVMF gives up a read of the CD when an idle machine's time runs ahead of the host's disk.
     boot(
         "qemu-uefi",
         "boot by UEFI, QEMU",
-        Level::Whole,
+        Level::Soak,
         BootWork { cpus: 2, firmware: Firmware::Uefi, clock: Clock::Wall, subject: Subject::Boot, ..QEMU },
     ),
     boot("qemu-8cpu", "boot with 8 CPUs, QEMU", Level::Whole, BootWork { cpus: 8, subject: Subject::Boot, ..QEMU }),
@@ -228,7 +228,7 @@ mod tests {
     fn each_level_holds_the_one_below() {
         let names = |level| stages(level, Emulators::All).map(|stage| stage.name).collect::<Vec<_>>();
         assert!(names(Level::Quick).iter().all(|name| names(Level::Whole).contains(name)));
-        assert_eq!(names(Level::Whole), names(Level::Soak));
+        assert!(names(Level::Whole).iter().all(|name| names(Level::Soak).contains(name)));
     }
 
     #[test]
