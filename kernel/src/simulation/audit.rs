@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use dragonfly_abi::{Handle, PAGE_SIZE, Rights};
+use dragonfly_abi::{PAGE_SIZE, Rights};
 use dragonfly_memory::{FrameUse, PageSize, UserVirt};
 
 use super::world::{DomainRef, ThreadRef, World};

@@ -224,7 +224,7 @@ impl Scene {
 fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         6 => (any::<u16>(), any::<u8>(), any::<u8>())
-            .prop_map(|(source, to, rights)| Step::Copy { source, to, rights: rights | 0b10 * u8::from(rights % 4 != 0) }),
+            .prop_map(|(source, to, rights)| Step::Copy { source, to, rights: if rights % 4 == 0 { rights } else { rights | 2 } }),
         3 => any::<u16>().prop_map(Step::Close),
         2 => any::<u16>().prop_map(Step::Revoke),
         4 => (any::<u16>(), any::<u8>(), any::<u8>()).prop_map(|(source, to, at)| Step::Map { source, to, at }),

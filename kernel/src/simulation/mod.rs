@@ -8,8 +8,11 @@
 
 mod audit;
 mod derivation;
+mod faults;
 mod handles;
 mod interleavings;
+mod ipc;
+mod notifications;
 mod rounds;
 mod whole;
 mod world;

@@ -54,6 +54,9 @@ extern "C" fn fuzzer(words: &Words) -> ! {
         }
         let (number, arguments) = any_call(&mut random, words[4]);
         let (status, _) = raw::number(number, arguments);
+        if status == 0 {
+            shared(PROGRESS).fetch_add(1, Ordering::Relaxed);
+        }
         if status > 19 {
             shared(MISTAKES).fetch_add(1, Ordering::Relaxed);
         }
@@ -276,8 +279,8 @@ impl Neighbour {
     }
 }
 
-/// One life of the fuzzing domain; gives the number of calls it made.
-fn live(seed: u64, life: u64) -> Outcome<u64> {
+/// One life of the fuzzing domain; gives the numbers of calls that it made and that succeeded.
+fn live(seed: u64, life: u64) -> Outcome<(u64, u64)> {
     let settings = DomainSettings { quota: 1 << 20, max_priority: 10, ..usual_settings() };
     let fuzz = Child::with(&settings)?;
     fuzz.word(40)?.store(cpus().into(), Ordering::Relaxed);
@@ -327,31 +330,33 @@ fn live(seed: u64, life: u64) -> Outcome<u64> {
         last = now;
     }
     equal("statuses that do not exist", fuzz.word(MISTAKES as u64)?.load(Ordering::Relaxed), 0)?;
-    let made = calls()?;
+    let counts = (calls()?, fuzz.word(PROGRESS as u64)?.load(Ordering::Relaxed));
     fuzz.destroy()?;
-    Ok(made)
+    Ok(counts)
 }
 
 fn random_calls(context: &Context) -> Outcome {
     let seed = context.options.seed.unwrap_or(20_261_122);
-    let wanted = context.repeat(20_000, 200_000, 5_000_000);
+    let wanted = context.repeat(20_000, 1_000_000, 5_000_000);
     let mut random = Random::new(seed);
     let neighbour = Neighbour::start()?;
     // The first lives make tables of this domain that stay.
     live(random.next(), 500)?;
     let before = (Domain::OWN.info()?.used, System::OWN.free_pages()?.0);
-    let (mut made, mut lives) = (0, 0_u64);
+    let (mut made, mut succeeded, mut lives) = (0, 0, 0_u64);
     while made < wanted {
         let progress = neighbour.progress()?;
         let seed_of_life = random.next();
         let case = |failure: Failure| failure.in_case(format_args!("life {lives} of seed {seed}"));
-        made += live(seed_of_life, LIFE).map_err(case)?;
+        let (calls, good) = live(seed_of_life, LIFE).map_err(case)?;
+        made += calls;
+        succeeded += good;
         neighbour.expect_progress(&progress).map_err(case)?;
         let after = (Domain::OWN.info()?.used, System::OWN.free_pages()?.0);
         equal("used memory and free pages after the domain is gone", after, before).map_err(case)?;
         lives += 1;
     }
-    context.note(format_args!("seed {seed}: {made} calls in {lives} lives, neighbour's rounds {:?}", neighbour.progress()?));
+    context.note(format_args!("seed {seed}: {made} calls in {lives} lives, {succeeded} succeeded, neighbour's rounds {:?}", neighbour.progress()?));
     Ok(())
 }
 
@@ -360,13 +365,15 @@ extern "C" fn messenger(words: &Words) -> ! {
     let mut random = Random::new(words[1]);
     let buffer = Buffer::own();
     for _ in 0..words[2] {
-        buffer.set_timeout_ns(random.below(30_000));
+        let limit_ns = if random.once_in(4) { 30_000 } else { 5_000_000 };
+        buffer.set_timeout_ns(random.below(limit_ns));
         buffer.accept_handles(random.choose(&[0, 8]));
         for index in 0..MESSAGE_HANDLES {
-            let word = random.below(8) | random.next() << 32;
+            let word = random.below(5) | random.next() << 32;
             buffer.word(2 + index).store(word, Ordering::Relaxed);
         }
-        let tag = random.next() | 1 << 16;
+        let (bytes, handles) = (random.choose(&[0, 8, 3840, 3841]), random.choose(&[0, 0, 1, 2, 8, 15]));
+        let tag = random.next() << 32 | 1 << 16 | handles << 12 | bytes;
         let _ = raw::number(Call::Call as u64, [words[0], tag, random.next(), random.next(), 0, 0]);
     }
     shared(CALLS).fetch_add(1, Ordering::Release);
