@@ -1,4 +1,6 @@
-//! How calls and thread state look on an architecture.
+//! How calls, thread state and guest state look on an architecture.
+
+pub mod guest;
 
 /// x86-64.
 ///

@@ -95,11 +95,37 @@ pub enum Call {
     LogWrite = 65,
     /// `() -> ns`: time since the kernel started.
     ClockNow = 66,
+
+    /// `() -> handle`: a virtual machine without memory or vCPUs.
+    VmCreate = 72,
+    /// `(vm, address | kind << 48, width: bytes or 0, notification or 0, bits)`: guest writes to the address signal;
+    /// notification 0 takes the doorbell away. See [`DoorbellKind`](crate::guest::DoorbellKind).
+    VmDoorbell = 73,
+    /// `(vm, address, data)`: sends a message-signalled interrupt.
+    VmInterrupt = 74,
+    /// `(vm, number, state page address) -> handle`: maps the vCPU's state page into the calling domain.
+    VcpuCreate = 75,
+    /// `(vcpu, flags) -> (reason | instruction length << 32, a, b, c)`: runs the guest until it needs the caller. See
+    /// [`ExitReason`](crate::guest::ExitReason) and [`RunFlags`](crate::guest::RunFlags).
+    VcpuRun = 76,
+    /// `(vcpu)`: lets the one who runs it come back, now or at the next `VcpuRun`.
+    VcpuKick = 77,
+    /// `(vcpu, groups)`: brings register groups of the state page up to date.
+    VcpuSync = 78,
+    /// `(vcpu, leaf | sub-leaf << 32, eax | ebx << 32, ecx | edx << 32, flags)`: an entry of the CPUID table; bit 0 of the
+    /// flags: the sub-leaf counts.
+    VcpuCpuid = 79,
+    /// `(vcpu, register, value, policy)`: how an MSR is handled. See [`MsrPolicy`](crate::guest::MsrPolicy).
+    VcpuMsr = 80,
+    /// `(vcpu, offset, value, is write) -> value`: a 32-bit access to the local APIC's register page.
+    VcpuApic = 81,
+    /// `(notification, vm or 0, address, data)`: signals send this message instead of setting bits; 0 ends that.
+    NotificationRoute = 82,
 }
 
 impl Call {
     /// Every call.
-    pub const ALL: [Self; 40] = [
+    pub const ALL: [Self; 51] = [
         Self::Nop,
         Self::Call,
         Self::Reply,
@@ -140,6 +166,17 @@ impl Call {
         Self::SystemInfo,
         Self::LogWrite,
         Self::ClockNow,
+        Self::VmCreate,
+        Self::VmDoorbell,
+        Self::VmInterrupt,
+        Self::VcpuCreate,
+        Self::VcpuRun,
+        Self::VcpuKick,
+        Self::VcpuSync,
+        Self::VcpuCpuid,
+        Self::VcpuMsr,
+        Self::VcpuApic,
+        Self::NotificationRoute,
     ];
 
     /// The call with this number, if there is one.
@@ -150,7 +187,7 @@ impl Call {
 }
 
 /// One more than the highest number of a call.
-const NUMBERS: usize = Call::ClockNow as usize + 1;
+const NUMBERS: usize = Call::NotificationRoute as usize + 1;
 
 /// The calls by their numbers.
 const BY_NUMBER: [Option<Call>; NUMBERS] = {
@@ -184,6 +221,8 @@ pub enum SystemItem {
     BundleSize = 5,
     /// Eight bytes of the kernel's command line, from the offset given as argument, zero past its end.
     CommandLine = 6,
+    /// `(what runs virtual machines)`: a [`Virtualisation`](crate::guest::Virtualisation).
+    Virtualisation = 7,
 }
 
 impl SystemItem {
@@ -198,6 +237,7 @@ impl SystemItem {
             4 => Self::AuditPageTables,
             5 => Self::BundleSize,
             6 => Self::CommandLine,
+            7 => Self::Virtualisation,
             _ => return None,
         })
     }

@@ -59,6 +59,10 @@ pub enum ObjectType {
     Interrupt = 7,
     /// The authority over the machine: devices, log, figures.
     System = 8,
+    /// A virtual machine: guest-physical memory and interrupts.
+    Vm = 9,
+    /// A virtual CPU.
+    Vcpu = 10,
 }
 
 impl ObjectType {
@@ -74,6 +78,8 @@ impl ObjectType {
             6 => Self::Ports,
             7 => Self::Interrupt,
             8 => Self::System,
+            9 => Self::Vm,
+            10 => Self::Vcpu,
             _ => return None,
         })
     }
@@ -91,12 +97,12 @@ bitflags! {
         const WRITE    = 1 << 2;
         /// Memory: map executable.
         const EXECUTE  = 1 << 3;
-        /// Gate: call. Notification: signal.
+        /// Gate: call. Notification: signal. Vm: interrupt. Vcpu: kick.
         const SEND     = 1 << 4;
         /// Gate: receive. Notification: wait, bind.
         const RECEIVE  = 1 << 5;
         /// Domain: create threads and child domains, map and unmap. Thread: configure, start.
-        /// Interrupt: bind, acknowledge.
+        /// Interrupt: bind, acknowledge. Vm: map, make vCPUs, set doorbells. Vcpu: run, change.
         const MANAGE   = 1 << 6;
         /// Domain: put handles into its table.
         const GRANT    = 1 << 7;

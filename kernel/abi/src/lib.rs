@@ -11,6 +11,7 @@
 pub mod arch;
 mod call;
 mod fault;
+pub mod guest;
 mod handle;
 mod message;
 mod start;

@@ -44,11 +44,13 @@ pub enum Status {
     Refused = 18,
     /// The thread is not in a state for this call.
     BadState = 19,
+    /// This machine cannot do it.
+    NotSupported = 20,
 }
 
 impl Status {
     /// Every status, in the order of its value.
-    pub const ALL: [Self; 20] = [
+    pub const ALL: [Self; 21] = [
         Self::Ok,
         Self::BadCall,
         Self::BadHandle,
@@ -69,6 +71,7 @@ impl Status {
         Self::NoCaller,
         Self::Refused,
         Self::BadState,
+        Self::NotSupported,
     ];
 
     /// The status with this value, if there is one.
@@ -101,6 +104,7 @@ impl Status {
             Self::NoCaller => "there is no caller to reply to",
             Self::Refused => "the receiver does not accept the handles",
             Self::BadState => "the thread is not in a state for this",
+            Self::NotSupported => "this machine cannot do it",
         }
     }
 }

@@ -343,7 +343,18 @@ impl Run {
             | Call::ThreadYield
             | Call::NotificationCreate
             | Call::GateCreate
-            | Call::ClockNow => words,
+            | Call::ClockNow
+            | Call::VmCreate
+            | Call::VmDoorbell
+            | Call::VmInterrupt
+            | Call::VcpuCreate
+            | Call::VcpuRun
+            | Call::VcpuKick
+            | Call::VcpuSync
+            | Call::VcpuCpuid
+            | Call::VcpuMsr
+            | Call::VcpuApic
+            | Call::NotificationRoute => words,
         }
     }
 

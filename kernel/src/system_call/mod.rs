@@ -150,6 +150,17 @@ impl<A: Arch> Kernel<A> {
             Call::SystemInfo => self.system_info(cpu, a, b, c),
             Call::LogWrite => self.log_write(cpu, a, b),
             Call::ClockNow => Ok(Flow::Value(self.clock_now())),
+            Call::VmCreate
+            | Call::VmDoorbell
+            | Call::VmInterrupt
+            | Call::VcpuCreate
+            | Call::VcpuRun
+            | Call::VcpuKick
+            | Call::VcpuSync
+            | Call::VcpuCpuid
+            | Call::VcpuMsr
+            | Call::VcpuApic
+            | Call::NotificationRoute => Err(Status::NotSupported),
         }
     }
 }

@@ -7,7 +7,7 @@
 use alloc::vec::Vec;
 use core::sync::atomic::Ordering;
 
-use dragonfly_abi::{Call, MESSAGE_HANDLES, PAGE_SIZE, Rights, USER_END};
+use dragonfly_abi::{Call, MESSAGE_HANDLES, PAGE_SIZE, Rights, Status, USER_END};
 use dragonfly_rt::cpus;
 use dragonfly_rt::sys::{
     Commit, Domain, DomainSettings, Gate, Memory, Message, Notification, Object, System, clock_now_ns, exit_thread,
@@ -57,7 +57,7 @@ extern "C" fn fuzzer(words: &Words) -> ! {
         if status == 0 {
             shared(PROGRESS).fetch_add(1, Ordering::Relaxed);
         }
-        if status > 19 {
+        if status >= Status::ALL.len() as u64 {
             shared(MISTAKES).fetch_add(1, Ordering::Relaxed);
         }
         counter.fetch_add(1, Ordering::Relaxed);
