@@ -246,6 +246,11 @@ impl<A: Arch> Capability<A> {
         }
     }
 
+    /// What a signal through this capability sets: the badge, or without one the bits that the signaller names.
+    pub fn bits_to_signal(&self, bits: u64) -> u64 {
+        if self.badge == 0 { bits } else { self.badge }
+    }
+
     /// The port range, if it is one with these rights.
     pub fn ports(&self, rights: Rights) -> Result<PortRange, Status> {
         match self.object {

@@ -97,7 +97,9 @@ impl<A: Arch> Kernel<A> {
             self.unbind_interrupt(line);
             return DONE;
         }
-        let notification = cpu.capability(notification)?.notification(Rights::SEND)?.clone();
+        let signalled = cpu.capability(notification)?;
+        let notification = signalled.notification(Rights::SEND)?.clone();
+        let bits = signalled.bits_to_signal(bits);
         let target = match usize::try_from(target) {
             Ok(target) if target < self.cpus() => target,
             _ => return Err(Status::BadCpu),

@@ -34,7 +34,7 @@ impl<A: Arch> Kernel<A> {
             0 => None,
             handle => {
                 let capability = cpu.capability(handle)?;
-                Some((capability.notification(Rights::SEND)?.clone(), bits))
+                Some((capability.notification(Rights::SEND)?.clone(), capability.bits_to_signal(bits)))
             }
         };
         let charge = parent.charge_object::<Domain<A>>()?;

@@ -35,7 +35,7 @@ impl<A: Arch> Kernel<A> {
     pub(super) fn notification_signal(&'static self, cpu: &mut Cpu<A>, notification: u64, bits: u64) -> Outcome {
         let capability = cpu.capability(notification)?;
         let notification = capability.notification(Rights::SEND)?;
-        let bits = if capability.badge == 0 { bits } else { capability.badge };
+        let bits = capability.bits_to_signal(bits);
         self.signal(cpu, notification, bits);
         DONE
     }

@@ -196,7 +196,7 @@ impl<A: Arch> Kernel<A> {
         let current = cpu.running()?;
         let capability = cpu.capability(notification)?;
         let notification = capability.notification(Rights::SEND)?;
-        let bits = if capability.badge == 0 { bits } else { capability.badge };
+        let bits = capability.bits_to_signal(bits);
         *current.alarm_target.lock() = (deadline_ns != FOREVER).then(|| (notification.clone(), bits));
         let deadline = match deadline_ns {
             FOREVER => FOREVER,
