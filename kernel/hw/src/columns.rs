@@ -21,3 +21,53 @@ macro_rules! flags {
         })*
     };
 }
+
+/// Bit flags, as [`flags`], that are a field of a structure in memory.
+macro_rules! stored_flags {
+    ($($(#[$attribute:meta])* $flags:ident: $type:ty { $($name:ident $bit:literal $doc:literal)* })*) => {
+        $(
+            $(#[$attribute])*
+            #[derive(
+                Clone, Copy, PartialEq, Eq, Debug,
+                zerocopy::FromBytes, zerocopy::IntoBytes, zerocopy::Immutable, zerocopy::KnownLayout,
+            )]
+            #[repr(transparent)]
+            pub struct $flags($type);
+
+            bitflags::bitflags! {
+                impl $flags: $type {
+                    $(#[doc = $doc] const $name = 1 << $bit;)*
+                    const _ = !0;
+                }
+            }
+        )*
+    };
+}
+
+/// A number of which hardware may give values that are not listed: name, value, meaning.
+macro_rules! open_numbers {
+    ($($(#[$attribute:meta])* $number:ident: $type:ty { $($name:ident $value:literal $doc:literal)* })*) => {
+        $(
+            $(#[$attribute])*
+            #[derive(
+                Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug,
+                zerocopy::FromBytes, zerocopy::IntoBytes, zerocopy::Immutable, zerocopy::KnownLayout,
+            )]
+            #[repr(transparent)]
+            pub struct $number(pub $type);
+
+            impl $number {
+                $(#[doc = $doc] pub const $name: Self = Self($value);)*
+
+                /// The manual's name; `None` for a value that is not listed.
+                #[must_use]
+                pub const fn name(self) -> Option<&'static str> {
+                    match self.0 {
+                        $($value => Some(stringify!($name)),)*
+                        _ => None,
+                    }
+                }
+            }
+        )*
+    };
+}

@@ -13,3 +13,4 @@ pub mod pic;
 pub mod pit;
 pub mod pm1;
 pub mod pmtimer;
+pub mod svm;
