@@ -4,9 +4,9 @@ use alloc::format;
 use alloc::string::String;
 
 use dragonfly_archive::{Archive, ArchiveError};
+use dragonfly_settings::SettingsError;
 use thiserror::Error;
 
-use crate::error::PlanError;
 use crate::plan::Plan;
 
 /// Name of the file that says what to start.
@@ -29,7 +29,7 @@ pub enum BundleError {
     },
     /// `bundle.toml` has a fault.
     #[error(transparent)]
-    Plan(#[from] PlanError),
+    Plan(#[from] SettingsError),
 }
 
 /// A bundle that is fit to be started.
@@ -57,7 +57,9 @@ impl<'a> Bundle<'a> {
         for domain in &plan.domains {
             if archive.find(&domain.program)?.is_none() {
                 let message = format!("is \"{}\", which is not in the archive: {}", domain.program, names(archive));
-                return Err(PlanError { line: domain.line, key: Some("program".into()), message }.into());
+                let fault =
+                    SettingsError { file: PLAN_NAME.into(), line: domain.line, key: Some("program".into()), message };
+                return Err(fault.into());
             }
         }
         Ok(Self { archive, plan })

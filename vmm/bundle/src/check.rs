@@ -3,12 +3,12 @@
 use alloc::format;
 use alloc::vec::Vec;
 
-use crate::decode::Section;
-use crate::error::PlanError;
+use dragonfly_settings::{Section, SettingsError};
+
 use crate::plan::{DomainPlan, MAX_DOMAINS, Plan};
 
 /// Checks the plan; `sections` are the tables of its domains.
-pub(crate) fn check(plan: &Plan, document: &Section<'_>, sections: &[Section<'_>]) -> Result<(), PlanError> {
+pub(crate) fn check(plan: &Plan, document: &Section<'_>, sections: &[Section<'_>]) -> Result<(), SettingsError> {
     if plan.domains.is_empty() {
         return Err(document.error("domain", "is missing: add a [[domain]] table".into()));
     }
@@ -29,7 +29,7 @@ pub(crate) fn check(plan: &Plan, document: &Section<'_>, sections: &[Section<'_>
     Ok(())
 }
 
-fn check_name(domain: &DomainPlan, earlier: &[DomainPlan], section: &Section<'_>) -> Result<(), PlanError> {
+fn check_name(domain: &DomainPlan, earlier: &[DomainPlan], section: &Section<'_>) -> Result<(), SettingsError> {
     match earlier.iter().find(|other| other.name == domain.name) {
         Some(other) => {
             let message = format!("is \"{}\", as in line {}: choose another name", domain.name, other.line);
@@ -45,7 +45,7 @@ fn check_gates(
     plan: &Plan,
     earlier: &[DomainPlan],
     section: &Section<'_>,
-) -> Result<(), PlanError> {
+) -> Result<(), SettingsError> {
     for name in &domain.provide {
         if let Some(other) = earlier.iter().find(|other| other.provide.contains(name)) {
             let message = format!("has \"{name}\", which \"{}\" provides too: one domain can", other.name);
@@ -66,7 +66,7 @@ fn check_gates(
 }
 
 /// All named handles of a domain share one set of names.
-fn check_handle_names(domain: &DomainPlan, section: &Section<'_>) -> Result<(), PlanError> {
+fn check_handle_names(domain: &DomainPlan, section: &Section<'_>) -> Result<(), SettingsError> {
     let provide = domain.provide.iter().map(|name| ("provide", name));
     let use_gates = domain.use_gates.iter().map(|name| ("use", name));
     let ports = domain.ports.iter().map(|ports| ("ports", &ports.name));

@@ -4,11 +4,10 @@ use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use dragonfly_abi::{MAX_CPUS, MAX_PERIOD_NS, MIN_BUDGET_NS, PAGE_SIZE, PRIORITIES};
+use dragonfly_abi::{MAX_CPUS, PAGE_SIZE, PRIORITIES};
+use dragonfly_settings::{Section, SettingsError};
 
-use crate::decode::Section;
-use crate::error::PlanError;
-use crate::plan::{Budget, DeviceMemory, DomainPlan, Grants, Interrupt, Ports};
+use crate::plan::{DeviceMemory, DomainPlan, Grants, Interrupt, Ports};
 
 const KEYS: [&str; 19] = [
     "name",
@@ -43,13 +42,7 @@ const GRANTS: [(&str, Grants); 5] = [
 const DEFAULT_MEMORY: u64 = 4 << 20;
 const DEFAULT_PRIORITY: u64 = 16;
 
-/// The longest name; names stand in a domain's arguments, which have little room.
-const MAX_NAME: usize = 32;
-
-/// Microseconds in which budgets and periods are given.
-const NS_PER_US: u64 = 1000;
-
-pub(crate) fn decode(section: &Section<'_>) -> Result<DomainPlan, PlanError> {
+pub(crate) fn decode(section: &Section<'_>) -> Result<DomainPlan, SettingsError> {
     section.only_keys(&KEYS)?;
     let name = name(section, "name")?;
     let program = section.string("program")?;
@@ -66,7 +59,7 @@ pub(crate) fn decode(section: &Section<'_>) -> Result<DomainPlan, PlanError> {
         memory: memory(section, "memory")?.unwrap_or(DEFAULT_MEMORY),
         priority: priority as u8,
         max_priority: max_priority as u8,
-        budget: budget(section)?,
+        budget: section.budget()?,
         cpu,
         cpus,
         grants: grants(section)?,
@@ -80,33 +73,27 @@ pub(crate) fn decode(section: &Section<'_>) -> Result<DomainPlan, PlanError> {
     })
 }
 
-fn name(section: &Section<'_>, key: &str) -> Result<String, PlanError> {
-    let name = section.string(key)?;
-    let name = section.required(key, name)?;
+fn name(section: &Section<'_>, key: &str) -> Result<String, SettingsError> {
+    let name = section.name(key)?;
     check_name(section, key, &name)?;
     Ok(name)
 }
 
-fn names(section: &Section<'_>, key: &str) -> Result<Vec<String>, PlanError> {
-    let names = section.strings(key)?;
+fn names(section: &Section<'_>, key: &str) -> Result<Vec<String>, SettingsError> {
+    let names = section.names(key)?;
     names.iter().try_for_each(|name| check_name(section, key, name))?;
     Ok(names)
 }
 
-fn check_name(section: &Section<'_>, key: &str, name: &str) -> Result<(), PlanError> {
-    let is_fit = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
-    if name.is_empty() || name.len() > MAX_NAME || !name.bytes().all(is_fit) {
-        let message = format!("has \"{name}\": a name has 1 to {MAX_NAME} letters, digits, `-` and `_`");
-        return Err(section.error(key, message));
-    }
-    // The supervisor's own gate, and its name in the log.
+/// The supervisor's own gate, and its name in the log.
+fn check_name(section: &Section<'_>, key: &str, name: &str) -> Result<(), SettingsError> {
     if name == "supervisor" {
         return Err(section.error(key, format!("has \"{name}\", which is taken: choose another name")));
     }
     Ok(())
 }
 
-fn arguments(section: &Section<'_>) -> Result<String, PlanError> {
+fn arguments(section: &Section<'_>) -> Result<String, SettingsError> {
     let arguments = section.string("arguments")?.unwrap_or_default();
     if arguments.chars().any(char::is_control) {
         return Err(section.error("arguments", "has control characters: separate words by blanks".into()));
@@ -114,7 +101,7 @@ fn arguments(section: &Section<'_>) -> Result<String, PlanError> {
     Ok(arguments)
 }
 
-fn memory(section: &Section<'_>, key: &str) -> Result<Option<u64>, PlanError> {
+fn memory(section: &Section<'_>, key: &str) -> Result<Option<u64>, SettingsError> {
     let size = section.size(key)?;
     if size.is_some_and(|size| !size.is_multiple_of(PAGE_SIZE)) {
         return Err(section.error(key, "is no multiple of 4KiB: round it up".into()));
@@ -122,24 +109,8 @@ fn memory(section: &Section<'_>, key: &str) -> Result<Option<u64>, PlanError> {
     Ok(size)
 }
 
-fn budget(section: &Section<'_>) -> Result<Option<Budget>, PlanError> {
-    let budget = section.integer("budget_us", MIN_BUDGET_NS / NS_PER_US..=MAX_PERIOD_NS / NS_PER_US)?;
-    let period = section.integer("period_us", MIN_BUDGET_NS / NS_PER_US..=MAX_PERIOD_NS / NS_PER_US)?;
-    match (budget, period) {
-        (None, None) => Ok(None),
-        (Some(budget), Some(period)) if budget <= period => {
-            Ok(Some(Budget { budget_ns: budget * NS_PER_US, period_ns: period * NS_PER_US }))
-        }
-        (Some(_), Some(period)) => {
-            Err(section.error("budget_us", format!("is more than `period_us`, {period}: give no more than that")))
-        }
-        (Some(_), None) => Err(section.error("period_us", "is missing: `budget_us` is the time in each period".into())),
-        (None, Some(_)) => Err(section.error("budget_us", "is missing: say how much of `period_us` it may run".into())),
-    }
-}
-
 /// The first thread's CPU, and the mask of all CPUs.
-fn cpus(section: &Section<'_>) -> Result<(u32, u64), PlanError> {
+fn cpus(section: &Section<'_>) -> Result<(u32, u64), SettingsError> {
     let last = MAX_CPUS as u64 - 1;
     let listed = section.integers("cpus", 0..=last)?;
     let mask = listed.iter().fold(0, |mask, cpu| mask | 1_u64 << cpu);
@@ -154,12 +125,12 @@ fn cpus(section: &Section<'_>) -> Result<(u32, u64), PlanError> {
     Ok((cpu as u32, cpus))
 }
 
-fn grants(section: &Section<'_>) -> Result<Grants, PlanError> {
+fn grants(section: &Section<'_>) -> Result<Grants, SettingsError> {
     let names = section.strings("grants")?;
     names.iter().try_fold(Grants::empty(), |grants, name| Ok(grants | section.chosen("grants", name, &GRANTS)?))
 }
 
-fn ports(section: &Section<'_>) -> Result<Ports, PlanError> {
+fn ports(section: &Section<'_>) -> Result<Ports, SettingsError> {
     section.only_keys(&["name", "first", "count"])?;
     let first = section.integer("first", 0..=0xffff)?;
     let first = section.required("first", first)?;
@@ -168,7 +139,7 @@ fn ports(section: &Section<'_>) -> Result<Ports, PlanError> {
     Ok(Ports { name: name(section, "name")?, first: first as u16, count: count as u32 })
 }
 
-fn device_memory(section: &Section<'_>) -> Result<DeviceMemory, PlanError> {
+fn device_memory(section: &Section<'_>) -> Result<DeviceMemory, SettingsError> {
     section.only_keys(&["name", "address", "size"])?;
     // TOML's numbers end there, as do the physical addresses of every processor.
     let address = section.integer("address", 0..=1 << 52)?;
@@ -181,7 +152,7 @@ fn device_memory(section: &Section<'_>) -> Result<DeviceMemory, PlanError> {
     Ok(DeviceMemory { name: name(section, "name")?, address, size })
 }
 
-fn interrupt(section: &Section<'_>) -> Result<Interrupt, PlanError> {
+fn interrupt(section: &Section<'_>) -> Result<Interrupt, SettingsError> {
     section.only_keys(&["name", "number", "trigger", "polarity"])?;
     let number = section.integer("number", 0..=u64::from(u32::MAX))?;
     let number = section.required("number", number)?;

@@ -9,15 +9,12 @@ extern crate alloc;
 
 mod bundle;
 mod check;
-mod decode;
 mod domain;
-mod error;
 mod plan;
-mod size;
 
 pub use bundle::{Bundle, BundleError, PLAN_NAME};
-pub use error::PlanError;
-pub use plan::{Budget, DeviceMemory, DomainPlan, Grants, Interrupt, MAX_DOMAINS, OnFinish, Plan, Ports};
+pub use dragonfly_settings::{Budget, SettingsError};
+pub use plan::{DeviceMemory, DomainPlan, Grants, Interrupt, MAX_DOMAINS, OnFinish, Plan, Ports};
 
 #[cfg(test)]
 mod tests;

@@ -4,10 +4,10 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use bitflags::bitflags;
+use dragonfly_settings::{Budget, Document, Section, SettingsError};
 
+use crate::bundle::PLAN_NAME;
 use crate::check;
-use crate::decode::{self, Section};
-use crate::error::PlanError;
 
 /// The most domains that a bundle may have: the supervisor has one bit of a notification for each.
 pub const MAX_DOMAINS: usize = 64;
@@ -37,15 +37,6 @@ bitflags! {
         /// Stop the machine.
         const SHUTDOWN = 1 << 4;
     }
-}
-
-/// Time that a domain's first thread may run.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Budget {
-    /// How long in each period, in nanoseconds.
-    pub budget_ns: u64,
-    /// Length of a period in nanoseconds.
-    pub period_ns: u64,
 }
 
 /// A range of I/O ports that a domain is given.
@@ -140,9 +131,9 @@ impl Plan {
     ///
     /// # Errors
     /// The first fault.
-    pub fn parse(text: &str) -> Result<Self, PlanError> {
-        let document = decode::parse(text)?;
-        let document = Section::new(text, &document);
+    pub fn parse(text: &str) -> Result<Self, SettingsError> {
+        let document = Document::parse(PLAN_NAME, text)?;
+        let document = document.top();
         document.only_keys(&["system", "domain"])?;
         let on_finish = document.table("system")?.map_or(Ok(OnFinish::default()), |system| on_finish(&system))?;
         let sections = document.tables("domain")?;
@@ -158,7 +149,7 @@ impl Plan {
     }
 }
 
-fn on_finish(system: &Section<'_>) -> Result<OnFinish, PlanError> {
+fn on_finish(system: &Section<'_>) -> Result<OnFinish, SettingsError> {
     system.only_keys(&["on_finish"])?;
     Ok(system.choice("on_finish", &[("power-off", OnFinish::PowerOff), ("wait", OnFinish::Wait)])?.unwrap_or_default())
 }

@@ -9,43 +9,42 @@ use core::ops::{Range, RangeInclusive};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use crate::error::PlanError;
+use crate::error::SettingsError;
 use crate::size;
+use crate::spelling::is_like;
 
-/// A table of the document.
-#[derive(Clone)]
-pub(crate) struct Section<'t> {
+/// A table of a file.
+#[derive(Clone, Debug)]
+pub struct Section<'t> {
+    file: &'t str,
     text: &'t str,
     span: Range<usize>,
     table: &'t DeTable<'t>,
 }
 
-/// Parses a document; its top is a [`Section`].
-pub(crate) fn parse(text: &str) -> Result<Spanned<DeTable<'_>>, PlanError> {
-    DeTable::parse(text).map_err(|error| {
-        let message = format!("is not valid TOML: {}: see https://toml.io", error.message());
-        PlanError::at(text, error.span().unwrap_or_default(), None, message)
-    })
-}
-
 impl<'t> Section<'t> {
-    pub(crate) fn new(text: &'t str, document: &'t Spanned<DeTable<'t>>) -> Self {
-        Self { text, span: document.span(), table: document.get_ref() }
+    pub(crate) fn new(file: &'t str, text: &'t str, span: Range<usize>, table: &'t DeTable<'t>) -> Self {
+        Self { file, text, span, table }
     }
 
     /// The line where the table begins.
-    pub(crate) fn line(&self) -> usize {
-        PlanError::at(self.text, self.span.clone(), None, String::new()).line
+    #[must_use]
+    pub fn line(&self) -> usize {
+        SettingsError::at(self.file, self.text, self.span.clone(), None, String::new()).line
     }
 
     /// An error about a key, at its value if it has one and at the table's beginning if not.
-    pub(crate) fn error(&self, key: &str, message: String) -> PlanError {
+    #[must_use]
+    pub fn error(&self, key: &str, message: String) -> SettingsError {
         let span = self.table.get(key).map_or_else(|| self.span.clone(), Spanned::span);
-        PlanError::at(self.text, span, Some(key), message)
+        SettingsError::at(self.file, self.text, span, Some(key), message)
     }
 
     /// Refuses any key but these.
-    pub(crate) fn only_keys(&self, known: &[&str]) -> Result<(), PlanError> {
+    ///
+    /// # Errors
+    /// There is another key.
+    pub fn only_keys(&self, known: &[&str]) -> Result<(), SettingsError> {
         let Some(unknown) = self.table.keys().find(|key| !known.contains(&key.get_ref().as_ref())) else {
             return Ok(());
         };
@@ -54,26 +53,46 @@ impl<'t> Section<'t> {
             Some(like) => format!("is not a known key: did you mean `{like}`?"),
             None => format!("is not a known key: use {}", known.join(", ")),
         };
-        Err(PlanError::at(self.text, unknown.span(), Some(key), message))
+        Err(SettingsError::at(self.file, self.text, unknown.span(), Some(key), message))
     }
 
-    pub(crate) fn table(&self, key: &str) -> Result<Option<Self>, PlanError> {
+    /// A table under a key.
+    ///
+    /// # Errors
+    /// The value is of another kind.
+    pub fn table(&self, key: &str) -> Result<Option<Self>, SettingsError> {
         self.get(key).map(|value| self.section(key, value)).transpose()
     }
 
-    pub(crate) fn tables(&self, key: &str) -> Result<Vec<Self>, PlanError> {
+    /// The tables of a list; none if the key is not there.
+    ///
+    /// # Errors
+    /// The value is of another kind.
+    pub fn tables(&self, key: &str) -> Result<Vec<Self>, SettingsError> {
         self.list(key, "a list of tables", |value| self.section(key, value))
     }
 
-    pub(crate) fn string(&self, key: &str) -> Result<Option<String>, PlanError> {
+    /// A string.
+    ///
+    /// # Errors
+    /// The value is of another kind.
+    pub fn string(&self, key: &str) -> Result<Option<String>, SettingsError> {
         self.get(key).map(|value| self.text_of(key, value)).transpose()
     }
 
-    pub(crate) fn strings(&self, key: &str) -> Result<Vec<String>, PlanError> {
+    /// The strings of a list; none if the key is not there.
+    ///
+    /// # Errors
+    /// The value is of another kind.
+    pub fn strings(&self, key: &str) -> Result<Vec<String>, SettingsError> {
         self.list(key, "a list of strings", |value| self.text_of(key, value))
     }
 
-    pub(crate) fn boolean(&self, key: &str) -> Result<Option<bool>, PlanError> {
+    /// True or false.
+    ///
+    /// # Errors
+    /// The value is of another kind.
+    pub fn boolean(&self, key: &str) -> Result<Option<bool>, SettingsError> {
         self.get(key)
             .map(|value| match value.get_ref() {
                 DeValue::Boolean(value) => Ok(*value),
@@ -82,16 +101,27 @@ impl<'t> Section<'t> {
             .transpose()
     }
 
-    pub(crate) fn integer(&self, key: &str, range: RangeInclusive<u64>) -> Result<Option<u64>, PlanError> {
+    /// A number in a range.
+    ///
+    /// # Errors
+    /// The value is of another kind or outside the range.
+    pub fn integer(&self, key: &str, range: RangeInclusive<u64>) -> Result<Option<u64>, SettingsError> {
         self.get(key).map(|value| self.integer_of(key, value, &range)).transpose()
     }
 
-    pub(crate) fn integers(&self, key: &str, range: RangeInclusive<u64>) -> Result<Vec<u64>, PlanError> {
+    /// The numbers of a list, each in a range; none if the key is not there.
+    ///
+    /// # Errors
+    /// The value is of another kind or outside the range.
+    pub fn integers(&self, key: &str, range: RangeInclusive<u64>) -> Result<Vec<u64>, SettingsError> {
         self.list(key, "a list of numbers", |value| self.integer_of(key, value, &range))
     }
 
     /// A size in bytes, written as a string with a unit.
-    pub(crate) fn size(&self, key: &str) -> Result<Option<u64>, PlanError> {
+    ///
+    /// # Errors
+    /// The value is of another kind or no size.
+    pub fn size(&self, key: &str) -> Result<Option<u64>, SettingsError> {
         self.string(key)?
             .map(|text| {
                 size::parse(&text).ok_or_else(|| {
@@ -102,12 +132,18 @@ impl<'t> Section<'t> {
     }
 
     /// A string that is one of these names.
-    pub(crate) fn choice<T: Copy>(&self, key: &str, choices: &[(&str, T)]) -> Result<Option<T>, PlanError> {
+    ///
+    /// # Errors
+    /// The value is of another kind or another name.
+    pub fn choice<T: Copy>(&self, key: &str, choices: &[(&str, T)]) -> Result<Option<T>, SettingsError> {
         self.string(key)?.map(|name| self.chosen(key, &name, choices)).transpose()
     }
 
-    /// What this name stands for.
-    pub(crate) fn chosen<T: Copy>(&self, key: &str, name: &str, choices: &[(&str, T)]) -> Result<T, PlanError> {
+    /// What this name, found under the key, stands for.
+    ///
+    /// # Errors
+    /// It is none of the choices.
+    pub fn chosen<T: Copy>(&self, key: &str, name: &str, choices: &[(&str, T)]) -> Result<T, SettingsError> {
         choices.iter().find(|(choice, _)| *choice == name).map(|(_, value)| *value).ok_or_else(|| {
             let names: Vec<_> = choices.iter().map(|(choice, _)| format!("\"{choice}\"")).collect();
             self.error(key, format!("has \"{name}\": use {}", names.join(", ")))
@@ -115,7 +151,10 @@ impl<'t> Section<'t> {
     }
 
     /// A value that must be there.
-    pub(crate) fn required<T>(&self, key: &str, value: Option<T>) -> Result<T, PlanError> {
+    ///
+    /// # Errors
+    /// It is not.
+    pub fn required<T>(&self, key: &str, value: Option<T>) -> Result<T, SettingsError> {
         value.ok_or_else(|| self.error(key, "is missing: add it to this table".to_owned()))
     }
 
@@ -127,8 +166,8 @@ impl<'t> Section<'t> {
         &self,
         key: &str,
         wanted: &str,
-        item: impl Fn(&'t Spanned<DeValue<'t>>) -> Result<T, PlanError>,
-    ) -> Result<Vec<T>, PlanError> {
+        item: impl Fn(&'t Spanned<DeValue<'t>>) -> Result<T, SettingsError>,
+    ) -> Result<Vec<T>, SettingsError> {
         match self.get(key).map(Spanned::get_ref) {
             None => Ok(Vec::new()),
             Some(DeValue::Array(items)) => items.iter().map(item).collect(),
@@ -136,14 +175,14 @@ impl<'t> Section<'t> {
         }
     }
 
-    fn section(&self, key: &str, value: &'t Spanned<DeValue<'t>>) -> Result<Self, PlanError> {
+    fn section(&self, key: &str, value: &'t Spanned<DeValue<'t>>) -> Result<Self, SettingsError> {
         match value.get_ref() {
-            DeValue::Table(table) => Ok(Self { text: self.text, span: value.span(), table }),
+            DeValue::Table(table) => Ok(Self { file: self.file, text: self.text, span: value.span(), table }),
             other => Err(self.wrong_kind(key, other, "a table")),
         }
     }
 
-    fn text_of(&self, key: &str, value: &Spanned<DeValue<'_>>) -> Result<String, PlanError> {
+    fn text_of(&self, key: &str, value: &Spanned<DeValue<'_>>) -> Result<String, SettingsError> {
         match value.get_ref() {
             DeValue::String(text) => Ok(text.clone().into_owned()),
             other => Err(self.wrong_kind(key, other, "a string")),
@@ -155,7 +194,7 @@ impl<'t> Section<'t> {
         key: &str,
         value: &Spanned<DeValue<'_>>,
         range: &RangeInclusive<u64>,
-    ) -> Result<u64, PlanError> {
+    ) -> Result<u64, SettingsError> {
         let DeValue::Integer(integer) = value.get_ref() else {
             return Err(self.wrong_kind(key, value.get_ref(), "a number"));
         };
@@ -165,7 +204,7 @@ impl<'t> Section<'t> {
         })
     }
 
-    fn wrong_kind(&self, key: &str, value: &DeValue<'_>, wanted: &str) -> PlanError {
+    fn wrong_kind(&self, key: &str, value: &DeValue<'_>, wanted: &str) -> SettingsError {
         let kind = match value {
             DeValue::String(_) => "a string",
             DeValue::Integer(_) => "a number",
@@ -176,34 +215,5 @@ impl<'t> Section<'t> {
             DeValue::Table(_) => "a table",
         };
         self.error(key, format!("is {kind}: give {wanted}"))
-    }
-}
-
-/// Whether a word was probably meant to be another: both have the same letters but for one added, left out or changed,
-/// or for two that are swapped.
-fn is_like(word: &str, known: &str) -> bool {
-    let common = word.bytes().zip(known.bytes()).take_while(|(one, other)| one == other).count();
-    let (word, known) =
-        (word.as_bytes().get(common..).unwrap_or_default(), known.as_bytes().get(common..).unwrap_or_default());
-    let rest = |bytes: &'_ [u8], skip: usize| bytes.get(skip..).map(<[u8]>::to_vec);
-    let swapped = matches!((word, known), ([a, b, tail @ ..], [c, d, rest @ ..]) if (a, b, tail) == (d, c, rest));
-    swapped
-        || rest(word, 1) == rest(known, 1)
-        || rest(word, 1).as_deref() == Some(known)
-        || rest(known, 1).as_deref() == Some(word)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::is_like;
-
-    #[test]
-    fn a_misspelt_word_is_recognised() {
-        for misspelt in ["priorty", "prioority", "priolity", "proirity", "rpiority", "prioritys", "prior1ty"] {
-            assert!(is_like(misspelt, "priority"), "{misspelt}");
-        }
-        for other in ["", "prio", "memory", "period_us"] {
-            assert!(!is_like(other, "priority"), "{other}");
-        }
     }
 }

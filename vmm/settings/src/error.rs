@@ -1,14 +1,14 @@
-//! What is wrong with `bundle.toml`, for the person who wrote it.
+//! What is wrong with a file, for the person who wrote it.
 
 use alloc::string::String;
 use core::fmt;
 use core::ops::Range;
 
-use crate::bundle::PLAN_NAME;
-
-/// One fault of `bundle.toml`.
+/// One fault of a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PlanError {
+pub struct SettingsError {
+    /// The file's name, as it was given to [`Document::parse`](crate::Document::parse).
+    pub file: String,
     /// The line, counted from 1.
     pub line: usize,
     /// The key, if the fault is one key's.
@@ -17,18 +17,18 @@ pub struct PlanError {
     pub message: String,
 }
 
-impl PlanError {
+impl SettingsError {
     /// A fault of the text at this range.
-    pub(crate) fn at(text: &str, span: Range<usize>, key: Option<&str>, message: String) -> Self {
+    pub(crate) fn at(file: &str, text: &str, span: Range<usize>, key: Option<&str>, message: String) -> Self {
         let before = text.as_bytes().get(..span.start).unwrap_or(text.as_bytes());
         let line = before.iter().filter(|byte| **byte == b'\n').count() + 1;
-        Self { line, key: key.map(Into::into), message }
+        Self { file: file.into(), line, key: key.map(Into::into), message }
     }
 }
 
-impl fmt::Display for PlanError {
+impl fmt::Display for SettingsError {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(formatter, "{PLAN_NAME}:{}: ", self.line)?;
+        write!(formatter, "{}:{}: ", self.file, self.line)?;
         if let Some(key) = &self.key {
             write!(formatter, "`{key}` ")?;
         }
@@ -36,4 +36,4 @@ impl fmt::Display for PlanError {
     }
 }
 
-impl core::error::Error for PlanError {}
+impl core::error::Error for SettingsError {}

@@ -1,0 +1,140 @@
+//! What a machine file says, checked.
+
+use alloc::format;
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use dragonfly_abi::{MAX_CPUS, PAGE_SIZE, PRIORITIES};
+use dragonfly_settings::{Budget, Document, Section, SettingsError};
+
+/// The most vCPUs of a machine.
+pub const MAX_VCPUS: u32 = 32;
+
+/// The least memory of a machine, in bytes.
+pub const MIN_MEMORY: u64 = 64 << 20;
+
+/// More memory than any processor addresses (SDM 3A 4.1.4: 52 bits of physical address).
+const MAX_MEMORY: u64 = 1 << 51;
+
+const DEFAULT_MEMORY: u64 = 256 << 20;
+const DEFAULT_PRIORITY: u64 = 16;
+
+const KEYS: [&str; 11] = [
+    "name",
+    "vcpus",
+    "memory",
+    "kernel",
+    "initrd",
+    "cmdline",
+    "cpus",
+    "priority",
+    "budget_us",
+    "period_us",
+    "on_reboot",
+];
+
+/// What to do when the guest asks for a reboot.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OnReboot {
+    /// Start the machine anew.
+    #[default]
+    Reboot,
+    /// End it as if the guest had switched it off.
+    PowerOff,
+}
+
+/// What a machine file says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MachineFile {
+    /// The guest's name, for people.
+    pub name: String,
+    /// Number of vCPUs, 1 to [`MAX_VCPUS`].
+    pub vcpus: u32,
+    /// Memory in bytes, [`MIN_MEMORY`] at least and a multiple of the page size.
+    pub memory: u64,
+    /// Path of the kernel: a Linux bzImage, a PVH ELF file or a Multiboot 1 ELF file.
+    pub kernel: String,
+    /// Path of the initial RAM disk.
+    pub initrd: Option<String>,
+    /// The kernel's command line.
+    pub cmdline: String,
+    /// CPUs of the vCPUs' threads: vCPU N runs on CPU `cpus[N % cpus.len()]`. Empty if the VMM may choose.
+    pub cpus: Vec<u32>,
+    /// Priority of the vCPUs' threads.
+    pub priority: u8,
+    /// Time that each vCPU's thread may run; `None` for as much as its priority gives it.
+    pub budget: Option<Budget>,
+    /// What to do when the guest asks for a reboot.
+    pub on_reboot: OnReboot,
+    file: String,
+    /// The line of each of [`KEYS`].
+    lines: Vec<usize>,
+}
+
+impl MachineFile {
+    /// Reads and checks the text of a machine file; errors call it `file`.
+    ///
+    /// # Errors
+    /// The first fault.
+    pub fn parse(file: &str, text: &str) -> Result<Self, SettingsError> {
+        let document = Document::parse(file, text)?;
+        let top = document.top();
+        top.only_keys(&KEYS)?;
+        Ok(Self {
+            name: top.name("name")?,
+            vcpus: top.integer("vcpus", 1..=u64::from(MAX_VCPUS))?.unwrap_or(1) as u32,
+            memory: memory(&top)?,
+            kernel: path(&top, "kernel")?.map_or_else(|| top.required("kernel", None), Ok)?,
+            initrd: path(&top, "initrd")?,
+            cmdline: command_line(&top)?,
+            cpus: top.integers("cpus", 0..=MAX_CPUS as u64 - 1)?.iter().map(|cpu| *cpu as u32).collect(),
+            priority: top.integer("priority", 0..=u64::from(PRIORITIES) - 1)?.unwrap_or(DEFAULT_PRIORITY) as u8,
+            budget: top.budget()?,
+            on_reboot: on_reboot(&top)?,
+            file: file.into(),
+            lines: KEYS.iter().map(|key| top.error(key, String::new()).line).collect(),
+        })
+    }
+
+    /// A fault that shows only later, in what the value of `key` refers to.
+    ///
+    /// `message` goes on after the key's name: it says what is wrong, and what to do about it.
+    #[must_use]
+    pub fn error(&self, key: &str, message: impl Into<String>) -> SettingsError {
+        let line = KEYS.iter().zip(&self.lines).find(|(known, _)| **known == key).map_or(1, |(_, line)| *line);
+        SettingsError { file: self.file.clone(), line, key: Some(key.into()), message: message.into() }
+    }
+}
+
+fn memory(top: &Section<'_>) -> Result<u64, SettingsError> {
+    let Some(size) = top.size("memory")? else { return Ok(DEFAULT_MEMORY) };
+    if !(MIN_MEMORY..=MAX_MEMORY).contains(&size) {
+        let (least, most) = (MIN_MEMORY >> 20, MAX_MEMORY >> 30);
+        return Err(top.error("memory", format!("is out of range: give {least}MiB to {most}GiB")));
+    }
+    if !size.is_multiple_of(PAGE_SIZE) {
+        return Err(top.error("memory", "is no multiple of 4KiB: round it up".into()));
+    }
+    Ok(size)
+}
+
+fn path(top: &Section<'_>, key: &str) -> Result<Option<String>, SettingsError> {
+    let path = top.string(key)?;
+    if path.as_deref().is_some_and(|path| path.is_empty() || path.chars().any(char::is_control)) {
+        return Err(top.error(key, "is no path: give that of a file".into()));
+    }
+    Ok(path)
+}
+
+fn command_line(top: &Section<'_>) -> Result<String, SettingsError> {
+    let text = top.string("cmdline")?.unwrap_or_default();
+    if text.chars().any(char::is_control) {
+        return Err(top.error("cmdline", "has control characters: separate words by blanks".into()));
+    }
+    Ok(text)
+}
+
+fn on_reboot(top: &Section<'_>) -> Result<OnReboot, SettingsError> {
+    let choices = [("reboot", OnReboot::Reboot), ("power-off", OnReboot::PowerOff)];
+    Ok(top.choice("on_reboot", &choices)?.unwrap_or_default())
+}
