@@ -29,7 +29,7 @@ pub mod sync;
 mod unique;
 
 pub use account::{Account, AccountError, Charge, MAX_ACCOUNT_DEPTH, QuotaExceeded};
-pub use address::{Address, GuestPhys, HostPhys, HostVirt, ObjectOffset, PAGE_SHIFT, PAGE_SIZE, PageSize, UserVirt};
+pub use address::{Address, GuestPhys, HostPhys, HostVirt, ObjectOffset, PAGE_SHIFT, PAGE_SIZE, PageSize, SpaceAddr, UserVirt};
 pub use frames::{
     FrameAllocator, FrameUse, Frames, FreeError, MAX_ORDER, MAX_RANGES, MAX_ZONES, NodeFrames, RangeError,
 };
@@ -37,7 +37,8 @@ pub use heap::{Heap, OutOfMemory};
 pub use inbox::{Inbox, Pushed, Taken};
 pub use lock::{Guard, Lock, Relax};
 pub use page_table::{
-    Access, Entry, FrameIndex, HostFormat, MapError, Mapping, PageFormat, PageTable, SharedHalf, Unmapped,
+    Access, Entry, EptFormat, FrameIndex, HostFormat, MapError, Mapping, NestedFormat, PageFormat, PageTable,
+    SharedHalf, Unmapped,
 };
 pub use physical::{FrameSource, PhysicalMemory};
 pub use pool::{LARGEST_PIECE, ObjectPool, footprint};

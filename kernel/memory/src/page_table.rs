@@ -15,17 +15,21 @@ use crate::physical::{FrameSource, PhysicalMemory};
 use format::{MAX_LEVELS, span_mask, span_shift};
 use walk::{ENTRIES, entry, index};
 
+mod ept;
 mod format;
 mod frame_index;
 mod host;
+mod nested;
 mod range;
 #[cfg(all(test, not(loom)))]
 mod tests;
 mod walk;
 
+pub use ept::EptFormat;
 pub use format::{Access, Entry, Mapping, PageFormat};
 pub use frame_index::FrameIndex;
 pub use host::HostFormat;
+pub use nested::NestedFormat;
 pub use range::Unmapped;
 
 /// The last physical address that fits into an entry of any format.

@@ -14,3 +14,4 @@ pub mod pit;
 pub mod pm1;
 pub mod pmtimer;
 pub mod svm;
+pub mod vmx;

@@ -7,6 +7,8 @@ use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ptr::NonNull;
 
+mod second_stage;
+
 const HOST: HostFormat = HostFormat::new(true, PageSize::Size1G);
 const DATA: Access = Access { is_writable: true, ..Access::NONE };
 const CODE: Access = Access { is_executable: true, is_user: true, ..Access::NONE };
@@ -347,10 +349,11 @@ fn step() -> impl Strategy<Value = Step> {
     let size = || prop_oneof![3 => Just(PageSize::Size4K), 2 => Just(PageSize::Size2M), 1 => Just(largest)];
     let budget = || prop_oneof![1..20_u32, 20..2000_u32];
     let access = || {
-        (any::<bool>(), any::<bool>()).prop_map(|(is_writable, is_user)| Access {
+        any::<[bool; 4]>().prop_map(|[is_writable, is_executable, is_user, is_device]| Access {
             is_writable,
+            is_executable,
             is_user,
-            ..Access::NONE
+            is_device,
         })
     };
     prop_oneof![
@@ -365,14 +368,14 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-fn check_against_model<F: PageFormat>(format: F, keeps_access: bool, steps: Vec<Step>) {
+/// `seen` gives what the format keeps of an access.
+fn check_against_model<F: PageFormat>(format: F, seen: fn(Access) -> Access, steps: Vec<Step>) {
     with_machine(|machine| {
         let before = machine.free();
         let mut table = PageTable::empty(format);
         let mut model = Model { format, pages: BTreeMap::new() };
         let limit = span_mask(format.levels());
         let input = |bits: u64| F::Input::new(format.extend(bits & limit));
-        let seen = |access| if keeps_access { access } else { Access::NONE };
         for step in steps {
             match step {
                 Step::Map { at, size, frame, access } => {
@@ -396,7 +399,7 @@ fn check_against_model<F: PageFormat>(format: F, keeps_access: bool, steps: Vec<
                         continue;
                     }
                     let mut larger = Model { format, pages: model.pages.clone() };
-                    larger.pages.insert(at, (size, phys(0), Access::NONE));
+                    larger.pages.insert(at, (size, phys(0), seen(Access::NONE)));
                     machine.left.set(frames);
                     let mapped = table.map(machine, input(at), phys(0), size, Access::NONE);
                     machine.left.set(u64::MAX);
@@ -463,7 +466,7 @@ proptest! {
 
     #[test]
     fn a_host_table_behaves_like_a_map(steps in proptest::collection::vec(step(), 1..STEPS)) {
-        check_against_model(HOST, true, steps);
+        check_against_model(HOST, |access| access, steps);
     }
 
     #[test]
@@ -471,6 +474,6 @@ proptest! {
         pages in 1..1_000_000_u64,
         steps in proptest::collection::vec(step(), 1..STEPS),
     ) {
-        check_against_model(FrameIndex::for_size(pages * PAGE_SIZE), false, steps);
+        check_against_model(FrameIndex::for_size(pages * PAGE_SIZE), |_| Access::NONE, steps);
     }
 }
