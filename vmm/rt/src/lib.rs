@@ -17,6 +17,7 @@ mod arguments;
 pub mod console;
 #[cfg(any(test, target_os = "none"))]
 mod growing_heap;
+pub mod guest;
 #[cfg(target_os = "none")]
 pub mod heap;
 pub mod loader;

@@ -3,12 +3,19 @@
 use core::time::Duration;
 
 use crate::stack::control_block;
-use crate::sys;
+use crate::{arch, sys};
 
 /// Time since the kernel started.
 #[must_use]
 pub fn now() -> Duration {
     Duration::from_nanos(sys::clock_now_ns())
+}
+
+/// The CPU's time-stamp counter; [`StartInfo::tsc_hz`](dragonfly_abi::StartInfo) is its frequency.
+#[inline(always)]
+#[must_use]
+pub fn time_stamp() -> u64 {
+    arch::time_stamp()
 }
 
 /// Lets the calling thread sleep for so long at least.

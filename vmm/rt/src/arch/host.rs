@@ -20,3 +20,7 @@ pub(crate) fn stop() -> ! {
 pub(crate) fn thread_entry() -> u64 {
     0
 }
+
+pub(crate) fn time_stamp() -> u64 {
+    0
+}

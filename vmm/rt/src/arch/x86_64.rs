@@ -50,6 +50,13 @@ pub(crate) fn stack_pointer() -> usize {
     pointer
 }
 
+/// The time-stamp counter.
+#[inline(always)]
+pub(crate) fn time_stamp() -> u64 {
+    // SAFETY: only reads a counter, which the kernel leaves readable to domains.
+    unsafe { core::arch::x86_64::_rdtsc() }
+}
+
 /// Ends the thread by a fault, so that whoever handles the domain's faults learns of it.
 pub(crate) fn stop() -> ! {
     // SAFETY: UD2 raises an exception and nothing else.

@@ -17,6 +17,8 @@ mod memory;
 mod notification;
 mod system;
 mod thread;
+mod vcpu;
+mod vm;
 
 pub use device::{Interrupt, Polarity, Ports, Trigger};
 pub use domain::{Domain, DomainInfo, DomainSettings};
@@ -26,6 +28,8 @@ pub use memory::{Commit, Memory, MemoryInfo};
 pub use notification::Notification;
 pub use system::{PageTableAudit, System, clock_now_ns, nop};
 pub use thread::{Thread, ThreadInfo, ThreadPlan, ThreadSettings, exit_thread, yield_thread};
+pub use vcpu::{CpuidEntry, RawExit, Vcpu};
+pub use vm::{Doorbell, Vm};
 
 use dragonfly_abi::{Call, Status};
 

@@ -1,9 +1,9 @@
 //! Notifications: a word of bits that can be waited for.
 
-use dragonfly_abi::{Call, FOREVER, Status};
+use dragonfly_abi::{Call, FOREVER, Handle, Status};
 
 use super::handle::{Owned, define_object};
-use super::{Gate, Object, call};
+use super::{Gate, Object, Vm, call};
 
 define_object! {
     /// A word of bits: whoever signals sets some, whoever waits takes all.
@@ -70,5 +70,22 @@ impl Notification {
     /// As [`Notification::arm_timer`].
     pub fn disarm_timer(self) -> Result<(), Status> {
         self.arm_timer(FOREVER, 0)
+    }
+
+    /// Lets signals send a message-signalled interrupt to a guest instead of setting bits.
+    ///
+    /// # Errors
+    /// [`Status::BadHandle`], [`Status::BadType`], [`Status::Denied`] without MANAGE of the notification or SEND of
+    /// the virtual machine, [`Status::BadArgument`] for what is no such message.
+    pub fn route(self, vm: Vm, address: u64, data: u32) -> Result<(), Status> {
+        call(Call::NotificationRoute, [self.word(), vm.handle().0.into(), address, data.into()]).map(drop)
+    }
+
+    /// Lets signals set bits again.
+    ///
+    /// # Errors
+    /// [`Status::BadHandle`], [`Status::BadType`], [`Status::Denied`] without MANAGE.
+    pub fn end_route(self) -> Result<(), Status> {
+        call(Call::NotificationRoute, [self.word(), Handle::NULL.0.into(), 0, 0]).map(drop)
     }
 }

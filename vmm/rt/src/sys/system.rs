@@ -1,5 +1,6 @@
 //! The authority over the machine, the clock, and the call that does nothing.
 
+use dragonfly_abi::guest::Virtualisation;
 use dragonfly_abi::{Call, StartHandles, Status, SystemItem};
 
 use super::handle::{Owned, define_object};
@@ -42,6 +43,16 @@ impl System {
     /// As [`System::info`].
     pub fn free_pages(self) -> Result<(u64, u64), Status> {
         self.info(SystemItem::FreePages, 0).map(|[free, total, ..]| (free, total))
+    }
+
+    /// What runs virtual machines.
+    ///
+    /// # Errors
+    /// As [`System::info`].
+    pub fn virtualisation(self) -> Result<Virtualisation, Status> {
+        let [raw, ..] = self.info(SystemItem::Virtualisation, 0)?;
+        let known = [Virtualisation::None, Virtualisation::Svm, Virtualisation::Vmx];
+        Ok(known.into_iter().find(|known| *known as u64 == raw).unwrap_or(Virtualisation::None))
     }
 
     /// Walks the live page tables of the caller's address space, on from an address; 0 starts.

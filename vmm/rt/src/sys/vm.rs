@@ -1,0 +1,79 @@
+//! Virtual machines: guest-physical memory, interrupts and doorbells.
+
+use dragonfly_abi::guest::DoorbellKind;
+use dragonfly_abi::{Call, Handle, Rights, Status};
+
+use super::handle::{Owned, define_object};
+use super::{Memory, Notification, Object, call, call_until_done};
+
+define_object! {
+    /// A virtual machine.
+    Vm
+}
+
+/// A write of the guest that signals instead of coming to the VMM.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Doorbell {
+    /// What the address is one of.
+    pub kind: DoorbellKind,
+    /// Guest-physical address or port.
+    pub address: u64,
+    /// Bytes of the write: 1, 2, 4 or 8; `None` for any.
+    pub width: Option<u8>,
+}
+
+impl Vm {
+    /// Makes a virtual machine without memory and vCPUs, with all rights.
+    ///
+    /// # Errors
+    /// [`Status::NotSupported`] if the machine cannot run guests, [`Status::NoHandles`], [`Status::QuotaExceeded`],
+    /// [`Status::OutOfMemory`].
+    pub fn create() -> Result<Owned<Self>, Status> {
+        call(Call::VmCreate, []).map(|words| Owned::from_word(words[0]))
+    }
+
+    /// Maps a part of a memory object, in bytes, at a guest-physical address.
+    ///
+    /// # Errors
+    /// As [`Memory::map`], with MANAGE of the virtual machine in place of the domain's.
+    pub fn map(self, memory: Memory, address: u64, offset: u64, size: u64, rights: Rights) -> Result<(), Status> {
+        let arguments = [memory.handle().0.into(), self.word(), address, offset, size, rights.bits().into()];
+        call_until_done(Call::MemoryMap, arguments).map(drop)
+    }
+
+    /// Lets guest writes to an address signal these bits.
+    ///
+    /// # Errors
+    /// [`Status::BadHandle`], [`Status::BadType`], [`Status::Denied`] without MANAGE or, of the notification, SEND,
+    /// [`Status::BadArgument`], [`Status::QuotaExceeded`], [`Status::OutOfMemory`].
+    pub fn set_doorbell(self, doorbell: Doorbell, notification: Notification, bits: u64) -> Result<(), Status> {
+        self.doorbell(doorbell, notification.handle(), bits)
+    }
+
+    /// Lets guest writes to an address come to the VMM again.
+    ///
+    /// # Errors
+    /// [`Status::BadHandle`], [`Status::BadType`], [`Status::Denied`] without MANAGE, [`Status::BadArgument`].
+    pub fn clear_doorbell(self, doorbell: Doorbell) -> Result<(), Status> {
+        self.doorbell(doorbell, Handle::NULL, 0)
+    }
+
+    fn doorbell(self, doorbell: Doorbell, notification: Handle, bits: u64) -> Result<(), Status> {
+        // A guest-physical address has 48 bits; one with more would change the kind.
+        let kind = (doorbell.kind as u64) << 48;
+        if doorbell.address >= dragonfly_abi::guest::GUEST_END {
+            return Err(Status::BadArgument);
+        }
+        let width = doorbell.width.unwrap_or(0).into();
+        call(Call::VmDoorbell, [self.word(), doorbell.address | kind, width, notification.0.into(), bits]).map(drop)
+    }
+
+    /// Sends a message-signalled interrupt (SDM 3A 11.11).
+    ///
+    /// # Errors
+    /// [`Status::BadHandle`], [`Status::BadType`], [`Status::Denied`] without SEND, [`Status::BadArgument`] for what
+    /// is no such message.
+    pub fn interrupt(self, address: u64, data: u32) -> Result<(), Status> {
+        call(Call::VmInterrupt, [self.word(), address, data.into()]).map(drop)
+    }
+}
