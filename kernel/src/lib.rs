@@ -17,6 +17,7 @@ use crate::arch::{Arch, Ticks};
 use crate::cpu::Cpu;
 use crate::device::LineSlot;
 use crate::domain::Domain;
+use crate::protocol::Shootdowns;
 use crate::sync::{AtomicU64, AtomicUsize};
 use crate::thread::{Thread, link};
 
@@ -36,6 +37,7 @@ pub mod ipc;
 pub mod memory_object;
 pub mod message_page;
 pub mod notification;
+mod protocol;
 pub mod root;
 #[cfg(test)]
 #[expect(dead_code, reason = "the simulated world can do more than its tests ask of it so far")]
@@ -81,9 +83,7 @@ pub struct Kernel<A: Arch> {
 pub struct Remote<A: Arch> {
     /// Threads of that CPU that others have woken, started or doomed.
     pub inbox: dragonfly_memory::Inbox<Thread<A>, A::Heap, link::Inbox>,
-    /// How many TLB shoot-downs were asked of that CPU, and how many it has answered.
-    shootdowns_asked: AtomicU64,
-    shootdowns_answered: AtomicU64,
+    shootdowns: Shootdowns,
 }
 
 impl<A: Arch> Kernel<A> {
@@ -94,8 +94,7 @@ impl<A: Arch> Kernel<A> {
             remotes: [const {
                 Remote {
                     inbox: dragonfly_memory::Inbox::new(),
-                    shootdowns_asked: AtomicU64::new(0),
-                    shootdowns_answered: AtomicU64::new(0),
+                    shootdowns: Shootdowns { asked: AtomicU64::new(0), answered: AtomicU64::new(0) },
                 }
             }; MAX_CPUS],
             cpus: AtomicUsize::new(1),
@@ -195,16 +194,16 @@ impl<A: Arch> Kernel<A> {
     pub fn shoot_down(&self, this: usize, targets: u64) {
         let others = targets & !(1 << this);
         for cpu in bits(others) {
-            // SeqCst: the page tables were changed before, and the target looks at this counter after its flush.
-            self.remote(cpu).shootdowns_asked.fetch_add(1, Ordering::SeqCst);
+            self.remote(cpu).shootdowns.ask();
             self.arch.kick(cpu);
         }
         if targets & 1 << this != 0 {
             self.arch.flush_tlb();
         }
         for cpu in bits(others) {
-            let asked = self.remote(cpu).shootdowns_asked.load(Ordering::SeqCst);
-            while self.remote(cpu).shootdowns_answered.load(Ordering::Acquire) < asked {
+            let shootdowns = &self.remote(cpu).shootdowns;
+            let asked = shootdowns.asked();
+            while !shootdowns.are_answered(asked) {
                 // The other may be waiting for this one in the same way.
                 <A::Relax as dragonfly_memory::Relax>::relax();
             }
@@ -214,13 +213,7 @@ impl<A: Arch> Kernel<A> {
     /// Does the TLB shoot-downs that others have asked of this CPU. Safe at any point of the kernel.
     #[inline]
     pub fn answer_shootdown(&self, this: usize) {
-        let remote = self.remote(this);
-        let asked = remote.shootdowns_asked.load(Ordering::SeqCst);
-        if remote.shootdowns_answered.load(Ordering::Relaxed) != asked {
-            self.arch.flush_tlb();
-            // Release: whoever sees the answer knows that the old translations are gone.
-            remote.shootdowns_answered.store(asked, Ordering::Release);
-        }
+        self.remote(this).shootdowns.answer(|| self.arch.flush_tlb());
     }
 }
 

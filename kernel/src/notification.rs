@@ -1,18 +1,16 @@
 //! Notifications: 64 bits that can be set from anywhere and waited for.
 
-use core::sync::atomic::Ordering;
-
 use dragonfly_memory::Charge;
 
 use crate::arch::Arch;
 use crate::gate::Gate;
-use crate::sync::AtomicU64;
+use crate::protocol::Bits;
 use crate::thread::WaitQueue;
 use crate::{Lock, Ref};
 
 /// A word of bits.
 pub struct Notification<A: Arch> {
-    bits: AtomicU64,
+    bits: Bits,
     /// Who waits, and where the bits go if nobody does.
     pub waiters: Lock<Waiters<A>, A>,
     _charge: Charge<A::Heap>,
@@ -35,7 +33,7 @@ impl<A: Arch> Notification<A> {
     /// A notification without bits.
     pub fn new(charge: Charge<A::Heap>) -> Self {
         Self {
-            bits: AtomicU64::new(0),
+            bits: Bits::new(),
             waiters: Lock::<_, A>::new(Waiters { queue: WaitQueue::<A>::new(), gate: None, is_closed: false }),
             _charge: charge,
         }
@@ -43,30 +41,28 @@ impl<A: Arch> Notification<A> {
 
     /// Sets bits. What the signaller did before is visible to whoever takes them.
     pub fn set(&self, bits: u64) {
-        // Release for the above; SeqCst so that it is ordered before the look at the queues that follows: a waiter
-        // looks at the bits under the queue's lock, so one of the two sees the other.
-        self.bits.fetch_or(bits, Ordering::SeqCst);
+        self.bits.set(bits);
     }
 
     /// Whether any bit is set.
     pub fn has_bits(&self) -> bool {
-        self.bits.load(Ordering::Relaxed) != 0
+        self.bits.get() != 0
     }
 
     /// Takes all bits.
     pub fn take(&self) -> u64 {
-        if self.has_bits() { self.bits.swap(0, Ordering::SeqCst) } else { 0 }
+        self.bits.take()
     }
 }
 
 #[cfg(test)]
 mod inspection {
-    use super::{Arch, Notification, Ordering};
+    use super::{Arch, Notification};
 
     impl<A: Arch> Notification<A> {
         /// The bits that are set.
         pub fn bits(&self) -> u64 {
-            self.bits.load(Ordering::Relaxed)
+            self.bits.get()
         }
     }
 }

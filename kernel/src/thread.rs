@@ -16,8 +16,11 @@ use crate::domain::Domain;
 use crate::gate::Gate;
 use crate::message_page::MessagePage;
 use crate::notification::{Notification, Signal};
-use crate::sync::{AtomicU8, AtomicU32, AtomicU64};
+use crate::protocol::{Errands, Wait};
+use crate::sync::{AtomicU8, AtomicU64};
 use crate::{Lock, Queue, Ref};
+
+pub use crate::protocol::WaitToken;
 
 /// Links of a thread, by what they are for.
 pub mod link {
@@ -58,10 +61,10 @@ pub struct Thread<A: Arch> {
     /// The tree of its capabilities, until it ends.
     pub derivation: Lock<Option<Ref<Derivation<A>, A>>, A>,
     priority: AtomicU8,
-    /// Even: not blocked. Odd: blocked. Counts up with each change, so that each wait has its own number.
-    wait: AtomicU64,
+    /// Whether it is blocked.
+    wait: Wait,
     /// Why it is in its CPU's inbox.
-    errands: AtomicU32,
+    errands: Errands,
     phase: AtomicU8,
     is_doomed: AtomicU8,
     links: [Link; 6],
@@ -89,10 +92,6 @@ pub mod errand {
     /// Let it run for the first time.
     pub const START: u32 = 4;
 }
-
-/// Number of one wait of a thread.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct WaitToken(u64);
 
 /// The caller that a thread has received from and not answered.
 pub struct Caller<A: Arch> {
@@ -182,8 +181,8 @@ impl<A: Arch> Thread<A> {
             alarm_target: Lock::<_, A>::new(None),
             derivation: Lock::<_, A>::new(None),
             priority: AtomicU8::new(priority),
-            wait: AtomicU64::new(0),
-            errands: AtomicU32::new(0),
+            wait: Wait::new(),
+            errands: Errands::new(),
             phase: AtomicU8::new(Phase::Stopped as u8),
             is_doomed: AtomicU8::new(0),
             links: [const { Link::new() }; 6],
@@ -228,28 +227,23 @@ impl<A: Arch> Thread<A> {
 
     /// Begins a wait. Only for the CPU on which the thread is current, or whoever has claimed it.
     pub fn block(&self) -> WaitToken {
-        let token = self.wait.load(Ordering::Relaxed) + 1;
-        // Release: a claimer sees the registers and the IPC state as they were when the wait began.
-        self.wait.store(token, Ordering::Release);
-        WaitToken(token)
+        self.wait.block()
     }
 
     /// Claims the thread from one certain wait.
     pub fn claim(&self, token: WaitToken) -> bool {
-        // Acquire pairs with the Release in `block`.
-        self.wait.compare_exchange(token.0, token.0 + 1, Ordering::Acquire, Ordering::Relaxed).is_ok()
+        self.wait.claim(token)
     }
 
     /// Claims the thread from whatever it waits for. For its own CPU, and for holders of the lock of the queue in
-    /// which the thread waits: there the wait cannot have become another one.
+    /// which the thread waits.
     pub fn claim_any(&self) -> bool {
-        let wait = self.wait.load(Ordering::Relaxed);
-        wait & 1 == 1 && self.claim(WaitToken(wait))
+        self.wait.claim_any()
     }
 
     /// Whether it is blocked at this moment.
     pub fn is_blocked(&self) -> bool {
-        self.wait.load(Ordering::Acquire) & 1 == 1
+        self.wait.is_blocked()
     }
 
     /// Its place among the waits that end.
@@ -260,13 +254,12 @@ impl<A: Arch> Thread<A> {
 
     /// Notes an errand for the thread's CPU.
     pub fn add_errand(&self, errand: u32) {
-        // Release pairs with the Acquire in `take_errands`.
-        self.errands.fetch_or(errand, Ordering::Release);
+        self.errands.add(errand);
     }
 
     /// Takes the errands.
     pub fn take_errands(&self) -> u32 {
-        self.errands.swap(0, Ordering::Acquire)
+        self.errands.take()
     }
 }
 
@@ -287,17 +280,17 @@ pub type WaitQueue<A> = Queue<Thread<A>, A, link::Wait>;
 
 #[cfg(test)]
 mod inspection {
-    use super::{Arch, Link, Linked, Ordering, Thread, WaitToken, link};
+    use super::{Arch, Link, Linked, Thread, WaitToken, link};
 
     impl<A: Arch> Thread<A> {
         /// What its CPU is to do with it.
         pub fn errands(&self) -> u32 {
-            self.errands.load(Ordering::Relaxed)
+            self.errands.noted()
         }
 
         /// Whether a claim with this token would succeed.
         pub fn waits_by(&self, token: WaitToken) -> bool {
-            self.wait.load(Ordering::Relaxed) == token.0
+            self.wait.is_in(token)
         }
 
         /// Its place in an inbox.
