@@ -16,7 +16,7 @@ use anyhow::{Context, Result, bail};
 use super::{
     cache::Cache,
     progress::Progress,
-    sets::{NOT_NEEDED, PackageSet, SUITE},
+    sets::{Keep, NOT_NEEDED, PackageSet},
     sources,
 };
 use crate::process::{first_lines, run};
@@ -36,7 +36,7 @@ pub struct Download {
     pub file: PathBuf,
 }
 
-/// apt with private state, bound to one package server.
+/// apt with private state, bound to one suite of one package server.
 #[derive(Debug)]
 pub struct Apt {
     folder: PathBuf,
@@ -59,25 +59,25 @@ pub fn is_available() -> bool {
 pub fn download(cache: &Cache, set: &PackageSet, progress: &Progress) -> Result<(String, Vec<Download>)> {
     let mut failures = Vec::new();
     for server in sources::servers() {
-        match Apt::new(cache, &server).and_then(|apt| apt.download(set, progress)) {
+        match Apt::new(cache, &server, set.suite).and_then(|apt| apt.download(set, progress)) {
             Ok(downloads) => return Ok((server, downloads)),
             Err(error) => failures.push(format!("{server}: {error:#}")),
         }
     }
     if failures.is_empty() {
         bail!(
-            "this machine's apt names no Debian server to fetch the `{}` tools from: set {} to the address of one",
+            "this machine's apt names no Debian server to fetch the set `{}` from: set {} to the address of one",
             set.name,
             sources::MIRROR_VARIABLE
         );
     }
-    bail!("could not fetch the `{}` tools:\n  {}", set.name, failures.join("\n  "))
+    bail!("could not fetch the set `{}`:\n  {}", set.name, failures.join("\n  "))
 }
 
 impl Apt {
     /// Lays out the private folders and configuration.
-    fn new(cache: &Cache, server: &str) -> Result<Self> {
-        let apt = Self { folder: cache.apt(), packages: cache.packages(), server: server.into() };
+    fn new(cache: &Cache, server: &str, suite: &str) -> Result<Self> {
+        let apt = Self { folder: cache.apt().join(suite), packages: cache.packages(), server: server.into() };
         for folder in [apt.folder.join("lists/partial"), apt.folder.join("dpkg"), apt.packages.join("partial")] {
             fs::create_dir_all(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
         }
@@ -87,7 +87,7 @@ impl Apt {
         };
         write("dpkg/status", NOT_NEEDED.map(installed).concat())?;
         let keyring = apt.keyring()?;
-        write("debian.sources", source(server, &keyring))?;
+        write("debian.sources", source(server, suite, &keyring))?;
         write("apt.conf", apt.configuration(&apt.folder.join("debian.sources")))?;
         Ok(apt)
     }
@@ -116,7 +116,7 @@ impl Apt {
         )?;
         for entry in fs::read_dir(&self.packages)?.flatten() {
             if entry.file_name().to_string_lossy().starts_with("debian-archive-keyring_") {
-                unpack(&entry.path(), &unpacked)?;
+                unpack(&entry.path(), &unpacked, Keep::Everything)?;
             }
         }
         if !keyring.exists() {
@@ -244,13 +244,32 @@ impl Apt {
     }
 }
 
-/// Unpacks a package file below `root`.
+/// Unpacks what is to be kept of a package file below `root`.
 ///
 /// # Errors
-/// Fails when `dpkg-deb` cannot be started or does not like the file.
-pub fn unpack(file: &Path, root: &Path) -> Result<()> {
-    run(Command::new("dpkg-deb").arg("--extract").arg(file).arg(root))
-        .with_context(|| format!("cannot unpack {}", file.display()))
+/// Fails when `dpkg-deb` cannot be started or does not like the file, or a file cannot be written.
+pub fn unpack(file: &Path, root: &Path, keep: Keep) -> Result<()> {
+    let context = || format!("cannot unpack {}", file.display());
+    let mut dpkg = Command::new("dpkg-deb")
+        .arg("--fsys-tarfile")
+        .arg(file)
+        .stdout(Stdio::piped())
+        .spawn()
+        .context("cannot start dpkg-deb")?;
+    let mut archive = tar::Archive::new(dpkg.stdout.take().context("dpkg-deb has no standard output")?);
+    fs::create_dir_all(root)?;
+    for entry in archive.entries()? {
+        let mut entry = entry.with_context(context)?;
+        if keep.wants(&entry.path()?) {
+            entry.unpack_in(root).with_context(context)?;
+        }
+    }
+    // To its end, so that dpkg-deb does not die of a closed pipe.
+    std::io::copy(&mut archive.into_inner(), &mut std::io::sink())?;
+    if !dpkg.wait()?.success() {
+        bail!("{}: dpkg-deb failed", context());
+    }
+    Ok(())
 }
 
 /// Proxies, certificates and date checks of the system's apt, as lines of an apt configuration file.
@@ -271,9 +290,9 @@ fn is_network_setting(line: &str) -> bool {
     kept.iter().any(|prefix| line.starts_with(prefix)) && line.ends_with("\";")
 }
 
-fn source(server: &str, keyring: &Path) -> String {
+fn source(server: &str, suite: &str, keyring: &Path) -> String {
     format!(
-        "Types: deb\nURIs: {server}\nSuites: {SUITE} {SUITE}-updates\nComponents: main\nArchitectures: amd64\nSigned-By: {}\n",
+        "Types: deb\nURIs: {server}\nSuites: {suite} {suite}-updates\nComponents: main\nArchitectures: amd64\nSigned-By: {}\n",
         keyring.display()
     )
 }

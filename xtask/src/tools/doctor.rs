@@ -3,9 +3,12 @@
 use std::path::Path;
 
 use anyhow::Result;
+use clap::ValueEnum;
 
 use super::{
-    Program, Tools, apt, on_path,
+    Program, Tools, apt,
+    guests::GuestLinux,
+    on_path,
     rust::{self, BARE_TARGET},
     sets,
 };
@@ -43,7 +46,7 @@ fn findings(tools: &Tools) -> Result<Vec<Finding>> {
     let needed = |what, found| Finding { what, found, needed: true };
     let optional = |what, found| Finding { what, found, needed: false };
     let show = |program: &Program| format!("{} ({}: {})", program.version, program.origin, program.path.display());
-    let missing = |set: &sets::PackageSet| format!("`cargo xtask setup` fetches it; or install {}", set.elsewhere);
+    let missing = |set: &sets::PackageSet| format!("`cargo xtask setup` fetches it; or {}", set.elsewhere);
 
     let qemu = tools.find_qemu();
     let bochs = tools.find_bochs();
@@ -52,7 +55,7 @@ fn findings(tools: &Tools) -> Result<Vec<Finding>> {
     let from_iso = |text: Option<String>| text.ok_or_else(|| missing(&sets::ISO));
     let miri =
         if rust::has_miri() { rust::version_line("rustup", &["run", "nightly", "rustc", "--version"]) } else { None };
-    Ok(vec![
+    let mut findings = vec![
         needed(
             "rustc",
             rust::version_line("rustc", &["--version"]).ok_or_else(|| "install rustup from rustup.rs".into()),
@@ -105,5 +108,15 @@ fn findings(tools: &Tools) -> Result<Vec<Finding>> {
                 Err("absent; QEMU emulates the CPU".into())
             },
         ),
-    ])
+        optional(
+            "guests: busybox",
+            tools.find_busybox().map(|busybox| busybox.version).ok_or_else(|| "fetched when first needed".into()),
+        ),
+    ];
+    findings.extend(GuestLinux::value_variants().iter().map(|linux| {
+        let kernel = tools.find_guest_kernel(*linux);
+        let text = kernel.map(|kernel| format!("{} ({})", kernel.release, kernel.version));
+        optional(linux.about(), text.ok_or_else(|| "fetched when first needed".into()))
+    }));
+    Ok(findings)
 }

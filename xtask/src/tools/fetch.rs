@@ -8,7 +8,7 @@ use super::{
     apt,
     cache::{Cache, Manifest, Package, sha256_of},
     progress::Progress,
-    sets::PackageSet,
+    sets::{Keep, PackageSet},
 };
 
 /// Downloads a set, unpacks it beside its final place, and moves it there in one step.
@@ -38,7 +38,7 @@ pub fn fetch(cache: &Cache, set: &PackageSet) -> Result<()> {
     for (done, download) in downloads.iter().enumerate() {
         let percent = done as f64 * 100.0 / downloads.len() as f64;
         progress.percent(percent, format!("{}: unpacking {}", set.name, download.name));
-        apt::unpack(&download.file, &root)?;
+        apt::unpack(&download.file, &root, set.keep)?;
         packages.push(Package {
             name: download.name.clone(),
             version: download.version.clone(),
@@ -46,13 +46,8 @@ pub fn fetch(cache: &Cache, set: &PackageSet) -> Result<()> {
             size_bytes: fs::metadata(&download.file)?.len(),
         });
     }
-    for unused in ["usr/share/doc", "usr/share/man", "usr/share/locale", "usr/share/lintian"] {
-        if root.join(unused).exists() {
-            fs::remove_dir_all(root.join(unused))?;
-        }
-    }
     if !root.join(set.proof).exists() {
-        bail!("the packages of the `{}` tools lack {}", set.name, set.proof);
+        bail!("the packages of the set `{}` lack {}", set.name, set.proof);
     }
     let manifest = Manifest { definition: set.definition(), server, packages };
     manifest.write(half_done.path())?;
@@ -62,6 +57,10 @@ pub fn fetch(cache: &Cache, set: &PackageSet) -> Result<()> {
         fs::remove_dir_all(&folder)?;
     }
     fs::rename(half_done.keep(), &folder).with_context(|| format!("cannot create {}", folder.display()))?;
+    if set.keep == Keep::Kernel {
+        // Large, and no other set shares them.
+        downloads.iter().try_for_each(|download| fs::remove_file(&download.file))?;
+    }
     write_start_scripts(cache, set, &folder.join("root"))?;
     progress.finish(format!(
         "{}: {} packages, {:.1} MB, from {} to {}",

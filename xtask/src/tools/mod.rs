@@ -1,13 +1,14 @@
 //! The programs that xtask starts: found on PATH where they are new enough, else from a private, signature-checked set.
 //!
 //! [`Tools`] answers "where is QEMU?" and fetches it when the answer is "nowhere". [`sets`] is the table of what can be
-//! fetched, [`apt`] fetches it, [`cache`] says where it lies, [`rust`] does the same for Rust's own parts and
-//! [`doctor`] shows all of it.
+//! fetched, [`apt`] fetches it, [`cache`] says where it lies, [`guests`] are the kernels and programs of guests, [`rust`]
+//! does the same for Rust's own parts and [`doctor`] shows all of it.
 
 pub mod apt;
 pub mod cache;
 pub mod doctor;
 mod fetch;
+pub mod guests;
 mod place;
 pub mod progress;
 pub mod rust;
@@ -18,9 +19,11 @@ pub mod version;
 use std::{env, fmt, path::PathBuf};
 
 use anyhow::{Context, Result, bail};
+use clap::ValueEnum;
 
 use self::{
     cache::{Cache, Manifest},
+    guests::GuestLinux,
     place::Place,
     sets::PackageSet,
     version::Version,
@@ -120,6 +123,10 @@ impl Tools {
         self.qemu()?;
         self.bochs()?;
         self.iso()?;
+        self.busybox()?;
+        for linux in GuestLinux::value_variants() {
+            self.guest_kernel(*linux)?;
+        }
         Ok(())
     }
 
@@ -192,11 +199,17 @@ impl Tools {
     /// Where the programs of `set` may be, best first.
     fn places(&self, set: &PackageSet) -> Vec<Place> {
         let mut places = vec![Place { bin: None, root: PathBuf::from("/"), origin: Origin::Path }];
-        let folder = self.cache.sets().join(set.name);
-        if Manifest::read(&folder).is_some_and(|manifest| manifest.definition == set.definition()) {
-            places.push(Place { bin: Some(self.cache.bin()), root: folder.join("root"), origin: Origin::Private });
+        if let Some((root, _)) = self.private(set) {
+            places.push(Place { bin: Some(self.cache.bin()), root, origin: Origin::Private });
         }
         places
+    }
+
+    /// Root folder and manifest of a set that has been fetched.
+    fn private(&self, set: &PackageSet) -> Option<(PathBuf, Manifest)> {
+        let folder = self.cache.sets().join(set.name);
+        let manifest = Manifest::read(&folder).filter(|manifest| manifest.definition == set.definition())?;
+        Some((folder.join("root"), manifest))
     }
 
     fn find_or_fetch<T>(&self, set: &PackageSet, find: impl Fn(&Self) -> Option<T>) -> Result<T> {
@@ -205,21 +218,17 @@ impl Tools {
         }
         if self.offline {
             bail!(
-                "the `{}` tools are missing and --offline forbids to fetch them; run `cargo xtask setup` once while \
-                 online, or install {}",
+                "the set `{}` is missing and --offline forbids to fetch it; run `cargo xtask setup` once while \
+                 online, or {}",
                 set.name,
                 set.elsewhere
             );
         }
         if !apt::is_available() {
-            bail!(
-                "the `{}` tools are missing and there is no apt here to fetch them; install {}",
-                set.name,
-                set.elsewhere
-            );
+            bail!("the set `{}` is missing and there is no apt here to fetch it; {}", set.name, set.elsewhere);
         }
         if !cfg!(all(target_arch = "x86_64", target_os = "linux")) {
-            bail!("the private tools are x86-64 Linux programs; install {}", set.elsewhere);
+            bail!("the private tools are x86-64 Linux programs; {}", set.elsewhere);
         }
         let _lock = self.cache.lock()?;
         // Another xtask may have fetched it while this one waited for the lock.
@@ -228,7 +237,7 @@ impl Tools {
         }
         fetch::fetch(&self.cache, set)?;
         find(self).with_context(|| {
-            format!("the `{}` tools were fetched but do not start; `cargo xtask doctor` shows what was found", set.name)
+            format!("the set `{}` was fetched but is of no use; `cargo xtask doctor` shows what was found", set.name)
         })
     }
 }

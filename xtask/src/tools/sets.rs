@@ -4,22 +4,37 @@
 
 use std::path::Path;
 
-/// Debian suite that every set comes from: the first release with QEMU 10 and Bochs 3.0.
-pub const SUITE: &str = "trixie";
+/// Debian 13: the first release with QEMU 10 and Bochs 3.0.
+const TRIXIE: &str = "trixie";
+/// Debian 12.
+const BOOKWORM: &str = "bookworm";
 
 /// One private package set.
 #[derive(Debug)]
 pub struct PackageSet {
     /// Folder name in the cache and the name users see.
     pub name: &'static str,
+    /// Debian suite that the packages come from.
+    pub suite: &'static str,
     /// Debian packages asked for; what they depend on follows by itself.
     pub packages: &'static [&'static str],
     /// Programs that get a start script in the cache's `bin` folder.
     pub programs: &'static [Program],
+    /// What of the packages is unpacked.
+    pub keep: Keep,
     /// A file of the unpacked tree without which the set is of no use.
     pub proof: &'static str,
-    /// What to look for on a system without apt.
+    /// What to do on a system without apt.
     pub elsewhere: &'static str,
+}
+
+/// What of a set's packages is unpacked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Keep {
+    /// All but documentation and translations.
+    Everything,
+    /// A Linux kernel and its modules for KVM; thousands of other modules are not.
+    Kernel,
 }
 
 /// A program of a set and how it is started from outside its own root folder.
@@ -38,6 +53,7 @@ pub struct Program {
 /// QEMU with its ROMs, SeaBIOS and OVMF.
 pub const QEMU: PackageSet = PackageSet {
     name: "qemu",
+    suite: TRIXIE,
     packages: &["qemu-system-x86", "qemu-system-data", "seabios", "ovmf"],
     programs: &[Program {
         name: "qemu-system-x86_64",
@@ -45,13 +61,15 @@ pub const QEMU: PackageSet = PackageSet {
         environment: &[("QEMU_MODULE_DIR", "usr/lib/x86_64-linux-gnu/qemu")],
         options: &[("-L", "usr/share/qemu"), ("-L", "usr/share/seabios"), ("-L", "usr/lib/ipxe/qemu")],
     }],
+    keep: Keep::Everything,
     proof: "usr/share/OVMF/OVMF_CODE_4M.fd",
-    elsewhere: "QEMU 10 or newer for x86-64 (`qemu-system-x86_64`) with OVMF in /usr/share/OVMF",
+    elsewhere: "install QEMU 10 or newer for x86-64 (`qemu-system-x86_64`) with OVMF in /usr/share/OVMF",
 };
 
 /// Bochs with its BIOS images.
 pub const BOCHS: PackageSet = PackageSet {
     name: "bochs",
+    suite: TRIXIE,
     packages: &["bochs", "bochs-term", "bochsbios", "vgabios"],
     programs: &[Program {
         name: "bochs",
@@ -59,32 +77,64 @@ pub const BOCHS: PackageSet = PackageSet {
         environment: &[("LTDL_LIBRARY_PATH", "usr/lib/x86_64-linux-gnu/bochs/plugins"), ("BXSHARE", "usr/share/bochs")],
         options: &[],
     }],
+    keep: Keep::Everything,
     proof: "usr/share/bochs/BIOS-bochs-latest",
-    elsewhere: "Bochs 3.0 or newer (`bochs`), built with SMP, the debugger and the `rfb` or `term` display, \
+    elsewhere: "install Bochs 3.0 or newer (`bochs`), built with SMP, the debugger and the `rfb` or `term` display, \
                 with its BIOS images in /usr/share/bochs",
 };
 
 /// GRUB for BIOS and UEFI, and xorriso: what an ISO is made of.
 pub const ISO: PackageSet = PackageSet {
     name: "iso",
+    suite: TRIXIE,
     packages: &["grub-common", "grub-pc-bin", "grub-efi-amd64-bin", "xorriso"],
     programs: &[
         Program { name: "grub-mkimage", path: "usr/bin/grub-mkimage", environment: &[], options: &[] },
         Program { name: "xorriso", path: "usr/bin/xorriso", environment: &[], options: &[] },
     ],
+    keep: Keep::Everything,
     proof: "usr/lib/grub/x86_64-efi/multiboot2.mod",
-    elsewhere: "GRUB 2.06 or newer (`grub-mkimage`, modules in /usr/lib/grub/i386-pc and /usr/lib/grub/x86_64-efi) \
+    elsewhere: "install GRUB 2.06 or newer (`grub-mkimage`, modules in /usr/lib/grub/i386-pc and /usr/lib/grub/x86_64-efi) \
                 and `xorriso`",
 };
 
-/// Every set, in the order `setup` fetches them.
-pub const ALL: [&PackageSet; 3] = [&QEMU, &BOCHS, &ISO];
+/// What Linux guests find in their initial RAM disk.
+pub const BUSYBOX: PackageSet = PackageSet {
+    name: "busybox",
+    suite: TRIXIE,
+    packages: &["busybox-static"],
+    programs: &[],
+    keep: Keep::Everything,
+    proof: "usr/bin/busybox",
+    elsewhere: "give a guest of your own with `run --kernel FILE --initrd FILE`",
+};
+
+/// Debian 12's kernel for virtual machines: Linux 6.1.
+pub const DEBIAN_12_CLOUD: PackageSet = kernel("debian-12-cloud", BOOKWORM, &["linux-image-cloud-amd64"]);
+/// Debian 12's kernel for all machines: Linux 6.1.
+pub const DEBIAN_12: PackageSet = kernel("debian-12", BOOKWORM, &["linux-image-amd64"]);
+/// Debian 13's kernel for virtual machines: Linux 6.12.
+pub const DEBIAN_13_CLOUD: PackageSet = kernel("debian-13-cloud", TRIXIE, &["linux-image-cloud-amd64"]);
+/// Debian 13's kernel for all machines: Linux 6.12.
+pub const DEBIAN_13: PackageSet = kernel("debian-13", TRIXIE, &["linux-image-amd64"]);
+
+const fn kernel(name: &'static str, suite: &'static str, packages: &'static [&'static str]) -> PackageSet {
+    PackageSet {
+        name,
+        suite,
+        packages,
+        programs: &[],
+        keep: Keep::Kernel,
+        proof: "boot",
+        elsewhere: "give a kernel of your own with `run --kernel FILE`",
+    }
+}
 
 /// Packages that apt is told are present already.
 ///
-/// The programs of the sets depend on them for the set-up of a real system (users, services, icons, fonts); none holds
-/// a library or file that they load, so fetching them would only cost time.
-pub const NOT_NEEDED: [&str; 36] = [
+/// The sets' packages depend on them for the set-up of a real system (users, services, icons, fonts, boot); none holds
+/// a library or file that is used here, so fetching them would only cost time.
+pub const NOT_NEEDED: [&str; 39] = [
     "adduser",
     "adwaita-icon-theme",
     "at-spi2-common",
@@ -102,6 +152,8 @@ pub const NOT_NEEDED: [&str; 36] = [
     "gettext-base",
     "hicolor-icon-theme",
     "init-system-helpers",
+    "initramfs-tools",
+    "kmod",
     "libasound2-data",
     "libgdk-pixbuf2.0-common",
     "libglib2.0-data",
@@ -113,6 +165,7 @@ pub const NOT_NEEDED: [&str; 36] = [
     "libsasl2-modules-db",
     "libthai-data",
     "libx11-data",
+    "linux-base",
     "mawk",
     "mount",
     "openssl-provider-legacy",
@@ -127,7 +180,26 @@ impl PackageSet {
     /// Text that changes when the set must be fetched anew.
     #[must_use]
     pub fn definition(&self) -> String {
-        format!("{SUITE}: {}", self.packages.join(" "))
+        format!("{}: {}", self.suite, self.packages.join(" "))
+    }
+}
+
+impl Keep {
+    /// Whether a file of a package is unpacked, by its path.
+    #[must_use]
+    pub fn wants(self, path: &Path) -> bool {
+        const UNUSED: [&str; 4] = ["usr/share/doc", "usr/share/man", "usr/share/locale", "usr/share/lintian"];
+        const MODULES: [&str; 4] = ["irqbypass", "kvm", "kvm-amd", "kvm-intel"];
+        let path = path.strip_prefix(".").unwrap_or(path);
+        match self {
+            Self::Everything => !UNUSED.iter().any(|unused| path.starts_with(unused)),
+            Self::Kernel => {
+                let name = path.file_name().unwrap_or_default().to_string_lossy();
+                let module = name.strip_suffix(".xz").unwrap_or(&name).strip_suffix(".ko");
+                module.is_some_and(|module| MODULES.contains(&module))
+                    || path.starts_with("boot") && name.starts_with("vmlinuz-")
+            }
+        }
     }
 }
 
@@ -172,6 +244,26 @@ mod tests {
         assert!(script.contains("exec '/cache/qemu/usr/lib64/ld-linux-x86-64.so.2' --library-path"));
         assert!(script.contains("-L '/cache/qemu/usr/share/qemu'"));
         assert!(script.ends_with("\"$@\"\n"));
+    }
+
+    #[test]
+    fn of_a_kernel_only_its_image_and_what_kvm_needs_is_kept() {
+        for (path, kept) in [
+            ("./boot/vmlinuz-6.1.0-40-cloud-amd64", true),
+            ("./boot/config-6.1.0-40-cloud-amd64", false),
+            ("./lib/modules/6.1.0-40-cloud-amd64/kernel/arch/x86/kvm/kvm-amd.ko", true),
+            ("./usr/lib/modules/6.12.1+deb13-amd64/kernel/virt/lib/irqbypass.ko.xz", true),
+            ("./lib/modules/6.1.0-40-cloud-amd64/kernel/fs/ext4/ext4.ko", false),
+            ("./usr/share/doc/vmlinuz-6.1", false),
+        ] {
+            assert_eq!(Keep::Kernel.wants(Path::new(path)), kept, "{path}");
+        }
+    }
+
+    #[test]
+    fn of_other_sets_all_but_documentation_and_translations_is_kept() {
+        assert!(Keep::Everything.wants(Path::new("./usr/share/qemu/bios.bin")));
+        assert!(!Keep::Everything.wants(Path::new("./usr/share/man/man1/qemu.1.gz")));
     }
 
     #[test]
