@@ -1,0 +1,192 @@
+//! The consoles: who has which, and what waits to be read and to be sent.
+
+use alloc::collections::VecDeque;
+use core::array;
+
+use crate::protocol::{EndStatus, MAX_GUESTS};
+use crate::stream::{Decoder, Encoder, Input, MAX_ENCODED, ended};
+
+/// The most bytes of input that wait for a guest; what comes then is lost, as on a real line.
+const MAX_INPUT: usize = 64 << 10;
+
+/// The most bytes that wait for the line. A control of a guest's end has its place beyond.
+const MAX_OUTPUT: usize = 64 << 10;
+
+/// One guest's console. `N` is what is signalled when there is input.
+struct Console<N> {
+    /// Badge of the VMM that has it.
+    owner: u64,
+    notify: N,
+    input: VecDeque<u8>,
+}
+
+/// All consoles, and the line that they share.
+pub(crate) struct Consoles<N> {
+    consoles: [Option<Console<N>>; MAX_GUESTS],
+    encoder: Encoder,
+    decoder: Decoder,
+    /// What waits for the line.
+    pub(crate) output: VecDeque<u8>,
+}
+
+impl<N> Consoles<N> {
+    pub(crate) fn new() -> Self {
+        Self {
+            consoles: array::from_fn(|_| None),
+            encoder: Encoder::default(),
+            decoder: Decoder::default(),
+            output: VecDeque::new(),
+        }
+    }
+
+    /// Gives a console to a VMM, or a new notification to the VMM that has it. Whether that may be.
+    pub(crate) fn register(&mut self, guest: u64, owner: u64, notify: N) -> bool {
+        let Some(place) = usize::try_from(guest).ok().and_then(|guest| self.consoles.get_mut(guest)) else {
+            return false;
+        };
+        match place {
+            Some(console) if console.owner != owner => return false,
+            Some(console) => console.notify = notify,
+            None => *place = Some(Console { owner, notify, input: VecDeque::new() }),
+        }
+        true
+    }
+
+    /// Queues what a guest prints, as far as there is room; gives how many bytes were taken. `None` if the console is
+    /// not the caller's.
+    pub(crate) fn write(&mut self, guest: u64, owner: u64, bytes: &[u8]) -> Option<usize> {
+        self.console(guest, owner)?;
+        let guest = guest as u8;
+        let mut taken = 0;
+        for byte in bytes {
+            if self.output.len() + MAX_ENCODED > MAX_OUTPUT {
+                break;
+            }
+            self.output.extend(self.encoder.byte(guest, *byte));
+            taken += 1;
+        }
+        Some(taken)
+    }
+
+    /// Takes input for a guest, as much as fits; gives how many bytes. `None` if the console is not the caller's.
+    pub(crate) fn read(&mut self, guest: u64, owner: u64, into: &mut [u8]) -> Option<usize> {
+        let console = self.console(guest, owner)?;
+        let size = console.input.len().min(into.len());
+        for (place, byte) in into.iter_mut().zip(console.input.drain(..size)) {
+            *place = byte;
+        }
+        Some(size)
+    }
+
+    /// Queues the news of a guest's end. Whether the console is the caller's.
+    pub(crate) fn end(&mut self, guest: u64, owner: u64, status: EndStatus) -> bool {
+        let is_owner = self.console(guest, owner).is_some();
+        // A VMM that says it over and over fills its own part of the queue only.
+        if is_owner && self.output.len() <= MAX_OUTPUT {
+            self.output.extend(ended(guest as u8, status));
+        }
+        is_owner
+    }
+
+    /// Takes a byte from the line; gives what is to be signalled: the input of a console that had none.
+    pub(crate) fn received(&mut self, byte: u8) -> Option<&N> {
+        let Input::Byte { console, byte } = self.decoder.byte(byte)? else { return None };
+        let console = self.consoles.get_mut(usize::from(console))?.as_mut()?;
+        if console.input.len() >= MAX_INPUT {
+            return None;
+        }
+        console.input.push_back(byte);
+        (console.input.len() == 1).then_some(&console.notify)
+    }
+
+    fn console(&mut self, guest: u64, owner: u64) -> Option<&mut Console<N>> {
+        let console = self.consoles.get_mut(usize::try_from(guest).ok()?)?.as_mut()?;
+        (console.owner == owner).then_some(console)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Consoles, MAX_INPUT, MAX_OUTPUT};
+    use crate::protocol::EndStatus;
+
+    /// Consoles 0 and 2, of the VMMs with badges 10 and 12.
+    fn consoles() -> Consoles<&'static str> {
+        let mut consoles = Consoles::new();
+        assert!(consoles.register(0, 10, "first") && consoles.register(2, 12, "third"));
+        consoles
+    }
+
+    fn receive(consoles: &mut Consoles<&'static str>, bytes: &[u8]) -> Vec<&'static str> {
+        bytes.iter().filter_map(|byte| consoles.received(*byte).copied()).collect()
+    }
+
+    #[test]
+    fn a_console_belongs_to_the_first_who_takes_it() {
+        let mut consoles = consoles();
+        assert!(!consoles.register(0, 12, "thief"));
+        assert!(consoles.register(0, 10, "again"));
+        assert!(!consoles.register(32, 12, "none"));
+        assert!(!consoles.register(u64::MAX, 12, "none"));
+        assert_eq!(consoles.write(0, 12, b"x"), None);
+        assert_eq!(consoles.read(0, 12, &mut [0]), None);
+        assert!(!consoles.end(0, 12, EndStatus::PoweredOff));
+        assert_eq!(consoles.write(1, 10, b"x"), None);
+    }
+
+    #[test]
+    fn output_is_told_apart_on_the_line() {
+        let mut consoles = consoles();
+        assert_eq!(consoles.write(0, 10, b"a"), Some(1));
+        assert_eq!(consoles.write(2, 12, b"b"), Some(1));
+        assert!(consoles.end(0, 10, EndStatus::Crashed));
+        assert_eq!(Vec::from(consoles.output), b"a\x10\x42b\x10x0001");
+    }
+
+    #[test]
+    fn a_full_line_takes_no_more_bytes_but_the_news_of_an_end() {
+        let mut consoles = consoles();
+        let taken = consoles.write(0, 10, &vec![b'a'; MAX_OUTPUT + 1]).unwrap();
+        assert!((MAX_OUTPUT - 10..MAX_OUTPUT).contains(&taken));
+        assert_eq!(consoles.write(0, 10, b"a"), Some(0));
+        assert!(consoles.end(0, 10, EndStatus::PoweredOff));
+        assert!(consoles.output.ends_with_end());
+    }
+
+    trait EndsWithEnd {
+        fn ends_with_end(&self) -> bool;
+    }
+
+    impl EndsWithEnd for std::collections::VecDeque<u8> {
+        fn ends_with_end(&self) -> bool {
+            Vec::from(self.clone()).ends_with(b"\x10x0000")
+        }
+    }
+
+    #[test]
+    fn input_is_signalled_once_until_it_is_read() {
+        let mut consoles = consoles();
+        assert_eq!(receive(&mut consoles, b"ab\x10\x42c"), ["first", "third"]);
+        let mut bytes = [0; 8];
+        assert_eq!(consoles.read(0, 10, &mut bytes), Some(2));
+        assert_eq!(&bytes[..2], b"ab");
+        assert_eq!(consoles.read(0, 10, &mut bytes), Some(0));
+        assert_eq!(receive(&mut consoles, b"\x10\x40d"), ["first"]);
+    }
+
+    #[test]
+    fn input_that_nobody_reads_does_not_grow_without_bound() {
+        let mut consoles = consoles();
+        receive(&mut consoles, &vec![b'a'; MAX_INPUT + 10]);
+        let mut bytes = vec![0; MAX_INPUT + 10];
+        assert_eq!(consoles.read(0, 10, &mut bytes), Some(MAX_INPUT));
+    }
+
+    #[test]
+    fn input_for_a_console_that_nobody_has_is_lost() {
+        let mut consoles = consoles();
+        assert_eq!(receive(&mut consoles, b"\x10\x41x"), Vec::<&str>::new());
+        assert!(consoles.register(1, 11, "second"));
+        assert_eq!(consoles.read(1, 11, &mut [0]), Some(0));
+    }
+}
