@@ -1,0 +1,30 @@
+//! A guest's local APIC as pure logic (SDM 3A, "Advanced Programmable Interrupt Controller (APIC)").
+//!
+//! - `local`: [`LocalApic`]: what other CPUs post to it, and what its owner delivers to the guest.
+//! - `register`: the guest's registers, as MSRs (x2APIC) and as a page (xAPIC).
+//! - `mode`: `IA32_APIC_BASE`, and which messages are for this APIC.
+//! - `message`: what interrupt commands and message-signalled interrupts ask for.
+//! - `timer`: the timer in its three modes. `clock`: what it counts.
+//! - `state`: all of it as a plain structure.
+//! - `vectors`, `owned`: sets of vectors, and values that only the owner changes.
+//!
+//! Each APIC has one owner at a time: the CPU that runs its vCPU. Functions that are the owner's are correct only there;
+//! called elsewhere they lose interrupts of this guest, and harm nobody else.
+#![no_std]
+#![forbid(unsafe_code)]
+
+mod clock;
+mod local;
+mod message;
+mod mode;
+mod owned;
+mod register;
+mod state;
+mod timer;
+mod vectors;
+
+pub use clock::{Clock, Ratio};
+pub use local::{LocalApic, Requests};
+pub use message::{BROADCAST, DeliveryMode, Message, Shorthand, Trigger};
+pub use register::{Effect, Fault};
+pub use state::{ApicState, StateError};
