@@ -51,3 +51,41 @@ pub const fn eptp(root: u64, flags: Eptp) -> u64 {
 }
 
 const _: () = assert!(eptp(0x1234_5000, Eptp::AD) == 0x1234_505e && LEAF_WB == 0x30 && LEAF_UC == 0);
+
+open_numbers! {
+    /// What INVEPT invalidates (SDM 3C, "INVEPT"): guest-physical and combined mappings.
+    InveptType: u64 {
+        SINGLE_CONTEXT  1   "Those of the descriptor's EPT pointer."
+        ALL_CONTEXTS    2   "All."
+    }
+
+    /// What INVVPID invalidates (SDM 3C, "INVVPID"): linear and combined mappings.
+    InvvpidType: u64 {
+        ADDRESS             0   "Those of one address of the descriptor's identifier."
+        SINGLE_CONTEXT      1   "Those of the descriptor's identifier."
+        ALL_CONTEXTS        2   "All but the host's."
+        RETAINING_GLOBALS   3   "Those of the descriptor's identifier but for global pages."
+    }
+}
+
+/// Operand of INVEPT.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(C)]
+pub struct InveptDescriptor {
+    /// EPT pointer.
+    pub eptp: u64,
+    /// Reserved, 0.
+    pub reserved: u64,
+}
+
+/// Operand of INVVPID.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(C)]
+pub struct InvvpidDescriptor {
+    /// Virtual-processor identifier in the low 16 bits, not 0; the others are reserved.
+    pub vpid: u64,
+    /// Linear address, canonical.
+    pub address: u64,
+}
+
+const _: () = assert!(size_of::<InveptDescriptor>() == 16 && size_of::<InvvpidDescriptor>() == 16);
