@@ -7,10 +7,9 @@ use std::{
 };
 
 use anyhow::{Context, Result};
-use cpio::newc;
 use serde::Deserialize;
 
-use super::strip;
+use super::{cpio::Archive, strip};
 
 /// The root task, which every bundle holds and none names.
 const SUPERVISOR: &str = "supervisor";
@@ -66,22 +65,13 @@ impl BundleFile {
     /// # Errors
     /// Fails when a program cannot be read or is not an ELF file.
     pub fn archive(&self, programs: &[(String, PathBuf)]) -> Result<Vec<u8>> {
-        let mut archive = Vec::new();
-        append(&mut archive, "bundle.toml", self.text.as_bytes())?;
+        let mut archive = Archive::new();
+        archive.file("bundle.toml", self.text.as_bytes())?;
         for (name, path) in programs {
-            append(&mut archive, name, &strip::read_stripped(path)?)?;
+            archive.file(name, &strip::read_stripped(path)?)?;
         }
-        newc::trailer(&mut archive)?;
-        Ok(archive)
+        archive.finish()
     }
-}
-
-fn append(archive: &mut Vec<u8>, name: &str, contents: &[u8]) -> Result<()> {
-    let size = u32::try_from(contents.len()).with_context(|| format!("{name} is too large for a cpio archive"))?;
-    let mut writer = newc::Builder::new(name).mode(0o100_644).write(archive, size);
-    std::io::Write::write_all(&mut writer, contents)?;
-    writer.finish()?;
-    Ok(())
 }
 
 fn names_in(folder: &Path) -> Vec<String> {
@@ -98,6 +88,7 @@ fn names_in(folder: &Path) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::build::cpio::entries;
 
     const TEXT: &str = "[[domain]]\nname = \"a\"\nprogram = \"demo\"\n[[domain]]\nname = \"b\"\nprogram = \"demo\"\n";
 
@@ -112,28 +103,14 @@ mod tests {
     }
 
     #[test]
-    fn a_domain_without_program_is_refused_with_the_files_name() {
-        let error = parse("[[domain]]\nname = \"a\"\n").unwrap_err();
-        assert!(format!("{error:#}").contains("x.toml"), "{error:#}");
+    fn the_archive_starts_with_the_toml_file() {
+        let archive = parse(TEXT).unwrap().archive(&[]).unwrap();
+        assert_eq!(entries(&archive), [("bundle.toml".to_string(), 0o100_644, TEXT.as_bytes().to_vec())]);
     }
 
     #[test]
-    fn the_archive_starts_with_the_toml_file_and_keeps_the_order() {
-        let mut archive = Vec::new();
-        append(&mut archive, "bundle.toml", TEXT.as_bytes()).unwrap();
-        append(&mut archive, "supervisor", b"elf").unwrap();
-        newc::trailer(&mut archive).unwrap();
-
-        let mut rest = std::io::Cursor::new(archive);
-        let mut names = Vec::new();
-        loop {
-            let reader = newc::Reader::new(rest).unwrap();
-            if reader.entry().is_trailer() {
-                break;
-            }
-            names.push((reader.entry().name().to_string(), reader.entry().file_size()));
-            rest = reader.finish().unwrap();
-        }
-        assert_eq!(names, [("bundle.toml".into(), TEXT.len() as u32), ("supervisor".into(), 3)]);
+    fn a_domain_without_program_is_refused_with_the_files_name() {
+        let error = parse("[[domain]]\nname = \"a\"\n").unwrap_err();
+        assert!(format!("{error:#}").contains("x.toml"), "{error:#}");
     }
 }

@@ -2,6 +2,7 @@
 
 pub mod bundle;
 pub mod cargo;
+pub mod cpio;
 pub mod iso;
 pub mod strip;
 
