@@ -1,4 +1,4 @@
-//! The definitions agree with those of the `x86_64` crate, which others wrote from the same manuals.
+//! The definitions agree with those of the `x86_64` and `x86` crates, which others wrote from the same manuals.
 
 use dragonfly_hw::x86::control::{Cr0, Cr4, Rflags, Xcr0};
 use dragonfly_hw::x86::descriptor::{KERNEL_CODE, KERNEL_DATA, Tss64, USER_CODE, USER_DATA, tss_descriptor};
@@ -179,5 +179,71 @@ fn model_specific_registers_have_the_same_numbers() {
         (msr::IA32_KERNEL_GS_BASE, KernelGsBase::MSR),
     ] {
         assert_eq!(format!("{theirs:?}"), format!("Msr({ours})"));
+    }
+}
+
+#[test]
+fn model_specific_registers_of_the_older_crate_have_the_same_numbers() {
+    for (ours, theirs) in [
+        (msr::IA32_TIME_STAMP_COUNTER, x86::msr::IA32_TIME_STAMP_COUNTER),
+        (msr::IA32_PLATFORM_ID, x86::msr::IA32_PLATFORM_ID),
+        (msr::IA32_APIC_BASE, x86::msr::IA32_APIC_BASE),
+        (msr::IA32_FEATURE_CONTROL, x86::msr::IA32_FEATURE_CONTROL),
+        (msr::IA32_TSC_ADJUST, x86::msr::IA32_TSC_ADJUST),
+        (msr::IA32_BIOS_UPDT_TRIG, x86::msr::IA32_BIOS_UPDT_TRIG),
+        (msr::IA32_BIOS_SIGN_ID, x86::msr::IA32_BIOS_SIGN_ID),
+        (msr::MSR_PLATFORM_INFO, x86::msr::MSR_PLATFORM_INFO),
+        (msr::IA32_MPERF, x86::msr::IA32_MPERF),
+        (msr::IA32_APERF, x86::msr::IA32_APERF),
+        (msr::IA32_MTRRCAP, x86::msr::IA32_MTRRCAP),
+        (msr::IA32_SYSENTER_CS, x86::msr::IA32_SYSENTER_CS),
+        (msr::IA32_SYSENTER_ESP, x86::msr::IA32_SYSENTER_ESP),
+        (msr::IA32_SYSENTER_EIP, x86::msr::IA32_SYSENTER_EIP),
+        (msr::IA32_MCG_CAP, x86::msr::IA32_MCG_CAP),
+        (msr::IA32_MCG_STATUS, x86::msr::IA32_MCG_STATUS),
+        (msr::IA32_MCG_CTL, x86::msr::IA32_MCG_CTL),
+        (msr::IA32_PERF_STATUS, x86::msr::IA32_PERF_STATUS),
+        (msr::IA32_PERF_CTL, x86::msr::IA32_PERF_CTL),
+        (msr::IA32_MISC_ENABLE, x86::msr::IA32_MISC_ENABLE),
+        (msr::IA32_DEBUGCTL, x86::msr::IA32_DEBUGCTL),
+        (msr::IA32_MTRR_PHYSBASE0, x86::msr::IA32_MTRR_PHYSBASE0),
+        (msr::IA32_MTRR_PHYSMASK0, x86::msr::IA32_MTRR_PHYSMASK0),
+        (msr::IA32_MTRR_FIX64K_00000, x86::msr::IA32_MTRR_FIX64K_00000),
+        (msr::IA32_MTRR_FIX16K_80000, x86::msr::IA32_MTRR_FIX16K_80000),
+        (msr::IA32_MTRR_FIX16K_A0000, x86::msr::IA32_MTRR_FIX16K_A0000),
+        (msr::IA32_MTRR_FIX4K_C0000, x86::msr::IA32_MTRR_FIX4K_C0000),
+        (msr::IA32_PAT, x86::msr::IA32_PAT),
+        (msr::IA32_MTRR_DEF_TYPE, x86::msr::IA32_MTRR_DEF_TYPE),
+        (msr::IA32_PERF_CAPABILITIES, x86::msr::IA32_PERF_CAPABILITIES),
+        (msr::IA32_MC0_CTL, x86::msr::IA32_MC0_CTL),
+        (msr::IA32_VMX_BASIC, x86::msr::IA32_VMX_BASIC),
+        (msr::IA32_VMX_PINBASED_CTLS, x86::msr::IA32_VMX_PINBASED_CTLS),
+        (msr::IA32_VMX_PROCBASED_CTLS, x86::msr::IA32_VMX_PROCBASED_CTLS),
+        (msr::IA32_VMX_EXIT_CTLS, x86::msr::IA32_VMX_EXIT_CTLS),
+        (msr::IA32_VMX_ENTRY_CTLS, x86::msr::IA32_VMX_ENTRY_CTLS),
+        (msr::IA32_VMX_MISC, x86::msr::IA32_VMX_MISC),
+        (msr::IA32_VMX_CR0_FIXED0, x86::msr::IA32_VMX_CR0_FIXED0),
+        (msr::IA32_VMX_CR0_FIXED1, x86::msr::IA32_VMX_CR0_FIXED1),
+        (msr::IA32_VMX_CR4_FIXED0, x86::msr::IA32_VMX_CR4_FIXED0),
+        (msr::IA32_VMX_CR4_FIXED1, x86::msr::IA32_VMX_CR4_FIXED1),
+        (msr::IA32_VMX_VMCS_ENUM, x86::msr::IA32_VMX_VMCS_ENUM),
+        (msr::IA32_VMX_PROCBASED_CTLS2, x86::msr::IA32_VMX_PROCBASED_CTLS2),
+        (msr::IA32_VMX_EPT_VPID_CAP, x86::msr::IA32_VMX_EPT_VPID_CAP),
+        (msr::IA32_VMX_TRUE_PINBASED_CTLS, x86::msr::IA32_VMX_TRUE_PINBASED_CTLS),
+        (msr::IA32_VMX_TRUE_PROCBASED_CTLS, x86::msr::IA32_VMX_TRUE_PROCBASED_CTLS),
+        (msr::IA32_VMX_TRUE_EXIT_CTLS, x86::msr::IA32_VMX_TRUE_EXIT_CTLS),
+        (msr::IA32_VMX_TRUE_ENTRY_CTLS, x86::msr::IA32_VMX_TRUE_ENTRY_CTLS),
+        (msr::IA32_VMX_VMFUNC, x86::msr::IA32_VMX_VMFUNC),
+        (msr::IA32_TSC_DEADLINE, x86::msr::IA32_TSC_DEADLINE),
+        (msr::IA32_EFER, x86::msr::IA32_EFER),
+        (msr::IA32_STAR, x86::msr::IA32_STAR),
+        (msr::IA32_LSTAR, x86::msr::IA32_LSTAR),
+        (msr::IA32_CSTAR, x86::msr::IA32_CSTAR),
+        (msr::IA32_FMASK, x86::msr::IA32_FMASK),
+        (msr::IA32_FS_BASE, x86::msr::IA32_FS_BASE),
+        (msr::IA32_GS_BASE, x86::msr::IA32_GS_BASE),
+        (msr::IA32_TSC_AUX, x86::msr::IA32_TSC_AUX),
+    ] {
+        assert_eq!(ours, theirs, "{ours:#x} {theirs:#x}");
     }
 }

@@ -40,6 +40,54 @@ pub const fn x2apic_msr(offset: u32) -> u32 {
 
 const _: () = assert!(x2apic_msr(ICR_LOW) == 0x830 && x2apic_msr(SELF_IPI) == 0x83f);
 
+/// Registers of 32 bits that ISR, TMR and IRR have each, 16 bytes apart.
+pub const VECTOR_REGISTERS: u32 = 8;
+
+/// Offset, from ISR, TMR or IRR, of the register with the bit of `vector`, which is bit `vector` modulo 32.
+#[must_use]
+pub const fn vector_register(vector: u8) -> u32 {
+    (vector as u32 >> 5) << 4
+}
+
+const _: () = assert!(IRR + vector_register(0xff) == 0x270 && vector_register(0x3f) == 0x10);
+
+/// Host-physical or guest-physical address of the registers after reset, in xAPIC mode.
+pub const DEFAULT_ADDRESS: u64 = 0xfee0_0000;
+
+// Fields and values of VERSION.
+constants! { u32 {
+    VERSION_INTEGRATED      0x0000_0014 "An integrated local APIC, as all are by now; bits 7:0."
+    VERSION_MAX_LVT_SHIFT   16          "Lowest bit of the number of table entries less one, of eight."
+    VERSION_EOI_SUPPRESSION 0x0100_0000 "EOI_BROADCAST_SUPPRESSION of SVR works."
+}}
+
+// Values of registers after reset (section "Local APIC State After Power-Up or Reset").
+constants! { u32 {
+    DFR_RESET               0xffff_ffff "Flat model."
+    LVT_RESET               0x0001_0000 "Masked."
+    SVR_RESET               0x0000_00ff "Off, vector 0xff."
+}}
+
+// Models of DFR.
+constants! { u32 {
+    DFR_MODEL               0xf000_0000 "The model; the other bits are 1."
+    DFR_FLAT                0xf000_0000 "Each of eight processors has a bit of the logical destination."
+    DFR_CLUSTER             0x0000_0000 "Clusters of four processors: number in bits 7:4, a bit each in 3:0."
+}}
+
+/// LDR in x2APIC mode: cluster in bits 31:16, the processor's bit in 15:0 (section "Determining IPI Destination").
+#[must_use]
+pub const fn x2apic_ldr(apic_id: u32) -> u32 {
+    (apic_id >> 4) << 16 | 1 << (apic_id & 0xf)
+}
+
+const _: () = assert!(x2apic_ldr(0) == 1 && x2apic_ldr(0x23) == 0x2_0008);
+
+/// Destination of all processors in xAPIC mode.
+pub const DESTINATION_ALL: u8 = 0xff;
+/// Destination of all processors in x2APIC mode.
+pub const X2APIC_DESTINATION_ALL: u32 = 0xffff_ffff;
+
 flags! {
     /// Bits of a local vector table entry beside vector, delivery mode and timer mode (figure "Local Vector Table").
     Lvt: u32 {
@@ -72,6 +120,7 @@ flags! {
 
 // Delivery modes, in bits 10:8 of table entries, interrupt commands and I/O APIC entries.
 constants! { u32 {
+    DELIVERY_MODE           0x700   "The delivery mode."
     DELIVERY_FIXED          0x000   "The vector."
     DELIVERY_LOWEST         0x100   "The vector, on the processor of lowest priority."
     DELIVERY_SMI            0x200   "System management interrupt."
@@ -83,6 +132,7 @@ constants! { u32 {
 
 // Timer modes, in bits 18:17 of LVT_TIMER.
 constants! { u32 {
+    TIMER_MODE              0x6_0000    "The timer mode."
     TIMER_ONE_SHOT          0x0_0000    "Counts down once."
     TIMER_PERIODIC          0x2_0000    "Counts down again and again."
     TIMER_TSC_DEADLINE      0x4_0000    "Fires when the TSC reaches IA32_TSC_DEADLINE."
@@ -106,6 +156,7 @@ constants! { u32 {
     ICR_PENDING             0x0_1000    "The command has not been sent yet, read-only; not in x2APIC mode."
     ICR_ASSERT              0x0_4000    "Level: assert. Always set but for INIT level de-assert."
     ICR_LEVEL               0x0_8000    "Trigger mode: level."
+    ICR_SHORTHAND           0xc_0000    "The shorthand: one of the next three, or 0 for the destination."
     ICR_SELF                0x4_0000    "To this processor, whatever the destination."
     ICR_ALL                 0x8_0000    "To all processors."
     ICR_ALL_BUT_SELF        0xc_0000    "To all other processors."
@@ -136,6 +187,18 @@ const _: () = assert!(ICR_INIT == 0x4500 && icr_startup(8) == 0x4608 && icr_fixe
 pub const fn icr_high(apic_id: u8) -> u32 {
     (apic_id as u32) << 24
 }
+
+/// Divisor of a value of TIMER_DIVIDE, of which bits 3, 1 and 0 count.
+#[must_use]
+pub const fn timer_divisor(divide: u32) -> u32 {
+    let value = divide >> 1 & 0b100 | divide & 0b11;
+    1 << ((value + 1) % 8)
+}
+
+const _: () = {
+    assert!(timer_divisor(TIMER_DIVIDE_1) == 1 && timer_divisor(TIMER_DIVIDE_2) == 2);
+    assert!(timer_divisor(TIMER_DIVIDE_16) == 16 && timer_divisor(TIMER_DIVIDE_128) == 128);
+};
 
 /// Interrupt command as one value in x2APIC mode.
 #[must_use]

@@ -7,6 +7,8 @@ pub mod descriptor;
 pub mod exception;
 pub mod hpet;
 pub mod ioapic;
+pub mod kvm;
+pub mod msi;
 pub mod msr;
 pub mod paging;
 pub mod pic;

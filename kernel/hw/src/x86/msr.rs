@@ -3,21 +3,29 @@
 constants! { u32 {
     // SDM 4, "IA-32 Architectural MSRs"
     IA32_TIME_STAMP_COUNTER         0x010   "Time stamp counter."
+    IA32_PLATFORM_ID                0x017   "Platform, for microcode updates."
     IA32_APIC_BASE                  0x01b   "Address and mode of the local APIC: [`ApicBase`]."
     IA32_FEATURE_CONTROL            0x03a   "Lock of VMX and SMX: [`FeatureControl`]."
     IA32_TSC_ADJUST                 0x03b   "What was added to the time stamp counter since reset, in ticks."
     IA32_SPEC_CTRL                  0x048   "Limits of speculation: [`SpecCtrl`]."
     IA32_PRED_CMD                   0x049   "Predictor commands, write-only: [`PredCmd`]."
+    IA32_BIOS_UPDT_TRIG             0x079   "Loads a microcode update, write-only: its linear address."
     IA32_BIOS_SIGN_ID               0x08b   "Microcode revision in the upper 32 bits."
+    MSR_PLATFORM_INFO               0x0ce   "Base frequency over 100 MHz in bits 15:8; not architectural."
     IA32_MPERF                      0x0e7   "Ticks at the maximum frequency while in C0."
     IA32_APERF                      0x0e8   "Ticks at the actual frequency while in C0."
-    IA32_MTRRCAP                    0x0fe   "What memory type ranges there are, read-only."
+    IA32_MTRRCAP                    0x0fe   "What memory type ranges there are, read-only: [`MtrrCap`]."
     IA32_ARCH_CAPABILITIES          0x10a   "What the processor is immune to, read-only: [`ArchCapabilities`]."
     IA32_FLUSH_CMD                  0x10b   "Cache commands, write-only: [`FlushCmd`]."
     IA32_TSX_CTRL                   0x122   "TSX: bit 0 makes RTM abort, bit 1 hides it in CPUID."
     IA32_SYSENTER_CS                0x174   "Code segment of SYSENTER; 0 makes SYSENTER a #GP."
     IA32_SYSENTER_ESP               0x175   "Stack pointer of SYSENTER."
     IA32_SYSENTER_EIP               0x176   "Entry point of SYSENTER."
+    IA32_MCG_CAP                    0x179   "Machine-check banks in bits 7:0, and what they can do."
+    IA32_MCG_STATUS                 0x17a   "Whether a machine check is being handled."
+    IA32_MCG_CTL                    0x17b   "Which machine checks are reported, if IA32_MCG_CAP says that it exists."
+    IA32_PERF_STATUS                0x198   "Current performance state."
+    IA32_PERF_CTL                   0x199   "Wanted performance state."
     IA32_MISC_ENABLE                0x1a0   "Assorted switches: [`MiscEnable`]."
     IA32_DEBUGCTL                   0x1d9   "Debug features: last branches, single-step on branches."
     IA32_MTRR_PHYSBASE0             0x200   "Base and type of variable range 0; range n at + 2 n."
@@ -28,6 +36,8 @@ constants! { u32 {
     IA32_MTRR_FIX4K_C0000           0x268   "Types of 0xc0000 to 0xc7fff, 4 KiB each; seven more follow."
     IA32_PAT                        0x277   "Page attribute table: eight memory types, see [`PAT_RESET`]."
     IA32_MTRR_DEF_TYPE              0x2ff   "Memory type outside all ranges: [`MtrrDefType`]."
+    IA32_PERF_CAPABILITIES          0x345   "What the performance counters can do."
+    IA32_MC0_CTL                    0x400   "Machine-check bank 0: control, status, address, misc; bank n at + 4 n."
     IA32_VMX_BASIC                  0x480   "Revision and size of a VMCS, and what the registers below mean."
     IA32_VMX_PINBASED_CTLS          0x481   "Allowed pin-based controls."
     IA32_VMX_PROCBASED_CTLS         0x482   "Allowed primary processor-based controls."
@@ -46,6 +56,10 @@ constants! { u32 {
     IA32_VMX_TRUE_EXIT_CTLS         0x48f   "Allowed primary VM-exit controls, with those that default to 1."
     IA32_VMX_TRUE_ENTRY_CTLS        0x490   "Allowed VM-entry controls, with those that default to 1."
     IA32_VMX_VMFUNC                 0x491   "Allowed VM functions."
+    IA32_VMX_PROCBASED_CTLS3        0x492   "Allowed tertiary processor-based controls, one bit each."
+    IA32_VMX_EXIT_CTLS2             0x493   "Allowed secondary VM-exit controls, one bit each."
+    IA32_U_CET                      0x6a0   "Shadow stacks and branch tracking of user mode."
+    IA32_S_CET                      0x6a2   "Shadow stacks and branch tracking of supervisor mode."
     IA32_TSC_DEADLINE               0x6e0   "Tick at which the local APIC's timer fires; 0 disarms it."
     IA32_X2APIC_FIRST               0x800   "First register of the local APIC in x2APIC mode: `apic::x2apic_msr`."
     IA32_X2APIC_LAST                0x8ff   "Last register of the local APIC in x2APIC mode."
@@ -64,9 +78,15 @@ constants! { u32 {
     TSC_RATIO                   0xc000_0104 "Scale of the guest's TSC, 8.32 fixed point (APM 2, 15.30.5)."
     SYSCFG                      0xc001_0010 "System configuration, memory encryption among it."
     HWCR                        0xc001_0015 "Hardware configuration; bit 24: the TSC counts at the P0 frequency."
+    TOP_MEM                     0xc001_001a "End of RAM below 4 GiB."
+    TOP_MEM2                    0xc001_001d "End of RAM above 4 GiB."
+    MMIO_CONF_BASE              0xc001_0058 "Address of PCI configuration space."
     VM_CR                       0xc001_0114 "Locks of SVM: [`VmCr`]."
     VM_HSAVE_PA                 0xc001_0117 "Host-physical page where VMRUN saves host state (APM 2, 15.30.4)."
     VIRT_SPEC_CTRL              0xc001_011f "SSBD as a hypervisor offers it, where CPUID says so."
+    OSVW_ID_LENGTH              0xc001_0140 "Number of errata that OSVW_STATUS knows."
+    OSVW_STATUS                 0xc001_0141 "Whether errata need a workaround, one bit each."
+    LS_CFG                      0xc001_1020 "Load-store configuration."
     DE_CFG                      0xc001_1029 "Decode configuration; bit 1 makes LFENCE serialize dispatch."
 }}
 
@@ -149,6 +169,29 @@ flags! {
         ENABLE_MONITOR_FSM      18  "MONITOR and MWAIT exist."
         LIMIT_CPUID_MAXVAL      22  "CPUID hides leaves above 2."
         XD_BIT_DISABLE          34  "Execute-disable is hidden, and IA32_EFER.NXE is a #GP."
+    }
+
+    /// Bits of [`IA32_MTRRCAP`] above the number of variable ranges in bits 7:0 (SDM 3A, "MTRR Feature Identification").
+    MtrrCap: u64 {
+        FIX      8  "Fixed ranges exist."
+        WC      10  "Write combining exists."
+        SMRR    11  "Ranges of system-management mode exist."
+    }
+
+    /// Bits of the variable ranges' masks, from [`IA32_MTRR_PHYSMASK0`] on (SDM 3A, "Variable Range MTRRs").
+    MtrrPhysMask: u64 {
+        V       11  "The range is valid."
+    }
+
+    /// Bits of [`IA32_DEBUGCTL`] (SDM 3B, "IA32_DEBUGCTL MSR"; APM 2, 13.1.1.6).
+    DebugCtl: u64 {
+        LBR                      0  "Last branches are recorded."
+        BTF                      1  "RFLAGS.TF steps by branches."
+        BLD                      2  "#DB after bus locks."
+        FREEZE_LBRS_ON_PMI      11  "A counter's overflow stops the recording of branches, on Intel only."
+        FREEZE_PERFMON_ON_PMI   12  "A counter's overflow stops the counters, on Intel only."
+        FREEZE_WHILE_SMM        14  "Counters stop in system-management mode, on Intel only."
+        RTM                     15  "Advanced debugging of transactions, on Intel only."
     }
 
     /// Bits of [`IA32_MTRR_DEF_TYPE`] above the type (SDM 3A, "IA32_MTRR_DEF_TYPE MSR").
