@@ -1,0 +1,141 @@
+//! The root file system of the machine that measures KVM.
+
+use std::io::{self, Write};
+
+use cpio::newc;
+
+/// The kernel's command line: quiet, and laid out alike in each boot, so that figures repeat.
+pub const COMMAND_LINE: &str = "console=ttyS0,115200 quiet nokaslr norandmaps panic=-1";
+
+/// Kernel modules that [`Initramfs::modules`] holds, as their files are called, in the order in which they load. The last
+/// two are for one maker's processors each.
+pub const MODULES: [&str; 4] = ["irqbypass.ko", "kvm.ko", "kvm-amd.ko", "kvm-intel.ko"];
+
+/// Runs once, as the first process. A line that says what failed takes the place of the figures.
+const INIT: &str = "\
+#!/bin/busybox sh
+cd /
+bin/busybox mount -t devtmpfs dev dev
+bin/busybox mount -t proc proc proc
+if bin/busybox grep -q -w svm proc/cpuinfo; then maker=amd; else maker=intel; fi
+for module in irqbypass kvm kvm-$maker; do bin/busybox insmod modules/$module.ko; done
+bin/kvm-peer guest $(bin/busybox nproc)
+# A change of mode waits for the serial port to have written everything.
+bin/busybox stty -echo <dev/console
+bin/busybox poweroff -f
+";
+
+/// The bytes that go into the file system.
+#[derive(Clone, Copy, Debug)]
+pub struct Initramfs<'a> {
+    /// busybox, linked statically.
+    pub busybox: &'a [u8],
+    /// The files of [`MODULES`], in that order, from the kernel's own package and not compressed.
+    pub modules: [&'a [u8]; MODULES.len()],
+    /// `kvm-peer`, linked statically.
+    pub vmm: &'a [u8],
+    /// `guest-bench`.
+    pub guest: &'a [u8],
+}
+
+const FOLDER: u32 = 0o040_755;
+const PROGRAM: u32 = 0o100_755;
+const FILE: u32 = 0o100_644;
+const CHARACTER_DEVICE: u32 = 0o020_600;
+
+impl Initramfs<'_> {
+    /// The file system as a cpio archive, as the kernel takes it (Linux, driver-api/early-userspace/buffer-format).
+    ///
+    /// # Errors
+    /// Fails when a file has 4 GiB or more.
+    pub fn archive(&self) -> io::Result<Vec<u8>> {
+        let mut archive = Vec::new();
+        for folder in ["bin", "dev", "modules", "proc"] {
+            archive = add(archive, newc::Builder::new(folder).mode(FOLDER), &[])?;
+        }
+        // Where the first process's output goes.
+        let console = newc::Builder::new("dev/console").mode(CHARACTER_DEVICE).rdev_major(5).rdev_minor(1);
+        archive = add(archive, console, &[])?;
+        let programs = [("init", INIT.as_bytes()), ("bin/busybox", self.busybox), ("bin/kvm-peer", self.vmm)];
+        for (name, contents) in programs {
+            archive = add(archive, newc::Builder::new(name).mode(PROGRAM), contents)?;
+        }
+        for (name, contents) in MODULES.into_iter().zip(self.modules) {
+            archive = add(archive, newc::Builder::new(&format!("modules/{name}")).mode(FILE), contents)?;
+        }
+        archive = add(archive, newc::Builder::new("guest").mode(FILE), self.guest)?;
+        newc::trailer(archive)
+    }
+}
+
+fn add(archive: Vec<u8>, entry: newc::Builder, contents: &[u8]) -> io::Result<Vec<u8>> {
+    let size = u32::try_from(contents.len()).map_err(io::Error::other)?;
+    let mut writer = entry.write(archive, size);
+    writer.write_all(contents)?;
+    writer.finish()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read;
+
+    use super::*;
+
+    const PARTS: Initramfs<'_> = Initramfs {
+        busybox: b"busybox",
+        modules: [b"irqbypass", b"kvm", b"amd", b"intel"],
+        vmm: b"vmm",
+        guest: b"guest image",
+    };
+
+    /// Name, mode and contents of each entry.
+    fn entries(mut archive: &[u8]) -> Vec<(String, u32, Vec<u8>)> {
+        let mut entries = Vec::new();
+        loop {
+            let mut reader = newc::Reader::new(archive).unwrap();
+            if reader.entry().is_trailer() {
+                return entries;
+            }
+            let (name, mode) = (reader.entry().name().to_string(), reader.entry().mode());
+            let mut contents = Vec::new();
+            reader.read_to_end(&mut contents).unwrap();
+            entries.push((name, mode, contents));
+            archive = reader.finish().unwrap();
+        }
+    }
+
+    #[test]
+    fn each_part_is_where_the_first_process_looks_for_it() {
+        let entries = entries(&PARTS.archive().unwrap());
+        let contents = |name: &str| {
+            let entry = entries.iter().find(|(entry, ..)| entry == name);
+            entry.map(|(_, _, contents)| contents.as_slice()).unwrap_or_default()
+        };
+        assert_eq!(contents("bin/busybox"), b"busybox");
+        assert_eq!(contents("bin/kvm-peer"), b"vmm");
+        assert_eq!(contents("guest"), b"guest image");
+        assert_eq!(contents("modules/kvm-intel.ko"), b"intel");
+        assert_eq!(contents("init"), INIT.as_bytes());
+    }
+
+    #[test]
+    fn folders_come_before_what_they_hold() {
+        let mut folders = Vec::new();
+        for (name, mode, _) in entries(&PARTS.archive().unwrap()) {
+            if let Some((folder, _)) = name.rsplit_once('/') {
+                assert!(folders.iter().any(|known| known == folder), "{name}");
+            }
+            if mode == FOLDER {
+                folders.push(name);
+            }
+        }
+    }
+
+    #[test]
+    fn programs_can_be_executed() {
+        for (name, mode, _) in entries(&PARTS.archive().unwrap()) {
+            let is_program = name == "init" || name.starts_with("bin/");
+            assert_eq!(mode == PROGRAM, is_program, "{name}");
+        }
+    }
+}
