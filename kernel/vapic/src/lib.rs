@@ -1,6 +1,6 @@
 //! A guest's local APIC as pure logic (SDM 3A, "Advanced Programmable Interrupt Controller (APIC)").
 //!
-//! - `local`: [`LocalApic`]: what other CPUs post to it, and what its owner delivers to the guest.
+//! - `local`: [`LocalApic`], and what its owner delivers to the guest. `posting`: what is posted to it.
 //! - `register`: the guest's registers, as MSRs (x2APIC) and as a page (xAPIC).
 //! - `mode`: `IA32_APIC_BASE`, and which messages are for this APIC.
 //! - `message`: what interrupt commands and message-signalled interrupts ask for.
@@ -18,13 +18,15 @@ mod local;
 mod message;
 mod mode;
 mod owned;
+mod posting;
 mod register;
 mod state;
 mod timer;
 mod vectors;
 
 pub use clock::{Clock, Ratio};
-pub use local::{LocalApic, Requests};
+pub use local::LocalApic;
 pub use message::{BROADCAST, DeliveryMode, Message, Shorthand, Trigger};
+pub use posting::Requests;
 pub use register::{Effect, Fault};
 pub use state::{ApicState, StateError};

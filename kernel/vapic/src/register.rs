@@ -5,9 +5,9 @@ use core::sync::atomic::Ordering::Relaxed;
 use dragonfly_hw::x86::apic::{self, ErrorStatus, Lvt, SpuriousVector, x2apic_msr};
 use dragonfly_hw::x86::msr::{IA32_X2APIC_FIRST, IA32_X2APIC_LAST};
 
-use crate::local::FIRST_VECTOR;
 use crate::message::widened;
 use crate::mode::logical_x2apic_id;
+use crate::posting::FIRST_VECTOR;
 use crate::timer::{DIVIDE_MASK, MODE_MASK};
 use crate::{Clock, DeliveryMode, LocalApic, Message, Shorthand};
 
@@ -152,7 +152,9 @@ impl LocalApic {
                 Some(_) if is_reserved_mode(offset, value) => {}
                 Some(writable) => return self.write(offset, value & writable, now),
                 None if self.read(offset, now).is_some() => {}
-                None => self.report(ErrorStatus::REGISTER_ADDRESS),
+                None => {
+                    self.report(ErrorStatus::REGISTER_ADDRESS);
+                }
             },
         }
         Effect::None

@@ -4,13 +4,15 @@ use core::sync::atomic::Ordering::Relaxed;
 
 use dragonfly_hw::x86::apic::{self, Lvt, SpuriousVector};
 
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
 use crate::mode::{FORMAT_FLAT, is_base_valid};
 use crate::register::{LVT_COUNT, is_reserved_mode, writable_bits};
 use crate::timer::{DIVIDE_MASK, MODE_MASK};
 use crate::{Clock, LocalApic};
 
 /// A local APIC's state, for snapshot, migration and live upgrade. The APIC ID is not part of it.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct ApicState {
     /// [`ApicState::VERSION`].

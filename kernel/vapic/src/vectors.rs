@@ -19,8 +19,8 @@ const fn bit_of(vector: u8) -> u64 {
 
 /// The highest vector of `bits`, which are word `word` and not 0.
 #[inline]
-pub(crate) const fn highest(word: usize, bits: u64) -> u8 {
-    ((word as u8 & 3) << 6) | (63 - bits.leading_zeros() as u8)
+const fn highest(word: usize, bits: u64) -> u8 {
+    (((word as u32 & 3) << 6) | (63 ^ bits.leading_zeros())) as u8
 }
 
 /// A set that any CPU may change.
@@ -60,19 +60,36 @@ impl Vectors {
         word.store(word.load(Ordering::Relaxed) | bit_of(vector), Ordering::Relaxed);
     }
 
-    /// As [`Self::remove`], where no other CPU changes the set. Gives what is left of the word.
+    /// As [`Self::remove`], where no other CPU changes the set.
     #[inline]
-    pub(crate) fn remove_owned(&self, vector: u8) -> u64 {
+    pub(crate) fn remove_owned(&self, vector: u8) {
         let word = &self.0[word_of(vector)];
-        let left = word.load(Ordering::Relaxed) & !bit_of(vector);
-        word.store(left, Ordering::Relaxed);
-        left
+        word.store(word.load(Ordering::Relaxed) & !bit_of(vector), Ordering::Relaxed);
+    }
+
+    /// The highest vector in word `word`; none if there is none.
+    #[inline]
+    pub(crate) fn highest_in(&self, word: usize) -> Option<u8> {
+        let bits = self.word(word);
+        (bits != 0).then(|| highest(word, bits))
+    }
+
+    /// The highest vector.
+    #[inline]
+    pub(crate) fn highest(&self) -> Option<u8> {
+        let [first, second, third, fourth] = self.load();
+        // Mostly there is none, which is quicker to see in all words at once.
+        if first | second | third | fourth == 0 {
+            return None;
+        }
+        (0..WORDS).rev().find_map(|word| self.highest_in(word))
     }
 
     pub(crate) fn clear(&self) {
         self.store([0; WORDS]);
     }
 
+    #[inline]
     pub(crate) fn load(&self) -> [u64; WORDS] {
         core::array::from_fn(|word| self.word(word))
     }
