@@ -4,6 +4,7 @@
 //! - `audit`: what must hold between any two steps, whatever domains did.
 //! - `rounds`: several CPUs in the kernel at once.
 //! - `whole`: random domains on random CPUs. Most mistakes are found there.
+//! - `scheduler`: one CPU's choice of threads against a model.
 //! - The others test one topic each, by examples or against a model.
 
 mod audit;
@@ -14,6 +15,7 @@ mod interleavings;
 mod ipc;
 mod notifications;
 mod rounds;
+mod scheduler;
 mod whole;
 mod world;
 
