@@ -7,7 +7,7 @@
 use core::sync::atomic::Ordering;
 
 use dragonfly_abi::{ObjectType, Rights, Status};
-use dragonfly_memory::{Charge, Link, Linked, UserVirt};
+use dragonfly_memory::{Charge, Link, Linked, SpaceAddr};
 
 use crate::arch::Arch;
 use crate::device::{InterruptLine, PortRange};
@@ -18,6 +18,8 @@ use crate::notification::Notification;
 use crate::space::MappedRange;
 use crate::sync::AtomicU64;
 use crate::thread::{Phase, Thread};
+use crate::vcpu::Vcpu;
+use crate::vm::Vm;
 use crate::{Lock, Queue, Ref};
 
 /// Links of a capability and a derivation, by what they are for.
@@ -48,6 +50,10 @@ pub enum Object<A: Arch> {
     Interrupt(Ref<InterruptLine<A>, A>),
     /// The machine.
     System,
+    /// A virtual machine.
+    Vm(Ref<Vm<A>, A>),
+    /// A virtual CPU.
+    Vcpu(Ref<Vcpu<A>, A>),
 }
 
 impl<A: Arch> Object<A> {
@@ -62,6 +68,8 @@ impl<A: Arch> Object<A> {
             Self::Ports(_) => ObjectType::Ports,
             Self::Interrupt(_) => ObjectType::Interrupt,
             Self::System => ObjectType::System,
+            Self::Vm(_) => ObjectType::Vm,
+            Self::Vcpu(_) => ObjectType::Vcpu,
         }
     }
 
@@ -85,6 +93,8 @@ impl<A: Arch> Object<A> {
             Self::Ports(object) => Self::Ports(*object),
             Self::Interrupt(object) => Self::Interrupt(object.clone()),
             Self::System => Self::System,
+            Self::Vm(object) => Self::Vm(object.clone()),
+            Self::Vcpu(object) => Self::Vcpu(object.clone()),
         }
     }
 }
@@ -122,6 +132,8 @@ pub enum Place<A: Arch> {
     Slot(Ref<Domain<A>, A>, u16),
     /// In a domain's address space, at [`Capability::range`].
     Mapping(Ref<Domain<A>, A>),
+    /// In a guest's memory, at [`Capability::range`].
+    GuestMapping(Ref<Vm<A>, A>),
 }
 
 /// An object, rights and a badge at a place.
@@ -221,15 +233,15 @@ impl<A: Arch> Capability<A> {
 
     /// Up to where a mapping has been taken out, if that has begun. Like the next, called under the address space's
     /// lock, which orders it with the page faults.
-    pub fn left_up_to(&self) -> Option<UserVirt> {
+    pub fn left_up_to(&self) -> Option<SpaceAddr> {
         match self.left_up_to.load(Ordering::Relaxed) {
             STAYS => None,
-            address => Some(UserVirt::new(address)),
+            address => Some(SpaceAddr::new(address)),
         }
     }
 
     /// Notes up to where a mapping has been taken out.
-    pub fn set_left_up_to(&self, address: UserVirt) {
+    pub fn set_left_up_to(&self, address: SpaceAddr) {
         self.left_up_to.store(address.as_u64(), Ordering::Relaxed);
     }
 
@@ -287,6 +299,10 @@ typed! {
     memory Memory Memory<A>;
     /// The interrupt line, if it is one with these rights.
     interrupt Interrupt InterruptLine<A>;
+    /// The virtual machine, if it is one with these rights.
+    vm Vm Vm<A>;
+    /// The virtual CPU, if it is one with these rights.
+    vcpu Vcpu Vcpu<A>;
 }
 
 impl<A: Arch> DerivationState<A> {

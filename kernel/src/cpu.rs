@@ -37,6 +37,10 @@ pub struct Cpu<A: Arch> {
     ready_mask: u64,
     /// Contexts without budget, by when they get some.
     depleted: Queue<Thread<A>, A, link::Run>,
+    /// When the timer of the guest that runs comes.
+    pub guest_deadline: Ticks,
+    /// What the architecture needs to run guests.
+    pub local: A::Local,
     /// When the charged context began to be charged.
     charged_since: Ticks,
 }
@@ -56,6 +60,8 @@ impl<A: Arch> Cpu<A> {
             ready: [const { Queue::<_, A, _>::new() }; PRIORITIES as usize],
             ready_mask: 0,
             depleted: Queue::<_, A, _>::new(),
+            guest_deadline: NEVER,
+            local: A::LOCAL,
             charged_since: 0,
         }
     }
@@ -178,6 +184,7 @@ impl<A: Arch> Cpu<A> {
 
     fn pick(&mut self, now: Ticks) {
         self.needs_timer = true;
+        self.guest_deadline = NEVER;
         self.charged_since = now;
         if self.ready_mask == 0 {
             self.current = None;
@@ -258,7 +265,7 @@ impl<A: Arch> Cpu<A> {
 
     /// The next time at which the timer has to come.
     pub fn next_deadline(&self) -> Ticks {
-        let mut deadline = NEVER;
+        let mut deadline = self.guest_deadline;
         if let Some(context) = &self.charged {
             let schedule = context.schedule.lock();
             // Alone at its priority, a round-robin slice need not be cut.

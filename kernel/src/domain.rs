@@ -9,7 +9,7 @@ use crate::arch::Arch;
 use crate::capability::{self, Capability, Derivation, Object, Place};
 use crate::handle_table::HandleTable;
 use crate::notification::Signal;
-use crate::space::Space;
+use crate::space::DomainSpace;
 use crate::sync::AtomicBool;
 use crate::thread::{self, Thread};
 use crate::{Lock, Queue, Ref};
@@ -25,7 +25,7 @@ pub struct Domain<A: Arch> {
     /// The domain that made it; nothing for the first.
     pub parent: Option<Ref<Domain<A>, A>>,
     /// Its address space.
-    pub space: Space<A>,
+    pub space: DomainSpace<A>,
     /// Its handles.
     pub table: Lock<HandleTable<A>, A>,
     /// Its threads.
@@ -64,7 +64,7 @@ impl<A: Arch> Domain<A> {
         account: Ref<Account<A::Heap>, A>,
         limits: &DomainLimits,
         parent: Option<Ref<Self, A>>,
-        space: Space<A>,
+        space: DomainSpace<A>,
         death: Option<Signal<A>>,
         charge: Charge<A::Heap>,
     ) -> Self {

@@ -89,7 +89,10 @@ impl<A: Arch> Kernel<A> {
             return;
         }
         self.withdraw(cpu, &thread);
-        thread.context.set_results(Status::TimedOut, [0; 6]);
+        // A guest that was halted looks at its timer when it runs again.
+        if !thread.context.is_in_guest() {
+            thread.context.set_results(Status::TimedOut, [0; 6]);
+        }
         cpu.make_ready(self.arch, thread);
     }
 
@@ -102,6 +105,10 @@ impl<A: Arch> Kernel<A> {
             Waiting::Receive(gate) => gate.queues.lock().receivers.remove(thread),
             Waiting::Send(gate) => gate.queues.lock().callers.remove(thread),
             Waiting::Notification(notification) => notification.waiters.lock().queue.remove(thread),
+            Waiting::Guest(vcpu) => {
+                vcpu.end_halt();
+                None
+            }
             Waiting::Reply(server) => {
                 self.leave_server(cpu, thread, &server);
                 None
@@ -170,6 +177,10 @@ impl<A: Arch> Kernel<A> {
             ipc.fault_gate = None;
         }
         *thread.alarm_target.lock() = None;
+        let vcpu = thread.vcpu.lock().take();
+        if let Some(vcpu) = vcpu {
+            vcpu.release();
+        }
         if cpu.active.as_ref().is_some_and(|active| Ref::<_, A>::ptr_eq(active, &thread.domain)) {
             self.activate(cpu, None);
         }

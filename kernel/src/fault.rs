@@ -44,7 +44,7 @@ impl<A: Arch> Kernel<A> {
     pub fn fault(&'static self, cpu: &mut Cpu<A>, fault: Fault) {
         let Some(current) = cpu.current.clone() else { return };
         if let Fault::Page { address, access } = fault
-            && current.domain.space.resolve(self, &current.domain, address, access)
+            && current.domain.space.resolve(self, address.into(), access)
         {
             return;
         }

@@ -60,3 +60,37 @@ unsafe impl<A: Arch> FrameSource for DomainFrames<'_, A> {
         self.account.give_back(PAGE_SIZE);
     }
 }
+
+/// A zeroed frame of the kernel's own that a domain pays for, for as long as this lives.
+pub struct OwnedFrame<A: Arch> {
+    arch: A,
+    account: Ref<Account<A::Heap>, A>,
+    frame: HostPhys,
+}
+
+impl<A: Arch> OwnedFrame<A> {
+    /// Takes a frame.
+    pub fn new(arch: A, account: &Ref<Account<A::Heap>, A>) -> Result<Self, Status> {
+        let frames = DomainFrames { arch, account };
+        let frame = frames.take_frame().ok_or_else(|| frames.status(MapError::OutOfMemory))?;
+        arch.zero(frame, PAGE_SIZE);
+        Ok(Self { arch, account: account.clone(), frame })
+    }
+
+    /// Where it is.
+    pub fn address(&self) -> HostPhys {
+        self.frame
+    }
+
+    /// Where the kernel sees it.
+    pub fn pointer(&self) -> NonNull<u8> {
+        self.arch.pointer(self.frame)
+    }
+}
+
+impl<A: Arch> Drop for OwnedFrame<A> {
+    fn drop(&mut self) {
+        // SAFETY: `new` took it, and whoever used it is gone with this.
+        unsafe { DomainFrames { arch: self.arch, account: &self.account }.give_frame(self.frame) };
+    }
+}

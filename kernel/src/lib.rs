@@ -39,6 +39,7 @@ pub mod message_page;
 pub mod notification;
 mod protocol;
 pub mod root;
+pub mod shared_page;
 #[cfg(test)]
 #[expect(dead_code, reason = "the simulated world can do more than its tests ask of it so far")]
 mod simulation;
@@ -49,6 +50,8 @@ pub mod teardown;
 pub mod thread;
 pub mod transfer;
 pub mod tsc;
+pub mod vcpu;
+pub mod vm;
 
 /// A counted reference to a kernel object.
 pub type Ref<T, A> = dragonfly_memory::Ref<T, <A as Arch>::Heap>;
@@ -68,8 +71,9 @@ const LINES: usize = 256;
 /// 2. a domain's list of owned objects
 /// 3. a derivation's tree, then capabilities' nodes from the top down
 /// 4. a handle table; an address space, then a memory object
-/// 5. a thread's IPC state, a thread's scheduling context, a domain's list of threads, an interrupt line
-/// 6. the object heap, the frame allocator
+/// 5. a virtual machine's lists, who runs a vCPU
+/// 6. a thread's IPC state, a thread's scheduling context, a domain's list of threads, an interrupt line
+/// 7. the object heap, the frame allocator
 pub struct Kernel<A: Arch> {
     /// The architecture it runs on.
     pub arch: A,

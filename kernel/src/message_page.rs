@@ -1,50 +1,39 @@
 //! The kernel's view of a thread's message buffer.
-//!
-//! The domain writes the page whenever it likes, so every access is an atomic word, and what is read is an allegation:
-//! it is read once and checked by whoever asked.
-#![expect(unsafe_code, reason = "the page is reached through the direct map")]
 
 use core::mem::offset_of;
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use dragonfly_abi::arch::{THREAD_STATE_SIZE, ThreadState};
 use dragonfly_abi::{FOREVER, Handle, HandleTransfer, MESSAGE_DATA_SIZE, MESSAGE_HANDLES, MessageBuffer, MessageTag};
-use dragonfly_memory::HostPhys;
 
 use crate::Ref;
 use crate::arch::Arch;
 use crate::memory_object::Memory;
+use crate::shared_page::{SharedPage, WORDS};
 
-const WORDS: usize = size_of::<MessageBuffer>() / 8;
+const _: () = assert!(size_of::<MessageBuffer>() == WORDS * 8);
 const TIMEOUT: usize = offset_of!(MessageBuffer, timeout_ns) / 8;
 const ACCEPT: usize = offset_of!(MessageBuffer, accept_handles) / 8;
 const HANDLES: usize = offset_of!(MessageBuffer, handles) / 8;
 const DATA: usize = offset_of!(MessageBuffer, data) / 8;
 const STATE_WORDS: usize = THREAD_STATE_SIZE / 8;
 
-/// A thread's message buffer: one frame of a memory object that lives as long as this does.
-pub struct MessagePage<A: Arch> {
-    arch: A,
-    memory: Ref<Memory<A>, A>,
-    frame: HostPhys,
-}
+/// A thread's message buffer.
+pub struct MessagePage<A: Arch>(SharedPage<A>);
 
 impl<A: Arch> MessagePage<A> {
     /// The page of a memory object whose first frame is committed for as long as the object lives.
     pub fn new(arch: A, memory: Ref<Memory<A>, A>) -> Option<Self> {
-        let frame = memory.pinned_frame()?;
-        Some(Self { arch, memory, frame })
+        SharedPage::new(arch, memory).map(Self)
     }
 
     /// The memory object.
     pub fn memory(&self) -> &Ref<Memory<A>, A> {
-        &self.memory
+        self.0.memory()
     }
 
     fn words(&self) -> &[AtomicU64; WORDS] {
-        // SAFETY: `memory` pins the frame, so it is RAM that this object owns; the direct map reaches it whole, it is
-        // page-aligned, any content is valid, and all of the kernel's accesses to it are atomic.
-        unsafe { self.arch.pointer(self.frame).cast().as_ref() }
+        self.0.words()
     }
 
     /// The time-out in nanoseconds that holds for a message with this tag.

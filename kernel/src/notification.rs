@@ -6,6 +6,7 @@ use crate::arch::Arch;
 use crate::gate::Gate;
 use crate::protocol::Bits;
 use crate::thread::WaitQueue;
+use crate::vm::Vm;
 use crate::{Lock, Ref};
 
 /// A word of bits.
@@ -19,12 +20,24 @@ pub struct Notification<A: Arch> {
 /// A notification and the bits to set in it.
 pub type Signal<A> = (Ref<Notification<A>, A>, u64);
 
+/// A message-signalled interrupt of a virtual machine.
+pub struct Route<A: Arch> {
+    /// The machine.
+    pub vm: Ref<Vm<A>, A>,
+    /// Where the message is written.
+    pub address: u64,
+    /// What is written.
+    pub data: u32,
+}
+
 /// Who waits for a notification.
 pub struct Waiters<A: Arch> {
     /// Threads that wait for bits.
     pub queue: WaitQueue<A>,
     /// The gate whose receivers get the bits too.
     pub gate: Option<Ref<Gate<A>, A>>,
+    /// The message that is sent instead of setting bits.
+    pub route: Option<Route<A>>,
     /// Whether the notification is closed for good.
     pub is_closed: bool,
 }
@@ -34,7 +47,12 @@ impl<A: Arch> Notification<A> {
     pub fn new(charge: Charge<A::Heap>) -> Self {
         Self {
             bits: Bits::new(),
-            waiters: Lock::<_, A>::new(Waiters { queue: WaitQueue::<A>::new(), gate: None, is_closed: false }),
+            waiters: Lock::<_, A>::new(Waiters {
+                queue: WaitQueue::<A>::new(),
+                gate: None,
+                route: None,
+                is_closed: false,
+            }),
             _charge: charge,
         }
     }

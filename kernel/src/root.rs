@@ -1,17 +1,17 @@
 //! The first domain: the supervisor, made from the bundle.
 
 use dragonfly_abi::{ABI_VERSION, PAGE_SIZE, PRIORITIES, Rights, StartHandles, StartInfo, Status};
-use dragonfly_memory::{Account, HostPhys, ObjectOffset, UserVirt};
+use dragonfly_memory::{Account, HostPhys, ObjectOffset, SpaceAddr, UserVirt};
 use elf::abi::{EM_X86_64, ET_EXEC, PF_R, PF_W, PF_X, PT_LOAD};
 use elf::endian::LittleEndian;
 use elf::segment::ProgramHeader;
 
 use crate::arch::Arch;
-use crate::capability::{Capability, Derivation, Object};
+use crate::capability::{Capability, Derivation, Object, Place};
 use crate::cpu::Cpu;
 use crate::domain::{Domain, DomainLimits, publish};
 use crate::memory_object::Memory;
-use crate::space::{MappedRange, Space};
+use crate::space::{DomainSpace, MappedRange};
 use crate::system_call::thread::ThreadPlan;
 use crate::teardown::Progress;
 use crate::{Kernel, Ref};
@@ -125,7 +125,7 @@ impl<A: Arch> Kernel<A> {
         let cpus = self.cpus();
         let cpu_mask = if cpus >= 64 { u64::MAX } else { (1 << cpus) - 1 };
         let limits = DomainLimits { max_priority: PRIORITIES - 1, cpu_mask };
-        let space = Space::new(self, &account)?;
+        let space = DomainSpace::new(self, &account)?;
         let charge = crate::domain::charge_object::<A, Domain<A>>(&account)?;
         let domain = Domain::new(account, &limits, None, space, None, charge);
         Ref::<_, A>::try_new(self.arch.heap(), domain).map_err(|_| Status::OutOfMemory)
@@ -181,10 +181,14 @@ impl<A: Arch> Kernel<A> {
         let derivation = Ref::<_, A>::try_new(self.arch.heap(), derivation).map_err(|_| Status::OutOfMemory)?;
         let listed = domain.owned.lock().push_back(derivation.clone());
         debug_assert!(listed.is_ok());
-        let range =
-            MappedRange { start: UserVirt::new(start), end: UserVirt::new(end), offset: ObjectOffset::new(0), access };
+        let range = MappedRange {
+            start: SpaceAddr::new(start),
+            end: SpaceAddr::new(end),
+            offset: ObjectOffset::new(0),
+            access,
+        };
         let parent: Option<&Ref<Capability<A>, A>> = None;
-        domain.space.map(self, domain, parent, &derivation, &memory, range)?;
+        domain.space.map(Place::Mapping(domain.clone()), parent, &derivation, &memory, range)?;
         Ok(memory)
     }
 

@@ -1,13 +1,15 @@
-//! Address spaces of domains: a page table and the mappings that it may show.
+//! Address spaces, of domains and of guests: a page table and the mappings that it may show.
 //!
 //! A mapping is a promise; page-table entries are filled in when it is made, as far as one slice goes, and on first
 //! touch. So mapping is fast whatever its size, and everything in the table can be found again from the mappings.
 
 use core::sync::atomic::Ordering;
 
+use dragonfly_abi::guest::GUEST_END;
 use dragonfly_abi::{Rights, Status, USER_END};
 use dragonfly_memory::{
-    Access, Account, HostPhys, HostVirt, MapError, ObjectOffset, PAGE_SIZE, PageSize, PageTable, UserVirt,
+    Access, Account, Address, HostPhys, HostVirt, MapError, ObjectOffset, PAGE_SIZE, PageFormat, PageSize, PageTable,
+    SpaceAddr, UserVirt,
 };
 
 use crate::arch::Arch;
@@ -35,45 +37,87 @@ const AUDIT_SLICE: u32 = 2048;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MappedRange {
     /// First address.
-    pub start: UserVirt,
+    pub start: SpaceAddr,
     /// First address past it.
-    pub end: UserVirt,
+    pub end: SpaceAddr,
     /// What the first address shows.
     pub offset: ObjectOffset,
-    /// READ, with WRITE or EXECUTE or neither.
+    /// READ, with WRITE or EXECUTE or neither; in a guest's memory also with both.
     pub access: Rights,
 }
 
-/// The address space of a domain.
-pub struct Space<A: Arch> {
+/// An address space with page tables of some format.
+pub struct Space<A: Arch, F: PageFormat> {
     arch: A,
     root: HostPhys,
+    /// First address that is not its own.
+    end: u64,
+    /// Who pays for page tables and mappings.
+    account: Ref<Account<A::Heap>, A>,
     /// The CPUs on which it is active.
     active: AtomicU64,
+    /// How often translations were taken back.
+    generation: AtomicU64,
     is_closed: AtomicBool,
-    state: Lock<SpaceState<A>, A>,
+    state: Lock<SpaceState<A, F>, A>,
 }
 
-struct SpaceState<A: Arch> {
-    table: PageTable<A::Format>,
+/// The address space of a domain.
+pub type DomainSpace<A> = Space<A, <A as Arch>::Format>;
+/// The physical memory of a guest.
+pub type GuestSpace<A> = Space<A, <A as Arch>::GuestFormat>;
+
+struct SpaceState<A: Arch, F: PageFormat> {
+    table: PageTable<F>,
     /// By address.
     mappings: Queue<Capability<A>, A, link::Space>,
     count: u64,
 }
 
-impl<A: Arch> Space<A> {
-    /// An address space with nothing in its user half.
+impl<A: Arch> DomainSpace<A> {
+    /// A domain's address space, with nothing in its user half.
     pub fn new(kernel: &'static Kernel<A>, account: &Ref<Account<A::Heap>, A>) -> Result<Self, Status> {
         let frames = DomainFrames { arch: kernel.arch, account };
         let table = PageTable::new_user(kernel.arch.format(), &frames, kernel.arch.kernel_half());
         let table = table.map_err(|error| frames.status(error))?;
-        Ok(Self {
-            arch: kernel.arch,
+        Ok(Self::with_table(kernel.arch, account, table, USER_END))
+    }
+}
+
+impl<A: Arch> GuestSpace<A> {
+    /// A guest's memory, with nothing in it.
+    pub fn new_guest(kernel: &'static Kernel<A>, account: &Ref<Account<A::Heap>, A>) -> Result<Self, Status> {
+        let format = kernel.arch.guest_format().ok_or(Status::NotSupported)?;
+        let frames = DomainFrames { arch: kernel.arch, account };
+        let table = PageTable::new(format, &frames).map_err(|error| frames.status(error))?;
+        Ok(Self::with_table(kernel.arch, account, table, GUEST_END))
+    }
+
+    /// How often translations were taken back: whoever caches some under a tag of its own asks before it uses them,
+    /// after [`enter`](Self::enter).
+    #[inline]
+    pub fn generation(&self) -> u64 {
+        // SeqCst: after `enter`. Whoever takes one back counts first and looks at the CPUs then.
+        self.generation.load(Ordering::SeqCst)
+    }
+}
+
+impl<A: Arch, F: PageFormat> Space<A, F> {
+    fn with_table(arch: A, account: &Ref<Account<A::Heap>, A>, table: PageTable<F>, end: u64) -> Self {
+        Self {
+            arch,
             root: table.root(),
+            end,
+            account: account.clone(),
             active: AtomicU64::new(0),
+            generation: AtomicU64::new(0),
             is_closed: AtomicBool::new(false),
             state: Lock::<_, A>::new(SpaceState { table, mappings: Queue::<_, A, _>::new(), count: 0 }),
-        })
+        }
+    }
+
+    fn frames(&self) -> DomainFrames<'_, A> {
+        DomainFrames { arch: self.arch, account: &self.account }
     }
 
     /// The machine it is on.
@@ -103,21 +147,20 @@ impl<A: Arch> Space<A> {
     }
 
     /// The mapping that starts at an address.
-    pub fn mapping_at(&self, start: UserVirt) -> Option<Ref<Capability<A>, A>> {
+    pub fn mapping_at(&self, start: SpaceAddr) -> Option<Ref<Capability<A>, A>> {
         self.state.lock().mappings.find(|mapping| mapping.range.is_some_and(|range| range.start == start))
     }
 
-    /// Maps a part of a memory object. The new capability derives from `parent`.
+    /// Maps a part of a memory object at a place in this address space. The new capability derives from `parent`.
     pub fn map(
         &self,
-        kernel: &'static Kernel<A>,
-        domain: &Ref<Domain<A>, A>,
+        place: Place<A>,
         parent: Option<&Ref<Capability<A>, A>>,
         derivation: &Ref<Derivation<A>, A>,
         memory: &Ref<Memory<A>, A>,
         range: MappedRange,
     ) -> Result<(), Status> {
-        let charge = charge_object::<A, Capability<A>>(&domain.account)?;
+        let charge = charge_object::<A, Capability<A>>(&self.account)?;
         let object = Object::Memory(memory.clone());
         let mapping = Capability::new(object, range.access, 0, derivation.clone(), Some(range), charge);
         let mapping = Ref::<_, A>::try_new(self.arch.heap(), mapping).map_err(|_| Status::OutOfMemory)?;
@@ -135,29 +178,22 @@ impl<A: Arch> Space<A> {
         if state.mappings.iter().any(overlaps) {
             return Err(Status::Overlap);
         }
-        tree.attach(parent, &mapping, Place::Mapping(domain.clone()))?;
+        tree.attach(parent, &mapping, place)?;
         memory.count_mapping();
         let start = |mapping: &Capability<A>| mapping.range.map(|range| range.start);
         let listed = state.mappings.push_sorted(mapping, start);
         debug_assert!(listed.is_ok());
         state.count += 1;
-        self.populate(kernel, domain, &mut state, memory, &range);
+        self.populate(&mut state, memory, &range);
         Ok(())
     }
 
     /// Fills in page-table entries from the start of a mapping on, as far as one slice goes. The rest follows on touch.
-    fn populate(
-        &self,
-        kernel: &'static Kernel<A>,
-        domain: &Domain<A>,
-        state: &mut SpaceState<A>,
-        memory: &Memory<A>,
-        range: &MappedRange,
-    ) {
+    fn populate(&self, state: &mut SpaceState<A, F>, memory: &Memory<A>, range: &MappedRange) {
         let mut address = range.start;
         for _ in 0..POPULATE {
             let Some(block) = offset_of(range, address).and_then(|offset| memory.block_at(offset)) else { return };
-            match self.insert(kernel, domain, state, memory, range, &block, address) {
+            match self.insert(state, memory, range, &block, address) {
                 Ok(size) => address = address.align_down(size).wrapping_add(size.bytes()),
                 Err(_) => return,
             }
@@ -168,18 +204,15 @@ impl<A: Arch> Space<A> {
     }
 
     /// Puts the largest page that fits around an address into the table.
-    #[expect(clippy::too_many_arguments, reason = "it is the inner step of two callers that hold the lock")]
     fn insert(
         &self,
-        kernel: &'static Kernel<A>,
-        domain: &Domain<A>,
-        state: &mut SpaceState<A>,
+        state: &mut SpaceState<A, F>,
         memory: &Memory<A>,
         range: &MappedRange,
         block: &Block,
-        address: UserVirt,
+        address: SpaceAddr,
     ) -> Result<PageSize, MapError> {
-        let frames = DomainFrames { arch: kernel.arch, account: &domain.account };
+        let frames = self.frames();
         let access = Access {
             is_writable: range.access.contains(Rights::WRITE),
             is_executable: range.access.contains(Rights::EXECUTE),
@@ -192,7 +225,7 @@ impl<A: Arch> Space<A> {
             if size > state.table.largest_page() {
                 continue;
             }
-            result = state.table.map(&frames, address.align_down(size).as_host(), frame, size, access);
+            result = state.table.map(&frames, F::Input::new(address.align_down(size).as_u64()), frame, size, access);
             match result {
                 Ok(()) => return Ok(size),
                 // Smaller pages are there already, or it is this page and another CPU was faster.
@@ -204,8 +237,8 @@ impl<A: Arch> Space<A> {
     }
 
     /// Resolves a page fault: true if the access can be tried again.
-    pub fn resolve(&self, kernel: &'static Kernel<A>, domain: &Domain<A>, address: UserVirt, access: Rights) -> bool {
-        if address.as_u64() >= USER_END {
+    pub fn resolve(&self, kernel: &'static Kernel<A>, address: SpaceAddr, access: Rights) -> bool {
+        if address.as_u64() >= self.end {
             return false;
         }
         let mut state = self.state.lock();
@@ -219,7 +252,7 @@ impl<A: Arch> Space<A> {
         let Some(block) = offset_of(&range, address).and_then(|offset| memory.block_on_touch(kernel, offset)) else {
             return false;
         };
-        match self.insert(kernel, domain, &mut state, memory, &range, &block, address) {
+        match self.insert(&mut state, memory, &range, &block, address) {
             Ok(_) => true,
             // The entry is there: another CPU was faster, or this CPU had cached that it was not.
             Err(MapError::AlreadyMapped) => true,
@@ -228,39 +261,29 @@ impl<A: Arch> Space<A> {
     }
 
     /// Takes a mapping's pages out of the table, a slice at a time. From then on it only has its place in the list.
-    pub fn unmap(
-        &self,
-        kernel: &'static Kernel<A>,
-        domain: &Domain<A>,
-        mapping: &Ref<Capability<A>, A>,
-        budget: &mut u32,
-    ) -> Progress {
+    pub fn unmap(&self, kernel: &'static Kernel<A>, mapping: &Ref<Capability<A>, A>, budget: &mut u32) -> Progress {
         let Some(range) = mapping.range else { return Progress::Done };
         let mut state = self.state.lock();
         let from = mapping.left_up_to().unwrap_or(range.start);
         if from >= range.end {
             return Progress::Done;
         }
-        let frames = DomainFrames { arch: kernel.arch, account: &domain.account };
-        let addresses = from.as_host()..range.end.as_host();
+        let frames = self.frames();
+        let addresses = F::Input::new(from.as_u64())..F::Input::new(range.end.as_u64());
         let mut slice = state.table.unmap_range(&frames, addresses, &mut { ENTRIES_PER_SLICE }, |_| ());
-        let next = slice.next().map_or(range.end, |next| UserVirt::new(next.as_u64()));
+        let next = slice.next().map_or(range.end, |next| SpaceAddr::new(next.as_u64()));
         mapping.set_left_up_to(next);
         *budget = budget.saturating_sub(UNMAP_COST);
+        // SeqCst: after the entries were changed and before the look at the CPUs; see `generation`.
+        self.generation.fetch_add(1, Ordering::SeqCst);
         kernel.shoot_down(kernel.arch.this_cpu(), self.active.load(Ordering::SeqCst));
         slice.free_tables(&frames);
         if slice.is_done() { Progress::Done } else { Progress::More }
     }
 
     /// Takes a mapping out of the table and the list, a slice at a time. Called under its derivation's lock.
-    pub fn remove(
-        &self,
-        kernel: &'static Kernel<A>,
-        domain: &Domain<A>,
-        mapping: &Ref<Capability<A>, A>,
-        budget: &mut u32,
-    ) -> Progress {
-        if self.unmap(kernel, domain, mapping, budget) == Progress::More {
+    pub fn remove(&self, kernel: &'static Kernel<A>, mapping: &Ref<Capability<A>, A>, budget: &mut u32) -> Progress {
+        if self.unmap(kernel, mapping, budget) == Progress::More {
             return Progress::More;
         }
         let mut state = self.state.lock();
@@ -273,17 +296,11 @@ impl<A: Arch> Space<A> {
         Progress::Done
     }
 
-    /// Empties the user half of a dying domain, a slice at a time.
-    pub fn clear(
-        &self,
-        kernel: &'static Kernel<A>,
-        cpu: &mut Cpu<A>,
-        domain: &Ref<Domain<A>, A>,
-        budget: &mut u32,
-    ) -> Progress {
+    /// Empties it for good, a slice at a time.
+    pub fn clear(&self, kernel: &'static Kernel<A>, cpu: &mut Cpu<A>, budget: &mut u32) -> Progress {
         loop {
             let Some(mapping) = self.state.lock().mappings.front_ref() else { break };
-            if *budget == 0 || kernel.unmap(cpu, domain, &mapping, budget) == Progress::More {
+            if *budget == 0 || kernel.unmap(cpu, self, &mapping, budget) == Progress::More {
                 return Progress::More;
             }
         }
@@ -291,24 +308,26 @@ impl<A: Arch> Space<A> {
             // A CPU is just leaving it.
             return Progress::More;
         }
-        self.give_back(kernel, domain)
+        self.give_back()
     }
 
     /// Gives the tables back. Nothing is mapped and no CPU uses it.
-    pub fn give_back(&self, kernel: &'static Kernel<A>, domain: &Domain<A>) -> Progress {
-        let frames = DomainFrames { arch: kernel.arch, account: &domain.account };
+    pub fn give_back(&self) -> Progress {
+        let frames = self.frames();
         let mut state = self.state.lock();
         if state.table.destroy(&frames, &mut { ENTRIES_PER_SLICE }, |_| ()) { Progress::Done } else { Progress::More }
     }
+}
 
-    /// Maps a thread's message buffer.
+impl<A: Arch> DomainSpace<A> {
+    /// Maps a page that the kernel shares with the domain: a thread's message buffer, a vCPU's state.
     pub fn map_buffer(
         &self,
-        kernel: &'static Kernel<A>,
         domain: &Ref<Domain<A>, A>,
         memory: &Ref<Memory<A>, A>,
         start: UserVirt,
     ) -> Result<(), Status> {
+        let start = SpaceAddr::from(start);
         let end = start.checked_add(PAGE_SIZE).filter(|end| end.as_u64() <= USER_END).ok_or(Status::BadArgument)?;
         if !start.is_aligned(PageSize::Size4K) || start.as_u64() < dragonfly_abi::USER_START {
             return Err(Status::BadArgument);
@@ -319,14 +338,14 @@ impl<A: Arch> Space<A> {
         let range = MappedRange { start, end, offset: ObjectOffset::new(0), access: Rights::READ | Rights::WRITE };
         let listed = domain.owned.lock().push_back(derivation.clone());
         debug_assert!(listed.is_ok());
-        let mapped = self.map(kernel, domain, None, &derivation, memory, range);
+        let mapped = self.map(Place::Mapping(domain.clone()), None, &derivation, memory, range);
         if mapped.is_err() {
-            kernel.disown(&derivation);
+            self.arch.kernel().disown(&derivation);
         }
         mapped
     }
 
-    /// Unmaps a thread's message buffer, if the domain has not done so itself.
+    /// Unmaps such a page, if the domain has not done so itself.
     pub fn unmap_buffer(&self, kernel: &'static Kernel<A>, memory: &Ref<Memory<A>, A>) {
         let shows = |object: &Object<A>| matches!(object, Object::Memory(shown) if Ref::<_, A>::ptr_eq(shown, memory));
         let mapping = self.state.lock().mappings.find(|mapping| shows(&mapping.object));
@@ -352,12 +371,12 @@ impl<A: Arch> Space<A> {
 }
 
 /// Where in the object an address of the mapping shows.
-fn offset_of(range: &MappedRange, address: UserVirt) -> Option<u64> {
+fn offset_of(range: &MappedRange, address: SpaceAddr) -> Option<u64> {
     range.offset.as_u64().checked_add(address.checked_offset_from(range.start)?)
 }
 
 /// The frame that a page of this size around an address would show, if the mapping and the block both hold it whole.
-fn frame_for(range: &MappedRange, block: &Block, address: UserVirt, size: PageSize) -> Option<HostPhys> {
+fn frame_for(range: &MappedRange, block: &Block, address: SpaceAddr, size: PageSize) -> Option<HostPhys> {
     let first = address.align_down(size);
     let past = first.checked_add(size.bytes())?;
     if first < range.start || past > range.end {
@@ -375,9 +394,9 @@ fn frame_for(range: &MappedRange, block: &Block, address: UserVirt, size: PageSi
 mod inspection {
     use dragonfly_memory::Mapping;
 
-    use super::{Arch, Capability, HostVirt, Ordering, Ref, Space, USER_END};
+    use super::{Arch, Capability, DomainSpace, HostVirt, Ordering, Ref, USER_END};
 
-    impl<A: Arch> Space<A> {
+    impl<A: Arch> DomainSpace<A> {
         /// The pages of the user half.
         pub fn pages(&self) -> Vec<Mapping<HostVirt>> {
             let state = self.state.lock();

@@ -53,6 +53,7 @@ mod watched {
             store(value: u32, order: Ordering) -> ();
             swap(value: u32, order: Ordering) -> u32;
             fetch_or(value: u32, order: Ordering) -> u32;
+            fetch_and(value: u32, order: Ordering) -> u32;
         }
         AtomicU64 u64: {
             load(order: Ordering) -> u64;
@@ -67,6 +68,8 @@ mod watched {
         AtomicUsize usize: {
             load(order: Ordering) -> usize;
             store(value: usize, order: Ordering) -> ();
+            fetch_add(value: usize, order: Ordering) -> usize;
+            fetch_sub(value: usize, order: Ordering) -> usize;
         }
     }
 }

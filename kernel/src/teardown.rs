@@ -1,6 +1,7 @@
 //! Taking away: capabilities, objects, domains. Each in bounded slices.
 
 use dragonfly_abi::Status;
+use dragonfly_memory::PageFormat;
 
 use crate::arch::Arch;
 use crate::capability::{Capability, Derivation, DerivationState, Object, Place};
@@ -8,6 +9,7 @@ use crate::cpu::Cpu;
 use crate::domain::Domain;
 use crate::gate::Gate;
 use crate::notification::Notification;
+use crate::space::Space;
 use crate::thread::{Phase, errand};
 use crate::{Kernel, Ref};
 
@@ -57,15 +59,15 @@ impl<A: Arch> Kernel<A> {
         Progress::Done
     }
 
-    /// Takes a mapping of a domain away. With the last capability goes the memory, too, after the pages that show it.
-    pub fn unmap(
+    /// Takes a mapping away. With the last capability goes the memory, too, after the pages that show it.
+    pub fn unmap<F: PageFormat>(
         &'static self,
         cpu: &mut Cpu<A>,
-        domain: &Domain<A>,
+        space: &Space<A, F>,
         mapping: &Ref<Capability<A>, A>,
         budget: &mut u32,
     ) -> Progress {
-        match domain.space.unmap(self, domain, mapping, budget) {
+        match space.unmap(self, mapping, budget) {
             Progress::Done => self.close(cpu, mapping, budget),
             Progress::More => Progress::More,
         }
@@ -110,18 +112,21 @@ impl<A: Arch> Kernel<A> {
 
     /// Empties the place of a capability. Called under the derivation's lock.
     fn vacate(&'static self, capability: &Ref<Capability<A>, A>, budget: &mut u32) -> Progress {
-        let (domain, slot) = match &capability.node.lock().place {
-            Place::Nowhere => return Progress::Done,
-            Place::Slot(domain, slot) => (domain.clone(), Some(*slot)),
-            Place::Mapping(domain) => (domain.clone(), None),
+        let place = match &capability.node.lock().place {
+            Place::Nowhere => Place::Nowhere,
+            Place::Slot(domain, slot) => Place::Slot(domain.clone(), *slot),
+            Place::Mapping(domain) => Place::Mapping(domain.clone()),
+            Place::GuestMapping(vm) => Place::GuestMapping(vm.clone()),
         };
-        match slot {
-            Some(slot) => {
+        match place {
+            Place::Nowhere => Progress::Done,
+            Place::Slot(domain, slot) => {
                 let removed = domain.table.lock().empty(slot, capability);
                 drop(removed);
                 Progress::Done
             }
-            None => domain.space.remove(self, &domain, capability, budget),
+            Place::Mapping(domain) => domain.space.remove(self, capability, budget),
+            Place::GuestMapping(vm) => vm.space.remove(self, capability, budget),
         }
     }
 
@@ -144,6 +149,8 @@ impl<A: Arch> Kernel<A> {
                 self.unbind_interrupt(line);
                 Progress::Done
             }
+            Object::Vm(vm) => self.close_vm(cpu, vm, budget),
+            Object::Vcpu(vcpu) => self.close_vcpu(cpu, vcpu),
             Object::Domain(_) | Object::Thread(_) | Object::Ports(_) | Object::System => Progress::Done,
         }
     }
@@ -180,6 +187,7 @@ impl<A: Arch> Kernel<A> {
             waiters.is_closed = true;
             let Some(thread) = waiters.queue.pop_front() else {
                 let gate = waiters.gate.take();
+                waiters.route = None;
                 drop(waiters);
                 if let Some(gate) = gate {
                     gate.queues.lock().notification = None;
@@ -227,7 +235,7 @@ impl<A: Arch> Kernel<A> {
         if self.end_threads(cpu, domain, budget) == Progress::More
             || self.close_handles(cpu, domain, budget) == Progress::More
             || self.take_owned(cpu, domain, budget) == Progress::More
-            || domain.space.clear(self, cpu, domain, budget) == Progress::More
+            || domain.space.clear(self, cpu, budget) == Progress::More
         {
             return Progress::More;
         }

@@ -18,6 +18,7 @@ use crate::message_page::MessagePage;
 use crate::notification::{Notification, Signal};
 use crate::protocol::{Errands, Wait};
 use crate::sync::{AtomicU8, AtomicU64};
+use crate::vcpu::Vcpu;
 use crate::{Lock, Queue, Ref};
 
 pub use crate::protocol::WaitToken;
@@ -58,6 +59,8 @@ pub struct Thread<A: Arch> {
     pub alarm: AtomicU64,
     /// What the timer signals.
     pub alarm_target: Lock<Option<Signal<A>>, A>,
+    /// The virtual CPU that it runs, in a call that has not come back.
+    pub vcpu: Lock<Option<Ref<Vcpu<A>, A>>, A>,
     /// The tree of its capabilities, until it ends.
     pub derivation: Lock<Option<Ref<Derivation<A>, A>>, A>,
     priority: AtomicU8,
@@ -117,6 +120,8 @@ pub enum Waiting<A: Arch> {
     Reply(Ref<Thread<A>, A>),
     /// Bits.
     Notification(Ref<Notification<A>, A>),
+    /// An interrupt for the guest that it runs.
+    Guest(Ref<Vcpu<A>, A>),
 }
 
 /// A message under way.
@@ -179,6 +184,7 @@ impl<A: Arch> Thread<A> {
             timeout: AtomicU64::new(0),
             alarm: AtomicU64::new(0),
             alarm_target: Lock::<_, A>::new(None),
+            vcpu: Lock::<_, A>::new(None),
             derivation: Lock::<_, A>::new(None),
             priority: AtomicU8::new(priority),
             wait: Wait::new(),

@@ -192,6 +192,10 @@ address! {
     GuestPhys
 }
 address! {
+    /// An address in an address space: a virtual one of a domain, or a guest's physical one.
+    SpaceAddr
+}
+address! {
     /// A byte offset into a memory object.
     ObjectOffset
 }
@@ -202,6 +206,20 @@ impl UserVirt {
     #[must_use]
     pub const fn as_host(self) -> HostVirt {
         HostVirt::new(self.0)
+    }
+}
+
+impl From<UserVirt> for SpaceAddr {
+    #[inline]
+    fn from(address: UserVirt) -> Self {
+        Self(address.0)
+    }
+}
+
+impl From<GuestPhys> for SpaceAddr {
+    #[inline]
+    fn from(address: GuestPhys) -> Self {
+        Self(address.0)
     }
 }
 

@@ -14,12 +14,19 @@ use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use std::sync::{Mutex, OnceLock};
 
 use dragonfly_abi::arch::ThreadState;
+use dragonfly_abi::guest::{MsrPolicy, RunFlags};
 use dragonfly_abi::{Rights, Status, SystemItem};
 use dragonfly_memory::host::HostMemory;
 use dragonfly_memory::{Frames, Heap, HostPhys, NodeFrames, PageTable, PhysicalMemory, Relax, SharedHalf, UserVirt};
 
-use super::{Arch, NEVER, Ticks, Trigger};
-use crate::Kernel;
+use super::{Arch, Guest, GuestExit, NEVER, Ticks, Trigger};
+use crate::cpu::Cpu;
+use crate::domain::Domain;
+use crate::shared_page::SharedPage;
+use crate::space::GuestSpace;
+use crate::vcpu::Vcpu;
+use crate::vm::Vm;
+use crate::{Kernel, Ref};
 use tlb::{Tlb, Translation};
 
 pub mod tlb;
@@ -297,6 +304,14 @@ impl super::Context for FakeContext {
         *self.results.lock().unwrap() = Some((status, words));
     }
 
+    fn enter_guest(&self) {}
+
+    fn leave_guest(&self) {}
+
+    fn is_in_guest(&self) -> bool {
+        false
+    }
+
     fn state(&self) -> ThreadState {
         *self.state.lock().unwrap()
     }
@@ -311,6 +326,10 @@ impl Arch for Fake {
     type Relax = FakeRelax;
     type Context = FakeContext;
     type Format = dragonfly_memory::HostFormat;
+    type GuestFormat = dragonfly_memory::NestedFormat;
+    type Guest = NoGuest;
+    type Local = ();
+    const LOCAL: () = ();
 
     fn kernel(self) -> &'static Kernel<Self> {
         self.machine().kernel.get().expect("the kernel is made with the machine")
@@ -323,6 +342,10 @@ impl Arch for Fake {
 
     fn format(self) -> Self::Format {
         dragonfly_memory::HostFormat::new(true, dragonfly_memory::PageSize::Size1G)
+    }
+
+    fn guest_format(self) -> Option<Self::GuestFormat> {
+        None
     }
 
     fn frames(self) -> &'static Frames<Self, FakeRelax> {
@@ -425,4 +448,66 @@ impl Arch for Fake {
     }
 
     fn log_text(self, _text: &[u8]) {}
+}
+
+/// This machine cannot run guests.
+pub enum NoGuest {}
+
+impl Guest<Fake> for NoGuest {
+    type Interrupts = ();
+
+    fn new(
+        _arch: Fake,
+        _domain: &Ref<Domain<Fake>, Fake>,
+        _number: u32,
+        _space: &GuestSpace<Fake>,
+    ) -> Result<(Self, ()), Status> {
+        Err(Status::NotSupported)
+    }
+
+    fn take(&mut self, _vcpu: &Vcpu<Fake>, _flags: RunFlags) {
+        match *self {}
+    }
+
+    fn sync(&mut self, (): &(), _page: &SharedPage<Fake>, _groups: RunFlags) {
+        match *self {}
+    }
+
+    fn run(&mut self, _cpu: &mut Cpu<Fake>, _vcpu: &Ref<Vcpu<Fake>, Fake>) -> GuestExit {
+        match *self {}
+    }
+
+    fn skip_write(&mut self) -> bool {
+        match *self {}
+    }
+
+    fn add_cpuid(&mut self, _leaf: u32, _subleaf: Option<u32>, _registers: [u32; 4]) -> Result<(), Status> {
+        match *self {}
+    }
+
+    fn add_msr(&mut self, _register: u32, _value: u64, _policy: MsrPolicy) -> Result<(), Status> {
+        match *self {}
+    }
+
+    fn access_controller(
+        &mut self,
+        _cpu: &mut Cpu<Fake>,
+        _vcpu: &Vcpu<Fake>,
+        _offset: u32,
+        _write: Option<u32>,
+    ) -> Result<u32, Status> {
+        match *self {}
+    }
+
+    fn retire(_vcpu: &Vcpu<Fake>) {}
+
+    fn has_event(&self, (): &()) -> bool {
+        match *self {}
+    }
+
+    fn deadline((): &()) -> Ticks {
+        NEVER
+    }
+
+    fn send_message(_cpu: &mut Cpu<Fake>, _vm: &Vm<Fake>, _address: u64, _data: u32) {}
 }

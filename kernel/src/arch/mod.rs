@@ -1,10 +1,18 @@
 //! What the kernel needs of an architecture. `x86_64` implements it on the machine, `fake` in host tests; everything
 //! above knows only these traits.
 
+use dragonfly_abi::Rights;
+use dragonfly_abi::guest::{ExitReason, MsrPolicy, PortAccess, RunFlags};
 use dragonfly_abi::{Status, arch::ThreadState};
-use dragonfly_memory::{Frames, Heap, HostPhys, HostVirt, PageFormat, PhysicalMemory, Relax, SharedHalf};
+use dragonfly_memory::{Frames, GuestPhys, Heap, HostPhys, HostVirt, PageFormat, PhysicalMemory, Relax, SharedHalf};
 
-use crate::Kernel;
+use crate::cpu::Cpu;
+use crate::domain::Domain;
+use crate::shared_page::SharedPage;
+use crate::space::GuestSpace;
+use crate::vcpu::Vcpu;
+use crate::vm::Vm;
+use crate::{Kernel, Ref};
 
 #[cfg(test)]
 pub mod fake;
@@ -28,6 +36,14 @@ pub trait Arch: PhysicalMemory + Copy + Send + Sync + 'static {
     type Context: Context;
     /// Format of the page tables of domains.
     type Format: PageFormat<Input = HostVirt> + Send + Sync;
+    /// Format of the second-stage page tables of guests.
+    type GuestFormat: PageFormat<Input = GuestPhys> + Send + Sync;
+    /// A virtual CPU's state.
+    type Guest: Guest<Self>;
+    /// What it keeps for each CPU to run guests.
+    type Local: Send;
+    /// A CPU that has run no guest yet.
+    const LOCAL: Self::Local;
 
     /// The kernel that runs here.
     fn kernel(self) -> &'static Kernel<Self>;
@@ -35,6 +51,8 @@ pub trait Arch: PhysicalMemory + Copy + Send + Sync + 'static {
     fn heap(self) -> Self::Heap;
     /// The page-table format with the features of this machine.
     fn format(self) -> Self::Format;
+    /// The second-stage format with the features of this machine; nothing if it cannot run guests.
+    fn guest_format(self) -> Option<Self::GuestFormat>;
 
     /// All frames of the machine.
     fn frames(self) -> &'static Frames<Self, Self::Relax>;
@@ -103,9 +121,101 @@ pub trait Context: Send + Sync + Sized {
     fn new(entry: u64, stack: u64, argument: u64) -> Self;
     /// Ends the thread's system call with a status and six words.
     fn set_results(&self, status: Status, words: [u64; 6]);
+    /// The thread goes on in the guest that it runs.
+    fn enter_guest(&self);
+    /// The thread goes on with what its call gave.
+    fn leave_guest(&self);
+    /// Whether it goes on in a guest.
+    fn is_in_guest(&self) -> bool;
     /// All general registers; for a thread that faulted.
     fn state(&self) -> ThreadState;
     /// Replaces the general registers of a thread that faulted, after bringing what a domain must not choose
     /// (privilege, interrupt flag) back to what it was.
     fn set_state(&self, state: &ThreadState);
+}
+
+/// A virtual CPU: the guest's registers and what the hardware needs to run it. Whoever runs the virtual CPU has it
+/// alone; what others send it goes to [`Guest::Interrupts`].
+pub trait Guest<A: Arch>: Send + Sized {
+    /// Its interrupt controller, which all CPUs may use.
+    type Interrupts: Send + Sync;
+
+    /// A virtual CPU as after a reset. `domain` pays.
+    fn new(
+        arch: A,
+        domain: &Ref<Domain<A>, A>,
+        number: u32,
+        space: &GuestSpace<A>,
+    ) -> Result<(Self, Self::Interrupts), Status>;
+
+    /// Takes register groups from the state page, after skipping an instruction if the flags say so.
+    fn take(&mut self, vcpu: &Vcpu<A>, flags: RunFlags);
+    /// Brings register groups of the state page up to date.
+    fn sync(&mut self, interrupts: &Self::Interrupts, page: &SharedPage<A>, groups: RunFlags);
+    /// Runs until there is something to do that is not the virtual CPU's own matter.
+    fn run(&mut self, cpu: &mut Cpu<A>, vcpu: &Ref<Vcpu<A>, A>) -> GuestExit;
+    /// Skips the write to memory that the guest was left for. False if the length of the instruction is not known.
+    fn skip_write(&mut self) -> bool;
+
+    /// Adds to the CPUID table: a leaf, its sub-leaf if that counts, and the four registers.
+    fn add_cpuid(&mut self, leaf: u32, subleaf: Option<u32>, registers: [u32; 4]) -> Result<(), Status>;
+    /// Says how an MSR is handled.
+    fn add_msr(&mut self, register: u32, value: u64, policy: MsrPolicy) -> Result<(), Status>;
+    /// An access of the VMM to the interrupt controller's register page.
+    fn access_controller(
+        &mut self,
+        cpu: &mut Cpu<A>,
+        vcpu: &Vcpu<A>,
+        offset: u32,
+        write: Option<u32>,
+    ) -> Result<u32, Status>;
+
+    /// No CPU keeps anything of it: it is about to go.
+    fn retire(vcpu: &Vcpu<A>);
+    /// Whether something waits for the guest that ends a halt.
+    fn has_event(&self, interrupts: &Self::Interrupts) -> bool;
+    /// When the guest's timer comes.
+    fn deadline(interrupts: &Self::Interrupts) -> Ticks;
+    /// Delivers a message-signalled interrupt.
+    fn send_message(cpu: &mut Cpu<A>, vm: &Vm<A>, address: u64, data: u32);
+}
+
+/// Why a guest was left.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum GuestExit {
+    /// The host's CPU is wanted: the architecture deals with what has come before it chooses what runs next.
+    Interrupted,
+    /// It waits for an interrupt.
+    Halted,
+    /// It waits for another virtual CPU by looking again and again.
+    Paused,
+    /// Its timer was changed, or the like: it goes on.
+    Again,
+    /// It accessed memory that the second stage does not show.
+    Memory {
+        /// Where.
+        address: GuestPhys,
+        /// How: one of READ, WRITE, EXECUTE.
+        access: Rights,
+        /// The linear address, or 0 if it is not known.
+        linear: u64,
+    },
+    /// It accessed a port.
+    Port {
+        /// Which and how.
+        access: PortAccess,
+        /// What it writes.
+        value: u32,
+        /// Length of the instruction.
+        length: u32,
+    },
+    /// The VMM has to see to it.
+    Vmm {
+        /// Why.
+        reason: ExitReason,
+        /// Length of the instruction, 0 if not known.
+        length: u32,
+        /// Details.
+        words: [u64; 3],
+    },
 }

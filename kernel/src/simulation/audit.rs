@@ -202,6 +202,7 @@ fn audit_wait(thread: &ThreadRef) {
         Waiting::Send(gate) => At::Callers(gate.clone()),
         Waiting::Reply(server) => At::Server(server.clone()),
         Waiting::Notification(notification) => At::Waiters(notification.clone()),
+        Waiting::Guest(_) => panic!("the simulated machine runs no guests"),
     };
     match at {
         At::Receivers(gate) => {
@@ -333,7 +334,7 @@ fn audit_space(fake: Fake, domain: &DomainRef, held: &mut Held) {
         let address = UserVirt::new(page.base.as_u64());
         let shown = mappings.iter().find(|mapping| {
             mapping.range.is_some_and(|range| {
-                range.start <= address && address.as_u64() + page.size.bytes() <= range.end.as_u64()
+                range.start <= address.into() && address.as_u64() + page.size.bytes() <= range.end.as_u64()
             })
         });
         let shown = shown.expect("a page that no mapping shows");

@@ -225,7 +225,7 @@ impl Run {
             .space
             .mappings()
             .into_iter()
-            .find(|mapping| mapping.range.is_some_and(|range| (range.start..range.end).contains(&address)));
+            .find(|mapping| mapping.range.is_some_and(|range| (range.start..range.end).contains(&address.into())));
         let mapping = mapping.expect("an accessible address is mapped");
         let (Some(range), Object::Memory(memory)) = (mapping.range, &mapping.object) else { panic!("a mapping") };
         if memory.pinned_frame().is_some() {

@@ -418,7 +418,7 @@ impl World {
             kernel.disown(&derivation);
         }
         *domain.derivation.lock() = None;
-        while domain.space.give_back(kernel, &domain) == Progress::More {}
+        while domain.space.give_back() == Progress::More {}
         settle(self.fake, cpu);
         let (fake, empty) = (self.fake, self.empty);
         drop((domain, keeper));

@@ -8,7 +8,7 @@ use crate::arch::Arch;
 use crate::capability::Object;
 use crate::cpu::Cpu;
 use crate::domain::{Domain, DomainLimits, publish};
-use crate::space::Space;
+use crate::space::DomainSpace;
 use crate::{Kernel, Ref};
 
 impl<A: Arch> Kernel<A> {
@@ -42,7 +42,7 @@ impl<A: Arch> Kernel<A> {
             AccountError::QuotaExceeded => Status::QuotaExceeded,
             AccountError::OutOfMemory => Status::OutOfMemory,
         })?;
-        let space = Space::new(self, &account)?;
+        let space = DomainSpace::new(self, &account)?;
         let limits = DomainLimits { max_priority, cpu_mask };
         let domain = Domain::new(account, &limits, Some(parent.clone()), space, death, charge);
         let domain = Ref::<_, A>::try_new(self.arch.heap(), domain).map_err(|_| Status::OutOfMemory)?;
@@ -50,7 +50,7 @@ impl<A: Arch> Kernel<A> {
         let handle = publish(self.arch, parent, &holder.domain, Object::Domain(domain.clone()), Rights::all());
         if handle.is_err() {
             // Nothing was mapped: its root is all there is.
-            let _ = domain.space.give_back(self, &domain);
+            let _ = domain.space.give_back();
         }
         Ok(Flow::Value(u64::from(handle?.0)))
     }

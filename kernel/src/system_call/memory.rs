@@ -1,15 +1,16 @@
 //! Calls about memory objects and mappings.
 
+use dragonfly_abi::guest::GUEST_END;
 use dragonfly_abi::{PAGE_SIZE, Rights, Status, USER_END, USER_START};
-use dragonfly_memory::{ObjectOffset, UserVirt};
+use dragonfly_memory::{ObjectOffset, PageFormat, SpaceAddr};
 
 use super::{DONE, Flow, Outcome};
 use crate::arch::Arch;
-use crate::capability::Object;
+use crate::capability::{Object, Place};
 use crate::cpu::Cpu;
 use crate::domain::publish;
 use crate::memory_object::Memory;
-use crate::space::MappedRange;
+use crate::space::{MappedRange, Space};
 use crate::teardown::SLICE;
 use crate::{Kernel, Ref};
 
@@ -53,40 +54,57 @@ impl<A: Arch> Kernel<A> {
     }
 
     pub(super) fn memory_map(&'static self, cpu: &Cpu<A>, words: [u64; 6]) -> Outcome {
-        let [memory, domain, address, offset, size, rights] = words;
+        let [memory, target, address, offset, size, rights] = words;
         let capability = cpu.capability(memory)?;
         let access = u32::try_from(rights).ok().and_then(Rights::from_bits).ok_or(Status::BadArgument)?;
         let allowed = Rights::READ | Rights::WRITE | Rights::EXECUTE;
-        // Never writable and executable at once, and never unreadable.
-        if !allowed.contains(access)
-            || !access.contains(Rights::READ)
-            || access.contains(Rights::WRITE | Rights::EXECUTE)
-        {
+        // Never unreadable, and in domains never writable and executable at once.
+        if !allowed.contains(access) || !access.contains(Rights::READ) {
+            return Err(Status::BadArgument);
+        }
+        let target = cpu.capability(target)?;
+        if matches!(target.object, Object::Domain(_)) && access.contains(Rights::WRITE | Rights::EXECUTE) {
             return Err(Status::BadArgument);
         }
         let memory = capability.memory(access)?;
-        let target = cpu.capability(domain)?;
-        let domain = target.domain(Rights::MANAGE)?;
         whole_pages(offset, size, memory.size())?;
-        let end = whole_pages(address, size, USER_END)?;
-        if address < USER_START {
-            return Err(Status::BadArgument);
-        }
+        let (lowest, limit) =
+            if matches!(target.object, Object::Vm(_)) { (0, GUEST_END) } else { (USER_START, USER_END) };
+        let end = whole_pages(address, size, limit)?;
         let range = MappedRange {
-            start: UserVirt::new(address),
-            end: UserVirt::new(end),
+            start: SpaceAddr::new(address),
+            end: SpaceAddr::new(end),
             offset: ObjectOffset::new(offset),
             access,
         };
-        domain.space.map(self, domain, Some(&capability), &capability.derivation, memory, range)?;
+        let (parent, tree) = (Some(&capability), &capability.derivation);
+        match &target.object {
+            Object::Vm(_) => {
+                let vm = target.vm(Rights::MANAGE)?;
+                vm.space.map(Place::GuestMapping(vm.clone()), parent, tree, memory, range)?;
+            }
+            _ => {
+                let domain = target.domain(Rights::MANAGE)?;
+                if address < lowest {
+                    return Err(Status::BadArgument);
+                }
+                domain.space.map(Place::Mapping(domain.clone()), parent, tree, memory, range)?;
+            }
+        }
         DONE
     }
 
-    pub(super) fn memory_unmap(&'static self, cpu: &mut Cpu<A>, domain: u64, address: u64) -> Outcome {
-        let target = cpu.capability(domain)?;
-        let domain = target.domain(Rights::MANAGE)?;
-        let mapping = domain.space.mapping_at(UserVirt::new(address)).ok_or(Status::NotMapped)?;
-        self.unmap(cpu, domain, &mapping, &mut { SLICE }).status()?;
+    pub(super) fn memory_unmap(&'static self, cpu: &mut Cpu<A>, target: u64, address: u64) -> Outcome {
+        let target = cpu.capability(target)?;
+        match &target.object {
+            Object::Vm(_) => self.unmap_at(cpu, &target.vm(Rights::MANAGE)?.space, address),
+            _ => self.unmap_at(cpu, &target.domain(Rights::MANAGE)?.space, address),
+        }
+    }
+
+    fn unmap_at<F: PageFormat>(&'static self, cpu: &mut Cpu<A>, space: &Space<A, F>, address: u64) -> Outcome {
+        let mapping = space.mapping_at(SpaceAddr::new(address)).ok_or(Status::NotMapped)?;
+        self.unmap(cpu, space, &mapping, &mut { SLICE }).status()?;
         DONE
     }
 

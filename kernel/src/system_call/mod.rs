@@ -17,6 +17,7 @@ mod memory;
 mod notification;
 mod system;
 pub mod thread;
+mod vm;
 
 /// How a call goes on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -150,17 +151,17 @@ impl<A: Arch> Kernel<A> {
             Call::SystemInfo => self.system_info(cpu, a, b, c),
             Call::LogWrite => self.log_write(cpu, a, b),
             Call::ClockNow => Ok(Flow::Value(self.clock_now())),
-            Call::VmCreate
-            | Call::VmDoorbell
-            | Call::VmInterrupt
-            | Call::VcpuCreate
-            | Call::VcpuRun
-            | Call::VcpuKick
-            | Call::VcpuSync
-            | Call::VcpuCpuid
-            | Call::VcpuMsr
-            | Call::VcpuApic
-            | Call::NotificationRoute => Err(Status::NotSupported),
+            Call::VmCreate => self.vm_create(cpu),
+            Call::VmDoorbell => Self::vm_doorbell(cpu, words),
+            Call::VmInterrupt => Self::vm_interrupt(cpu, a, b, c),
+            Call::VcpuCreate => self.vcpu_create(cpu, a, b, c),
+            Call::VcpuRun => self.vcpu_run(cpu, a, b),
+            Call::VcpuKick => self.vcpu_kick(cpu, a),
+            Call::VcpuSync => self.vcpu_sync(cpu, a, b),
+            Call::VcpuCpuid => Self::vcpu_cpuid(cpu, words),
+            Call::VcpuMsr => Self::vcpu_msr(cpu, a, b, c, d),
+            Call::VcpuApic => Self::vcpu_apic(cpu, a, b, c, d),
+            Call::NotificationRoute => Self::notification_route(cpu, a, b, c, d),
         }
     }
 }

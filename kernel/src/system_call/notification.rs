@@ -4,7 +4,7 @@ use dragonfly_abi::{Rights, Status};
 use dragonfly_memory::Guard;
 
 use super::{DONE, Flow, Outcome};
-use crate::arch::{Arch, Context};
+use crate::arch::{Arch, Context, Guest};
 use crate::capability::Object;
 use crate::cpu::Cpu;
 use crate::domain::publish;
@@ -47,6 +47,13 @@ impl<A: Arch> Kernel<A> {
         }
         notification.set(bits);
         let mut waiters = notification.waiters.lock();
+        if let Some(route) = &waiters.route {
+            let (vm, address, data) = (route.vm.clone(), route.address, route.data);
+            notification.take();
+            drop(waiters);
+            A::Guest::send_message(cpu, &vm, address, data);
+            return;
+        }
         // Taken before anybody is claimed, since others may have been faster: no wait ends without bits.
         let bits = notification.take();
         if bits == 0 {

@@ -84,7 +84,7 @@ impl<A: Arch> Kernel<A> {
         let budget = Budget::new(slice, slice, self.arch.now());
         let thread = Thread::new(context, domain.clone(), plan.cpu, plan.priority, budget, page, charge);
         let thread = Ref::<_, A>::try_new(self.arch.heap(), thread).map_err(|_| Status::OutOfMemory)?;
-        domain.space.map_buffer(self, domain, &memory, plan.buffer)?;
+        domain.space.map_buffer(domain, &memory, plan.buffer)?;
         let added = {
             let mut threads = domain.threads.lock();
             let is_added = !threads.is_closed && threads.members.push_back(thread.clone()).is_ok();

@@ -27,6 +27,7 @@ use super::descriptors::{
     KERNEL_DATA_SELECTOR, STAR, TSS_SELECTOR, TablePointer,
 };
 use super::features::Features;
+use super::guest;
 use super::per_cpu::{self, Anchored, PerCpu};
 use super::{
     FRAMES, KERNEL, RelaxCpu, X86, apic, clock, entry, io_apic, kernel_space, log, mitigations, panic, registers, run,
@@ -175,6 +176,7 @@ extern "sysv64" fn go_on(this: &'static mut PerCpu) -> ! {
     clock::calibrate(&acpi, find_hpet(&acpi));
     apic::calibrate(|| clock::wait_ns(10_000_000));
     mitigations::choose(&boot.features, command_line().value("mitigations") != Some("off"));
+    guest::detect();
     let cpus = smp::start_others(&acpi, START_UP_PAGE.get().copied());
     drop(acpi);
     KERNEL.set_up(cpus, clock::boot_ticks());

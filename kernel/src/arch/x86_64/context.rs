@@ -13,6 +13,9 @@ use crate::arch;
 /// Value of [`Context::entry`] for a thread that entered the kernel by SYSCALL; else it is the vector.
 pub const ENTRY_SYSCALL: u64 = 0x100;
 
+/// Value of [`Context::entry`] for a thread that goes on in the guest that it runs.
+pub const ENTRY_GUEST: u64 = 0x101;
+
 /// RFLAGS bits that a domain may choose: the arithmetic flags, direction, trap, alignment check and ID.
 const USER_RFLAGS: u64 = Rflags::CF.bits()
     | Rflags::PF.bits()
@@ -183,6 +186,18 @@ impl arch::Context for Context {
         self.r10.store(w3, Relaxed);
         self.r8.store(w4, Relaxed);
         self.r9.store(w5, Relaxed);
+    }
+
+    fn enter_guest(&self) {
+        self.entry.store(ENTRY_GUEST, Relaxed);
+    }
+
+    fn leave_guest(&self) {
+        self.entry.store(ENTRY_SYSCALL, Relaxed);
+    }
+
+    fn is_in_guest(&self) -> bool {
+        self.entry() == ENTRY_GUEST
     }
 
     fn state(&self) -> ThreadState {

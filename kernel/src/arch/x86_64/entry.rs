@@ -323,3 +323,25 @@ pub unsafe fn idle() -> ! {
         );
     }
 }
+
+/// Lets an interrupt come that has made a guest exit. Its entry does not come back here.
+///
+/// # Safety
+/// As for [`idle`].
+pub unsafe fn take_interrupt() -> ! {
+    // SAFETY: As in `idle`. STI lets interrupts come after the instruction that follows.
+    unsafe {
+        asm!(
+            "mov rsp, gs:[{stack}]",
+            "xor ebp, ebp",
+            "sti",
+            "nop",
+            "nop",
+            "cli",
+            "call {none}",
+            stack = const per_cpu::offset::STACK,
+            none = sym super::run::no_interrupt,
+            options(noreturn),
+        );
+    }
+}

@@ -7,9 +7,11 @@
 use core::alloc::Layout;
 use core::ptr::NonNull;
 
+use dragonfly_abi::guest::Virtualisation;
 use dragonfly_abi::{Status, SystemItem};
 use dragonfly_memory::{
-    Frames, Heap, HostFormat, HostPhys, NodeFrames, ObjectPool, PageSize, PhysicalMemory, Relax, SharedHalf,
+    Frames, Heap, HostFormat, HostPhys, NestedFormat, NodeFrames, ObjectPool, PageSize, PhysicalMemory, Relax,
+    SharedHalf,
 };
 
 use super::{Arch, Ticks, Trigger};
@@ -22,6 +24,7 @@ pub mod context;
 pub mod descriptors;
 pub mod entry;
 pub mod features;
+pub mod guest;
 pub mod interrupts;
 pub mod io_apic;
 pub mod kernel_space;
@@ -96,6 +99,10 @@ impl Arch for X86 {
     type Relax = RelaxCpu;
     type Context = context::Context;
     type Format = HostFormat;
+    type GuestFormat = guest::format::GuestFormat;
+    type Guest = guest::X86Guest;
+    type Local = guest::Local;
+    const LOCAL: guest::Local = guest::Local::NEW;
 
     #[inline]
     fn kernel(self) -> &'static Kernel<Self> {
@@ -113,6 +120,13 @@ impl Arch for X86 {
             features.has_no_execute(),
             if features.has_1g_pages() { PageSize::Size1G } else { PageSize::Size2M },
         )
+    }
+
+    fn guest_format(self) -> Option<guest::format::GuestFormat> {
+        match guest::back_end() {
+            Virtualisation::Svm => Some(guest::format::GuestFormat::Nested(NestedFormat::new(self.format()))),
+            Virtualisation::Vmx | Virtualisation::None => None,
+        }
     }
 
     fn frames(self) -> &'static Frames<Self, RelaxCpu> {
@@ -159,6 +173,7 @@ impl Arch for X86 {
     }
 
     fn flush_tlb(self) {
+        guest::vector::answer();
         // SAFETY: The same tables again; domains' pages are not global.
         unsafe { registers::write_cr3(registers::read_cr3()) };
     }
@@ -208,6 +223,7 @@ impl Arch for X86 {
         match item {
             SystemItem::TscFrequency => Ok(clock::frequency_hz()),
             SystemItem::AcpiRsdp => Ok(boot::acpi_rsdp()),
+            SystemItem::Virtualisation => Ok(guest::back_end() as u64),
             SystemItem::BundleSize => Ok(boot::bundle_size()),
             SystemItem::CommandLine => Ok(boot::command_line_word(argument)),
             _ => Err(Status::BadArgument),

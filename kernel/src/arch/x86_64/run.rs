@@ -7,10 +7,11 @@ use dragonfly_memory::UserVirt;
 
 use super::context::Context;
 use super::per_cpu::{self, PerCpu};
-use super::{KERNEL, apic, entry, interrupts, panic, registers};
+use super::{KERNEL, apic, entry, guest, interrupts, panic, registers};
 use crate::arch::Context as _;
 use crate::fault::Fault;
 use crate::system_call::Return;
+use crate::vcpu::AfterGuest;
 
 /// Page-fault error code: the access was a write (SDM 3A, figure "Page-Fault Error Code").
 const PAGE_FAULT_WRITE: u64 = 1 << 1;
@@ -166,6 +167,13 @@ pub extern "sysv64" fn paranoid_interrupt(frame: &'static Context) {
 fn leave(this: &'static mut PerCpu) -> ! {
     loop {
         if KERNEL.select(this.cpu()) {
+            if this.cpu().current.as_ref().is_some_and(|current| current.context.is_in_guest()) {
+                if KERNEL.run_guest(this.cpu()) == AfterGuest::Interrupted {
+                    // SAFETY: As for `idle`: what was on the stack is done with, and an interrupt starts anew.
+                    unsafe { entry::take_interrupt() };
+                }
+                continue;
+            }
             if let Some(current) = &this.cpu().current {
                 // The context lives as long as its thread, which is current until the kernel is entered again.
                 let context: *const Context = &raw const current.context;
@@ -183,9 +191,17 @@ fn leave(this: &'static mut PerCpu) -> ! {
     }
 }
 
+/// The kernel has let interrupts come, and none did.
+pub extern "sysv64" fn no_interrupt() -> ! {
+    // SAFETY: The stack is empty, and nothing is borrowed.
+    leave(unsafe { per_cpu::this() })
+}
+
 /// Starts to schedule on this CPU.
 pub fn start() -> ! {
     apic::start_on_this_cpu();
     // SAFETY: The set-up code gives the CPU away here and borrows nothing of it.
-    leave(unsafe { per_cpu::this() })
+    let this = unsafe { per_cpu::this() };
+    guest::enable_on_this_cpu(&mut this.cpu().local);
+    leave(this)
 }

@@ -1,0 +1,188 @@
+//! What a back end does: SVM and VT-x are two implementations of [`Hardware`].
+
+use dragonfly_abi::Rights;
+use dragonfly_abi::arch::guest::{DescriptorTable, Segment};
+use dragonfly_abi::guest::PortAccess;
+use dragonfly_memory::GuestPhys;
+
+use super::Local;
+use crate::arch::x86_64::X86;
+use crate::shared_page::SharedPage;
+
+/// Why the guest was left, in terms that both back ends have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Exit {
+    /// An interrupt of the host: its vector if the CPU has taken it, or it is pending still.
+    Interrupt(Option<u8>),
+    /// A non-maskable interrupt of the host, dealt with.
+    Nmi,
+    /// CPUID.
+    Cpuid,
+    /// HLT.
+    Halt,
+    /// RDMSR.
+    MsrRead,
+    /// WRMSR.
+    MsrWrite,
+    /// XSETBV.
+    Xsetbv,
+    /// VMCALL or VMMCALL.
+    Hypercall,
+    /// INVD, WBINVD: to be skipped.
+    CacheControl,
+    /// PAUSE, too often.
+    Pause,
+    /// An access to a port, and the length of the instruction.
+    Port(PortAccess),
+    /// An access to memory that the second stage does not allow.
+    Memory {
+        /// Where.
+        address: GuestPhys,
+        /// One of READ, WRITE, EXECUTE.
+        access: Rights,
+        /// The linear address, or 0.
+        linear: u64,
+    },
+    /// The guest can take an interrupt or NMI now.
+    Window,
+    /// An instruction that the guest does not have.
+    Undefined,
+    /// An instruction that is answered with a general-protection exception.
+    Forbidden,
+    /// A triple fault.
+    Shutdown,
+    /// A task switch: the selector, and what the hardware says.
+    TaskSwitch(u64, u64),
+    /// The hardware refused to enter, and why.
+    EntryFailed(u64),
+    /// A machine check.
+    MachineCheck,
+    /// The back end has done all there was to do.
+    Done,
+    /// Unknown: number, and what the hardware says.
+    Unknown(u64, u64, u64),
+}
+
+/// Control registers that a guest changes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ControlRegisters {
+    /// CR0.
+    pub cr0: u64,
+    /// CR2.
+    pub cr2: u64,
+    /// CR3.
+    pub cr3: u64,
+    /// CR4.
+    pub cr4: u64,
+    /// EFER.
+    pub efer: u64,
+}
+
+/// Segment registers and descriptor tables.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Segments {
+    /// ES, CS, SS, DS, FS, GS, LDTR, TR.
+    pub segments: [Segment; 8],
+    /// GDTR.
+    pub gdtr: DescriptorTable,
+    /// IDTR.
+    pub idtr: DescriptorTable,
+}
+
+/// Model-specific registers that are the guest's own.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the registers have their own names")]
+pub struct SystemRegisters {
+    pub star: u64,
+    pub lstar: u64,
+    pub cstar: u64,
+    pub sfmask: u64,
+    pub kernel_gs_base: u64,
+    pub sysenter_cs: u64,
+    pub sysenter_esp: u64,
+    pub sysenter_eip: u64,
+    pub pat: u64,
+}
+
+/// An event to inject, in the form of [`VcpuState::inject`](dragonfly_abi::arch::guest::VcpuState::inject).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Event {
+    /// Vector, type and flags.
+    pub information: u32,
+    /// Error code.
+    pub error_code: u32,
+}
+
+impl Event {
+    const VALID: u32 = 1 << 31;
+    const HAS_ERROR_CODE: u32 = 1 << 11;
+    const HARDWARE_EXCEPTION: u32 = 3 << 8;
+
+    /// An exception.
+    pub const fn exception(vector: u8, error_code: Option<u32>) -> Self {
+        let information = Self::VALID | Self::HARDWARE_EXCEPTION | vector as u32;
+        match error_code {
+            None => Self { information, error_code: 0 },
+            Some(error_code) => Self { information: information | Self::HAS_ERROR_CODE, error_code },
+        }
+    }
+
+    /// Whether there is one.
+    pub const fn is_valid(self) -> bool {
+        self.information & Self::VALID != 0
+    }
+}
+
+/// A virtual CPU of a back end.
+pub trait Hardware {
+    /// Gets ready to enter on this CPU, with the second stage's translations of that generation.
+    fn prepare(&mut self, local: &mut Local, generation: u64);
+    /// Enters the guest, comes back at its exit, and says why. The general registers are in the page.
+    fn enter(&mut self, page: &SharedPage<X86>) -> Exit;
+    /// Length of the instruction that caused the exit, if the hardware tells or it has only one form.
+    fn length(&self) -> u32;
+    /// Moves past an instruction.
+    fn skip(&mut self, length: u32);
+
+    /// Offers the guest an interrupt, whatever its task priority is, or takes the offer back.
+    fn offer(&mut self, vector: Option<u8>);
+    /// The vector that the guest took while it ran.
+    fn taken(&mut self) -> Option<u8>;
+    /// Injects an event at the next entry.
+    fn inject(&mut self, event: Event);
+    /// Injects a non-maskable interrupt if the guest can take it. If not, it is left by [`Exit::Window`] when it can.
+    fn inject_nmi(&mut self) -> bool;
+    /// The guest's task priority class, its CR8.
+    fn cr8(&self) -> u8;
+    /// Sets it.
+    fn set_cr8(&mut self, class: u8);
+
+    /// RIP and RFLAGS.
+    fn pointer(&self) -> (u64, u64);
+    /// Sets them.
+    fn set_pointer(&mut self, rip: u64, rflags: u64);
+    /// Privilege level.
+    fn privilege(&self) -> u8;
+    /// Control registers.
+    fn control(&self) -> ControlRegisters;
+    /// Sets them.
+    fn set_control(&mut self, control: &ControlRegisters);
+    /// Segments.
+    fn segments(&self) -> Segments;
+    /// Sets them.
+    fn set_segments(&mut self, segments: &Segments);
+    /// Model-specific registers.
+    fn system(&self) -> SystemRegisters;
+    /// Sets them.
+    fn set_system(&mut self, system: &SystemRegisters);
+    /// DR6 and DR7.
+    fn debug(&self) -> (u64, u64);
+    /// Sets them.
+    fn set_debug(&mut self, dr6: u64, dr7: u64);
+    /// What blocks interrupts: [`VcpuState::interruptibility`](dragonfly_abi::arch::guest::VcpuState::interruptibility).
+    fn interruptibility(&self) -> u64;
+    /// Sets it.
+    fn set_interruptibility(&mut self, value: u64);
+    /// Sets what is added to the time-stamp counter.
+    fn set_tsc_offset(&mut self, offset: u64);
+}

@@ -1,0 +1,76 @@
+//! Interrupt messages between virtual CPUs, and from devices.
+
+use dragonfly_vapic::{BROADCAST, DeliveryMode, Effect, Message, Shorthand};
+
+use super::super::{KERNEL, X86};
+use crate::cpu::Cpu;
+use crate::vcpu::Vcpu;
+use crate::vm::Vm;
+
+/// Delivers a message-signalled interrupt. One that means nothing is dropped, as on a machine.
+pub fn send(cpu: &mut Cpu<X86>, vm: &Vm<X86>, address: u64, data: u32) {
+    if let Some(message) = Message::from_msi(address, data) {
+        deliver(cpu, vm, &message, None);
+    }
+}
+
+/// Does what an access to the APIC of a virtual CPU comes to, beyond that APIC. An end of a level-triggered interrupt is
+/// for the VMM: its vector.
+pub fn perform(cpu: &mut Cpu<X86>, vcpu: &Vcpu<X86>, effect: Effect) -> Option<u8> {
+    match effect {
+        Effect::Send(message) => {
+            deliver(cpu, &vcpu.vm, &message, Some(vcpu.number));
+            None
+        }
+        Effect::Eoi { vector, is_level: true } => Some(vector),
+        Effect::None | Effect::Eoi { .. } | Effect::TimerChanged => None,
+    }
+}
+
+/// Delivers a message from a virtual CPU, or from outside.
+fn deliver(cpu: &mut Cpu<X86>, vm: &Vm<X86>, message: &Message, sender: Option<u32>) {
+    // A de-assertion of INIT does nothing (SDM 3A, "Interrupt Command Register").
+    if message.mode == DeliveryMode::Init && !message.is_assert {
+        return;
+    }
+    // An APIC's ID is its virtual CPU's number.
+    if message.shorthand == Shorthand::None && !message.is_logical && message.destination != BROADCAST {
+        if let Some(vcpu) = vm.vcpu(message.destination)
+            && vcpu.interrupts.apic.destined(message.destination, false)
+        {
+            post(cpu, &vcpu, message);
+            return;
+        }
+    }
+    for vcpu in vm.vcpus() {
+        let is_sender = sender == Some(vcpu.number);
+        let is_destined = match message.shorthand {
+            Shorthand::None => vcpu.interrupts.apic.destined(message.destination, message.is_logical),
+            Shorthand::ToSelf => is_sender,
+            Shorthand::All => true,
+            Shorthand::AllButSelf => !is_sender,
+        };
+        if is_destined {
+            post(cpu, &vcpu, message);
+            // All have the same priority as far as anybody can tell: the first one gets it.
+            if message.mode == DeliveryMode::LowestPriority {
+                return;
+            }
+        }
+    }
+}
+
+fn post(cpu: &mut Cpu<X86>, vcpu: &Vcpu<X86>, message: &Message) {
+    let apic = &vcpu.interrupts.apic;
+    let is_news = match message.mode {
+        DeliveryMode::Fixed | DeliveryMode::LowestPriority => apic.post(message.vector, message.trigger),
+        DeliveryMode::Nmi => apic.post_nmi(),
+        DeliveryMode::Init => apic.post_init(),
+        DeliveryMode::Startup => apic.post_startup(message.vector),
+        // There is no system management mode in a guest, and no 8259 that would know a vector.
+        DeliveryMode::Smi | DeliveryMode::ExtInt => false,
+    };
+    if is_news {
+        vcpu.notify(&KERNEL, cpu);
+    }
+}
