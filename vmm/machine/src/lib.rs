@@ -1,7 +1,8 @@
 //! A guest's machine: the devices, ACPI tables and CPUID tables that its kernel finds, with no hypervisor in it.
 //!
 //! [`Machine`] is what the owner calls when a vCPU accesses a port or memory that is not RAM; it gives back interrupts as
-//! [`Message`]s and what the guest did to the machine as [`Event`]s. [`platform`] is the map of addresses. Each device is
+//! [`Message`]s and what the guest did to the machine as [`Event`]s. [`platform`] is the map of addresses, [`acpi`] makes the
+//! tables that tell a kernel of it. Each device is
 //! a file: [`uart`], [`rtc`], [`ioapic`], [`pm`], [`reset`], [`debug_port`], [`pci`].
 //!
 //! All that a guest does is foreign: no access panics, takes more than bounded time or makes the machine grow.
@@ -10,6 +11,7 @@
 
 extern crate alloc;
 
+pub mod acpi;
 pub mod bus;
 pub mod debug_port;
 pub mod ioapic;
