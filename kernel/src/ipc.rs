@@ -3,7 +3,7 @@
 //! A caller that finds a receiver on its own CPU hands over the CPU at once, with its scheduling context; the reply
 //! hands both back. Across CPUs the threads are sent through their CPUs' inboxes, each on its own context.
 
-use dragonfly_abi::{FOREVER, MESSAGE_DATA_SIZE, MESSAGE_HANDLES, MessageKind, MessageTag, Status};
+use dragonfly_abi::{FOREVER, FaultKind, MESSAGE_DATA_SIZE, MESSAGE_HANDLES, MessageKind, MessageTag, Status};
 
 use crate::arch::{Arch, Context};
 use crate::cpu::Cpu;
@@ -64,7 +64,7 @@ impl<A: Arch> Kernel<A> {
         }
         drop(queues);
         let is_fault = message.tag.kind() == MessageKind::Fault;
-        let is_local = receiver.cpu == cpu.id;
+        let is_donor = receiver.cpu == cpu.id && may_donate(&message);
         // After the delivery, so that a reply cannot come before.
         let token = current.block();
         current.ipc.lock().waiting = Waiting::Reply(receiver.clone());
@@ -72,9 +72,9 @@ impl<A: Arch> Kernel<A> {
         {
             let mut ipc = receiver.ipc.lock();
             ipc.waiting = Waiting::Nothing;
-            ipc.caller = Some(Caller { thread: current, token, is_donor: is_local, is_fault });
+            ipc.caller = Some(Caller { thread: current, token, is_donor, is_fault });
         }
-        if is_local {
+        if is_donor {
             cpu.end_timeout(&receiver);
             cpu.current = Some(receiver);
         } else {
@@ -272,7 +272,7 @@ impl<A: Arch> Kernel<A> {
             self.wake(cpu, caller);
             return None;
         }
-        let is_donor = caller.cpu == cpu.id;
+        let is_donor = caller.cpu == cpu.id && may_donate(&message);
         let is_fault = message.tag.kind() == MessageKind::Fault;
         caller.ipc.lock().waiting = Waiting::Reply(server.clone());
         let token = caller.block();
@@ -319,6 +319,12 @@ enum Received {
     Call,
     /// A call from this CPU; the thread goes over to the caller's scheduling context.
     Donation,
+}
+
+/// Whether who handles a message may run on its sender's scheduling context. One without budget would keep the handler
+/// from running until the budget is back.
+fn may_donate(message: &Message) -> bool {
+    message.tag.kind() != MessageKind::Fault || message.tag.label() != FaultKind::BudgetExhausted as u32
 }
 
 /// Hands a message over: words, bytes, handles. The receiver has been claimed, or is current.

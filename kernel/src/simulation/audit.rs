@@ -153,11 +153,12 @@ fn audit_thread(fake: Fake, thread: &ThreadRef, place: Option<&str>) {
     assert!(is_travelling || thread.errands() == 0, "errands of a thread that is in no inbox");
     let caller = {
         let ipc = thread.ipc.lock();
-        ipc.caller.as_ref().map(|caller| (caller.thread.clone(), caller.token, caller.is_donor))
+        ipc.caller.as_ref().map(|caller| (caller.thread.clone(), caller.token, caller.is_donor, caller.is_fault))
     };
-    if let Some((caller, token, is_donor)) = caller {
+    if let Some((caller, token, is_donor, is_fault)) = caller {
         assert!(caller.waits_by(token), "a server remembers a caller that does not wait for it");
-        assert_eq!(is_donor, caller.cpu == thread.cpu, "donation is for calls on one CPU");
+        let is_local = caller.cpu == thread.cpu;
+        assert!(if is_donor { is_local } else { !is_local || is_fault }, "donation is for calls on one CPU");
         let waits_for = match &caller.ipc.lock().waiting {
             Waiting::Reply(server) => Ref::ptr_eq(server, thread),
             _ => false,
