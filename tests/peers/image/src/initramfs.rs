@@ -4,6 +4,8 @@ use std::io::{self, Write};
 
 use cpio::newc;
 
+use crate::QemuMicrovm;
+
 /// The kernel's command line: quiet, and laid out alike in each boot, so that figures repeat.
 pub const COMMAND_LINE: &str = "console=ttyS0,115200 quiet nokaslr norandmaps panic=-1";
 
@@ -11,19 +13,8 @@ pub const COMMAND_LINE: &str = "console=ttyS0,115200 quiet nokaslr norandmaps pa
 /// two are for one maker's processors each.
 pub const MODULES: [&str; 4] = ["irqbypass.ko", "kvm.ko", "kvm-amd.ko", "kvm-intel.ko"];
 
-/// Runs once, as the first process. A line that says what failed takes the place of the figures.
-const INIT: &str = "\
-#!/bin/busybox sh
-cd /
-bin/busybox mount -t devtmpfs dev dev
-bin/busybox mount -t proc proc proc
-if bin/busybox grep -q -w svm proc/cpuinfo; then maker=amd; else maker=intel; fi
-for module in irqbypass kvm kvm-$maker; do bin/busybox insmod modules/$module.ko; done
-bin/kvm-peer guest $(bin/busybox nproc)
-# A change of mode waits for the serial port to have written everything.
-bin/busybox stty -echo <dev/console
-bin/busybox poweroff -f
-";
+/// The first process. Where something fails, a line that says what takes the place of figures.
+const INIT: &str = include_str!("init.sh");
 
 /// The bytes that go into the file system.
 #[derive(Clone, Copy, Debug)]
@@ -36,6 +27,27 @@ pub struct Initramfs<'a> {
     pub vmm: &'a [u8],
     /// `guest-bench`.
     pub guest: &'a [u8],
+    /// A Linux guest to start, if that is to be measured too.
+    pub linux: Option<LinuxGuest<'a>>,
+}
+
+/// A Linux guest whose start is measured, up to the first line on its first serial port that holds `marker`.
+#[derive(Clone, Copy, Debug)]
+pub struct LinuxGuest<'a> {
+    /// What runs it.
+    pub qemu: &'a QemuMicrovm,
+    /// Its bzImage.
+    pub kernel: &'a [u8],
+    /// Its initial RAM disk.
+    pub initrd: &'a [u8],
+    /// Its kernel's command line.
+    pub command_line: &'a str,
+    /// What its first process prints.
+    pub marker: &'a str,
+    /// Number of vCPUs.
+    pub vcpus: u32,
+    /// Bytes of memory, in MiB.
+    pub memory_mib: u32,
 }
 
 const FOLDER: u32 = 0o040_755;
@@ -64,7 +76,31 @@ impl Initramfs<'_> {
             archive = add(archive, newc::Builder::new(&format!("modules/{name}")).mode(FILE), contents)?;
         }
         archive = add(archive, newc::Builder::new("guest").mode(FILE), self.guest)?;
+        if let Some(linux) = &self.linux {
+            archive = linux.add_to(archive)?;
+        }
         newc::trailer(archive)
+    }
+}
+
+impl LinuxGuest<'_> {
+    fn add_to(&self, mut archive: Vec<u8>) -> io::Result<Vec<u8>> {
+        for folder in ["linux", "qemu"] {
+            archive = add(archive, newc::Builder::new(folder).mode(FOLDER), &[])?;
+        }
+        let parameters = [("command-line", self.command_line), ("marker", self.marker)];
+        let numbers = [("vcpus", self.vcpus), ("memory-mib", self.memory_mib)];
+        let texts = parameters.into_iter().map(|(name, text)| (name, text.to_string()));
+        for (name, text) in texts.chain(numbers.into_iter().map(|(name, number)| (name, number.to_string()))) {
+            archive = add(archive, newc::Builder::new(&format!("linux/{name}")).mode(FILE), text.as_bytes())?;
+        }
+        for (name, contents) in [("kernel", self.kernel), ("initrd", self.initrd)] {
+            archive = add(archive, newc::Builder::new(&format!("linux/{name}")).mode(FILE), contents)?;
+        }
+        for (name, contents) in self.qemu.files() {
+            archive = add(archive, newc::Builder::new(&format!("qemu/{name}")).mode(PROGRAM), contents)?;
+        }
+        Ok(archive)
     }
 }
 
@@ -86,6 +122,7 @@ mod tests {
         modules: [b"irqbypass", b"kvm", b"amd", b"intel"],
         vmm: b"vmm",
         guest: b"guest image",
+        linux: None,
     };
 
     /// Name, mode and contents of each entry.
@@ -116,6 +153,27 @@ mod tests {
         assert_eq!(contents("guest"), b"guest image");
         assert_eq!(contents("modules/kvm-intel.ko"), b"intel");
         assert_eq!(contents("init"), INIT.as_bytes());
+    }
+
+    #[test]
+    fn a_linux_guest_is_there_with_what_starts_it_if_it_is_to_be_started() {
+        let qemu = QemuMicrovm::default();
+        let linux = LinuxGuest {
+            qemu: &qemu,
+            kernel: b"bzImage",
+            initrd: b"disk",
+            command_line: "quiet",
+            marker: "[bench] init",
+            vcpus: 2,
+            memory_mib: 256,
+        };
+        let with = entries(&Initramfs { linux: Some(linux), ..PARTS }.archive().unwrap());
+        let expected = [("kernel", "bzImage"), ("initrd", "disk"), ("command-line", "quiet"), ("vcpus", "2")];
+        for (name, contents) in expected.into_iter().chain([("marker", "[bench] init"), ("memory-mib", "256")]) {
+            let name = format!("linux/{name}");
+            assert!(with.contains(&(name.clone(), FILE, contents.into())), "{name}");
+        }
+        assert!(entries(&PARTS.archive().unwrap()).iter().all(|(name, ..)| !name.starts_with("linux")));
     }
 
     #[test]

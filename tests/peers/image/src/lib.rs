@@ -7,6 +7,8 @@
 
 mod figures;
 mod initramfs;
+mod qemu;
 
 pub use figures::{Figure, Figures};
-pub use initramfs::{COMMAND_LINE, Initramfs, MODULES};
+pub use initramfs::{COMMAND_LINE, Initramfs, LinuxGuest, MODULES};
+pub use qemu::QemuMicrovm;

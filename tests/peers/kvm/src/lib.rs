@@ -7,5 +7,8 @@
 
 pub mod devices;
 pub mod image;
+pub mod life;
 pub mod machine;
 pub mod memory;
+pub mod start;
+pub mod ticks;
