@@ -359,7 +359,7 @@ impl<A: Arch> Kernel<A> {
         if self.stop(cpu, vcpu) == Progress::More {
             return Progress::More;
         }
-        A::Guest::retire(vcpu);
+        vcpu.guest.lock().retire(vcpu);
         vcpu.vm.remove(vcpu.number);
         vcpu.domain.space.unmap_buffer(self, vcpu.page.memory());
         Progress::Done

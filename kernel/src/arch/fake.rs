@@ -499,7 +499,7 @@ impl Guest<Fake> for NoGuest {
         match *self {}
     }
 
-    fn retire(_vcpu: &Vcpu<Fake>) {}
+    fn retire(&mut self, _vcpu: &Vcpu<Fake>) {}
 
     fn has_event(&self, (): &()) -> bool {
         match *self {}

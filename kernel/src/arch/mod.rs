@@ -171,7 +171,7 @@ pub trait Guest<A: Arch>: Send + Sized {
     ) -> Result<u32, Status>;
 
     /// No CPU keeps anything of it: it is about to go.
-    fn retire(vcpu: &Vcpu<A>);
+    fn retire(&mut self, vcpu: &Vcpu<A>);
     /// Whether something waits for the guest that ends a halt.
     fn has_event(&self, interrupts: &Self::Interrupts) -> bool;
     /// When the guest's timer comes.

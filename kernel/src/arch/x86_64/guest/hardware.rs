@@ -137,6 +137,10 @@ impl Event {
 pub trait Hardware {
     /// Gets ready to enter on this CPU, with the second stage's translations of that generation.
     fn prepare(&mut self, local: &mut Local, generation: u64);
+    /// The guest is not entered again soon: brings what [`prepare`](Self::prepare) has left in this CPU into memory.
+    fn finish(&mut self) {}
+    /// No CPU keeps anything of it: it is about to go.
+    fn retire(&mut self) {}
     /// Enters the guest, comes back at its exit, and says why. The general registers are in the page.
     fn enter(&mut self, page: &SharedPage<X86>) -> Exit;
     /// Length of the instruction that caused the exit, if the hardware tells or it has only one form.

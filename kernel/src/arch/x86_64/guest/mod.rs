@@ -32,6 +32,7 @@ mod registers;
 mod run;
 pub mod svm;
 pub mod vector;
+pub mod vmx;
 
 /// Which back end this machine has: a [`Virtualisation`].
 static BACK_END: AtomicU8 = AtomicU8::new(Virtualisation::None as u8);
@@ -52,6 +53,8 @@ pub fn detect() {
         Virtualisation::None
     } else if svm::detect() {
         Virtualisation::Svm
+    } else if vmx::detect() {
+        Virtualisation::Vmx
     } else {
         log::info!("no virtual machines: the CPU has neither SVM with nested paging nor VT-x with EPT");
         Virtualisation::None
@@ -76,9 +79,27 @@ impl Local {
     pub const NEW: Self = Self { svm: svm::Local::NEW };
 }
 
-/// A virtual CPU.
-pub struct X86Guest {
-    hardware: svm::SvmVcpu,
+/// A virtual CPU, on the back end that this machine has. The loop around a guest is compiled for each.
+pub enum X86Guest {
+    /// AMD SVM.
+    Svm(GuestCpu<svm::SvmVcpu>),
+    /// Intel VT-x.
+    Vmx(GuestCpu<vmx::VmxVcpu>),
+}
+
+/// Does the same for either back end.
+macro_rules! on {
+    ($guest:expr, $cpu:ident => $work:expr) => {
+        match $guest {
+            X86Guest::Svm($cpu) => $work,
+            X86Guest::Vmx($cpu) => $work,
+        }
+    };
+}
+
+/// A virtual CPU of a back end.
+pub struct GuestCpu<H> {
+    hardware: H,
     cpuid: Unique<CpuidTable, KernelHeap>,
     msrs: Unique<MsrTable, KernelHeap>,
     /// Added to the host's time-stamp counter.
@@ -113,7 +134,59 @@ pub struct Interrupts {
     pub vector: vector::VectorState,
 }
 
-impl X86Guest {
+impl<H: Hardware> GuestCpu<H> {
+    /// As after reset.
+    fn new(domain: &Ref<Domain<X86>, X86>, hardware: H) -> Result<Self, Status> {
+        Ok(Self {
+            hardware,
+            cpuid: CpuidTable::make(domain)?,
+            msrs: MsrTable::make(domain)?,
+            tsc_offset: 0,
+            tsc_adjust: 0,
+            length: 0,
+            wait: Wait::Nothing,
+            is_nmi_pending: false,
+        })
+    }
+
+    /// Skips a write to memory, if the length of the instruction is known.
+    fn skip_write(&mut self) -> bool {
+        if self.length == 0 {
+            return false;
+        }
+        self.hardware.skip(self.length);
+        true
+    }
+
+    /// An access of the VMM to the local APIC.
+    fn access_controller(
+        &self,
+        cpu: &mut Cpu<X86>,
+        vcpu: &Vcpu<X86>,
+        offset: u32,
+        write: Option<u32>,
+    ) -> Result<u32, Status> {
+        let apic = &vcpu.interrupts.apic;
+        match write {
+            None => Ok(apic.read_page(offset, self.clock())),
+            Some(value) => {
+                let effect = apic.write_page(offset, value, self.clock());
+                message::perform(cpu, vcpu, effect);
+                Ok(0)
+            }
+        }
+    }
+
+    /// Whether something waits that ends a halt.
+    fn has_event(&self, interrupts: &Interrupts) -> bool {
+        match self.wait {
+            Wait::Nothing => true,
+            Wait::Interrupt => interrupts.apic.has_work() || interrupts.apic.pending().is_some(),
+            // Interrupts that were posted are looked at, too, which costs a round and loses nothing.
+            Wait::Unmaskable | Wait::Startup => interrupts.apic.has_work(),
+        }
+    }
+
     /// The time as the guest's APIC sees it.
     fn clock(&self) -> Clock {
         Clock { now: X86.now(), tsc_offset: self.tsc_offset, ticks_per_count: ticks_per_count() }
@@ -134,48 +207,43 @@ impl Guest<X86> for X86Guest {
         number: u32,
         space: &GuestSpace<X86>,
     ) -> Result<(Self, Interrupts), Status> {
-        let hardware = svm::SvmVcpu::new(arch, &domain.account, space.root())?;
         let interrupts =
             Interrupts { apic: LocalApic::new(number), vector: vector::VectorState::new(arch, &domain.account)? };
-        let guest = Self {
-            hardware,
-            cpuid: CpuidTable::make(domain)?,
-            msrs: MsrTable::make(domain)?,
-            tsc_offset: 0,
-            tsc_adjust: 0,
-            length: 0,
-            wait: Wait::Nothing,
-            is_nmi_pending: false,
+        let guest = match back_end() {
+            Virtualisation::Svm => {
+                Self::Svm(GuestCpu::new(domain, svm::SvmVcpu::new(arch, &domain.account, space.root())?)?)
+            }
+            Virtualisation::Vmx => {
+                Self::Vmx(GuestCpu::new(domain, vmx::VmxVcpu::new(arch, &domain.account, space.root())?)?)
+            }
+            // There is no virtual machine without a back end.
+            Virtualisation::None => return Err(Status::NotSupported),
         };
         Ok((guest, interrupts))
     }
 
     fn take(&mut self, vcpu: &Vcpu<X86>, flags: RunFlags) {
-        self.take_groups(vcpu, flags);
+        on!(self, guest => guest.take_groups(vcpu, flags));
     }
 
     fn sync(&mut self, interrupts: &Interrupts, page: &SharedPage<X86>, groups: RunFlags) {
-        self.sync_groups(interrupts, page, groups);
+        on!(self, guest => guest.sync_groups(interrupts, page, groups));
     }
 
     fn run(&mut self, cpu: &mut Cpu<X86>, vcpu: &Ref<Vcpu<X86>, X86>) -> GuestExit {
-        self.run_until_exit(cpu, vcpu)
+        on!(self, guest => guest.run_until_exit(cpu, vcpu))
     }
 
     fn skip_write(&mut self) -> bool {
-        if self.length == 0 {
-            return false;
-        }
-        self.hardware.skip(self.length);
-        true
+        on!(self, guest => guest.skip_write())
     }
 
     fn add_cpuid(&mut self, leaf: u32, subleaf: Option<u32>, registers: [u32; 4]) -> Result<(), Status> {
-        self.cpuid.add(leaf, subleaf, registers)
+        on!(self, guest => guest.cpuid.add(leaf, subleaf, registers))
     }
 
     fn add_msr(&mut self, register: u32, value: u64, policy: MsrPolicy) -> Result<(), Status> {
-        self.msrs.add(register, value, policy)
+        on!(self, guest => guest.msrs.add(register, value, policy))
     }
 
     fn access_controller(
@@ -185,28 +253,16 @@ impl Guest<X86> for X86Guest {
         offset: u32,
         write: Option<u32>,
     ) -> Result<u32, Status> {
-        let apic = &vcpu.interrupts.apic;
-        match write {
-            None => Ok(apic.read_page(offset, self.clock())),
-            Some(value) => {
-                let effect = apic.write_page(offset, value, self.clock());
-                message::perform(cpu, vcpu, effect);
-                Ok(0)
-            }
-        }
+        on!(self, guest => guest.access_controller(cpu, vcpu, offset, write))
     }
 
-    fn retire(vcpu: &Vcpu<X86>) {
+    fn retire(&mut self, vcpu: &Vcpu<X86>) {
         vector::retire(vcpu);
+        on!(self, guest => guest.hardware.retire());
     }
 
     fn has_event(&self, interrupts: &Interrupts) -> bool {
-        match self.wait {
-            Wait::Nothing => true,
-            Wait::Interrupt => interrupts.apic.has_work() || interrupts.apic.pending().is_some(),
-            // Interrupts that were posted are looked at, too, which costs a round and loses nothing.
-            Wait::Unmaskable | Wait::Startup => interrupts.apic.has_work(),
-        }
+        on!(self, guest => guest.has_event(interrupts))
     }
 
     fn deadline(interrupts: &Interrupts) -> Ticks {

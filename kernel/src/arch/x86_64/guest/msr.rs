@@ -7,7 +7,7 @@ use dragonfly_hw::x86::msr::{
 use dragonfly_vapic::Effect;
 
 use super::hardware::Hardware;
-use super::{X86Guest, vector};
+use super::{GuestCpu, vector};
 use crate::arch::x86_64::X86;
 use crate::vcpu::Vcpu;
 
@@ -29,7 +29,7 @@ pub enum Access {
     Vmm,
 }
 
-impl X86Guest {
+impl<H: Hardware> GuestCpu<H> {
     /// RDMSR.
     pub(super) fn read_msr(&mut self, vcpu: &Vcpu<X86>, register: u32) -> Access {
         let apic = &vcpu.interrupts.apic;

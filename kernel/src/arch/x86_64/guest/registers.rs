@@ -7,7 +7,7 @@ use dragonfly_abi::arch::guest::{DescriptorTable, Segment, VcpuState};
 use dragonfly_abi::guest::RunFlags;
 
 use super::hardware::{ControlRegisters, Event, Hardware, Segments, SystemRegisters};
-use super::{Interrupts, Wait, X86Guest, vector};
+use super::{GuestCpu, Interrupts, Wait, vector};
 use crate::arch::x86_64::X86;
 use crate::shared_page::SharedPage;
 use crate::vcpu::Vcpu;
@@ -60,7 +60,7 @@ macro_rules! at {
 /// ES, CS, SS, DS, FS, GS, LDTR, TR.
 const SEGMENTS: [usize; 8] = [at!(es), at!(cs), at!(ss), at!(ds), at!(fs), at!(gs), at!(ldtr), at!(tr)];
 
-impl X86Guest {
+impl<H: Hardware> GuestCpu<H> {
     /// Takes what the VMM has changed.
     pub(super) fn take_groups(&mut self, vcpu: &Vcpu<X86>, flags: RunFlags) {
         let state = State(&vcpu.page);

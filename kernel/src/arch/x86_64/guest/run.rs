@@ -12,7 +12,7 @@ use dragonfly_vapic::Effect;
 
 use super::hardware::{Event, Exit, Hardware};
 use super::msr::Access;
-use super::{Wait, X86Guest, message, vector};
+use super::{GuestCpu, Wait, message, vector};
 use crate::Ref;
 use crate::arch::GuestExit;
 use crate::arch::x86_64::{X86, interrupts, registers};
@@ -50,7 +50,7 @@ fn count(words: &Words, counter: ExitCounter) {
     word.store(word.load(Relaxed).wrapping_add(1), Relaxed);
 }
 
-impl X86Guest {
+impl<H: Hardware> GuestCpu<H> {
     pub(super) fn run_until_exit(&mut self, cpu: &mut Cpu<X86>, vcpu: &Ref<Vcpu<X86>, X86>) -> GuestExit {
         let apic = &vcpu.interrupts.apic;
         let words = vcpu.page.words();
@@ -305,6 +305,7 @@ impl X86Guest {
         let words = vcpu.page.words();
         words[RIP].store(rip, Relaxed);
         words[RIP + 1].store(rflags, Relaxed);
+        self.hardware.finish();
         exit
     }
 
