@@ -1,0 +1,159 @@
+//! One life of a guest: from an empty machine to its end.
+
+use alloc::format;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+
+use dragonfly_abi::Status;
+use dragonfly_abi::arch::guest::VcpuState;
+use dragonfly_guest_boot::{GuestMemory, GuestPhys, Inaccessible, LoadError, MemoryLayout, Request, StartState};
+use dragonfly_machine::{Config, Machine, acpi, platform};
+use dragonfly_machine_file::MachineFile;
+use dragonfly_rt::cpus;
+use dragonfly_rt::guest::VirtualCpu;
+use dragonfly_rt::sys::{Notification, Vcpu, Vm};
+use dragonfly_rt::thread::{Builder, JoinHandle};
+use log::{info, warn};
+
+use crate::clock::Clock;
+use crate::console::Console;
+use crate::cpuid::Processor;
+use crate::end::End;
+use crate::plan::Plan;
+use crate::problem::{Problem, at, loading};
+use crate::ram::Ram;
+use crate::service::serve;
+use crate::shared::Shared;
+use crate::vcpu::VcpuThread;
+use crate::vcpu::registers::set_start;
+
+/// Runs the guest from its start to its end.
+pub(crate) fn live(plan: &Plan<'_>, console: &mut Console, events: Notification) -> Result<End, Problem> {
+    let running = Running::start(plan, console, events)?;
+    Ok(serve(&running.shared, console, events))
+}
+
+/// The threads of a guest's vCPUs. They are stopped when this goes.
+struct Running {
+    shared: Arc<Shared>,
+    vcpus: Vec<Vcpu>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl Running {
+    fn start(plan: &Plan<'_>, console: &Console, events: Notification) -> Result<Self, Problem> {
+        let file = &plan.file;
+        let vm = at("make a virtual machine", Vm::create())?;
+        let ram = at("make the guest's RAM", Ram::new(*vm, file.memory))?;
+        let clock = Clock::start(console.time_of_day());
+        let machine = Machine::new(&Config { vcpus: file.vcpus, start_s: clock.start_s() });
+        let processor = Processor::of_host(file.vcpus);
+        let start = load(plan, &ram)?;
+        let physical_bits = processor.physical_bits();
+        let shared = Arc::new(Shared::new(vm, ram, clock, physical_bits, machine, events));
+        let mut running = Self { shared, vcpus: Vec::new(), threads: Vec::new() };
+        let mut threads = Vec::new();
+        // All are there before the first one runs: it may send the others messages.
+        for number in 0..file.vcpus {
+            let cpu = at("make a vCPU", VirtualCpu::create(*running.shared.vm, number))?;
+            at("give a vCPU its processor", processor.set_up(&cpu, number))?;
+            running.vcpus.push(*cpu);
+            let start = (number == 0).then_some(&start);
+            threads.push((number, running.thread(number, cpu, start, &processor)));
+        }
+        for (number, thread) in threads {
+            let started = builder(file, number).spawn(move || thread.run());
+            running.threads.push(started.map_err(|status| spawn_problem(file, number, status))?);
+        }
+        info!("{} runs: {} vCPUs, {} MiB", file.name, file.vcpus, file.memory >> 20);
+        Ok(running)
+    }
+
+    /// What runs a vCPU: at the kernel's first instruction, or waiting to be started by another one.
+    fn thread(&self, number: u32, cpu: VirtualCpu, start: Option<&StartState>, processor: &Processor) -> VcpuThread {
+        let mut reset: VcpuState = cpu.state().read();
+        reset.tsc_offset = self.shared.clock.tsc_offset();
+        reset.general = [0; 16];
+        reset.general[2] = processor.signature().into();
+        let start = start.map(|start| {
+            let mut state = reset;
+            set_start(&mut state, start);
+            state
+        });
+        VcpuThread::new(self.shared.clone(), number, cpu, reset, start.as_ref())
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.shared.stop();
+        for vcpu in &self.vcpus {
+            // One whose thread has seen the end is gone already.
+            let _ = vcpu.kick();
+        }
+        for thread in self.threads.drain(..) {
+            if let Err(status) = thread.join() {
+                warn!("a vCPU's thread cannot be ended: {status}");
+            }
+        }
+    }
+}
+
+/// Where a vCPU's thread runs, and how much.
+fn builder(file: &MachineFile, number: u32) -> Builder {
+    let count = (file.cpus.len() as u32).max(1);
+    let chosen = file.cpus.get((number % count) as usize).copied();
+    let builder = Builder::new(chosen.unwrap_or(number % cpus().max(1)), file.priority);
+    match file.budget {
+        Some(budget) => builder.budget(budget.budget_ns, budget.period_ns),
+        None => builder,
+    }
+}
+
+fn spawn_problem(file: &MachineFile, number: u32, status: Status) -> Problem {
+    match status {
+        Status::BadCpu => file.error(
+            "cpus",
+            format!("puts vCPU {number} on a CPU that the VMM may not use: give others, or more in bundle.toml"),
+        ),
+        Status::BadArgument => file.error(
+            "priority",
+            format!(
+                "is {}, which the VMM may not use: lower it, or raise `max_priority` in bundle.toml",
+                file.priority
+            ),
+        ),
+        status => return Problem::Call { step: "start a vCPU's thread", status },
+    }
+    .into()
+}
+
+/// Puts tables and kernel into the guest's memory; gives the registers that its first vCPU starts with.
+fn load(plan: &Plan<'_>, ram: &Ram) -> Result<StartState, Problem> {
+    let file = &plan.file;
+    let layout: MemoryLayout = platform::memory_layout(file.memory);
+    let tables = acpi::tables(file.vcpus, file.memory);
+    if ram.write(platform::ACPI_TABLES.start, &tables).is_err() {
+        // The least memory of a machine is more.
+        return Err(Problem::Call { step: "write the ACPI tables", status: Status::BadArgument });
+    }
+    let mut memory = Fresh(ram);
+    let request =
+        Request { kernel: plan.kernel, initrd: plan.initrd, command_line: file.cmdline.as_bytes(), memory: &layout };
+    dragonfly_guest_boot::load(&request, &mut memory)
+        .map(|loaded| loaded.state)
+        .map_err(|error: LoadError| loading(file, error))
+}
+
+/// RAM that nobody has written to yet.
+struct Fresh<'r>(&'r Ram);
+
+impl GuestMemory for Fresh<'_> {
+    fn write(&mut self, address: GuestPhys, bytes: &[u8]) -> Result<(), Inaccessible> {
+        self.0.write(address.0, bytes).map_err(|_| Inaccessible(address))
+    }
+
+    fn zero(&mut self, _: GuestPhys, _: u64) -> Result<(), Inaccessible> {
+        Ok(())
+    }
+}

@@ -1,0 +1,91 @@
+//! The VMM: runs one guest.
+//!
+//! [`plan`] reads the machine file that the argument `machine=N` names, [`guest`] builds the machine of it: RAM, devices,
+//! vCPUs, the kernel in its memory. Each vCPU is run by a thread of its own ([`vcpu`]), which enters the guest by a system
+//! call, does what the exit asks for, and enters again. What threads need of each other is [`shared`]: the devices under a
+//! lock, which an exit takes only if it is about a device. The first thread serves the console and the devices' timers
+//! ([`service`]) until the guest comes to its end: then a crash has been reported on the log, the console server is told,
+//! and the guest is started anew if it asked for that.
+//!
+//! Files and guest are foreign. A description that cannot be run is one line on the log; nothing that a guest does ends
+//! more than itself.
+#![cfg_attr(not(test), no_std)]
+#![forbid(unsafe_code)]
+
+extern crate alloc;
+
+mod clock;
+mod console;
+mod cpuid;
+mod crash;
+mod end;
+mod guest;
+mod plan;
+mod problem;
+mod ram;
+mod service;
+mod shared;
+mod vcpu;
+
+use dragonfly_abi::Status;
+use dragonfly_console::protocol::EndStatus;
+use dragonfly_machine_file::OnReboot;
+use dragonfly_rt::sys::{Domain, Notification};
+use dragonfly_rt::{argument, bundle, cpus, supervisor};
+use log::{error, info};
+
+use console::Console;
+use end::End;
+use plan::Plan;
+use problem::{Problem, at};
+use shared::wake;
+
+/// Exit code of the domain after a description that cannot be run.
+const BAD_INPUT: u8 = 2;
+
+/// Exit code of the domain after a guest's crash.
+const CRASHED: u8 = 3;
+
+/// The program.
+pub fn run() {
+    let exit_code = match plan::number(argument("machine")) {
+        Ok(number) => run_guest(&mut Console::new(number), number),
+        Err(problem) => {
+            error!("{problem}");
+            BAD_INPUT
+        }
+    };
+    // The supervisor may be what is gone.
+    let _: Result<(), Status> = supervisor::finish(exit_code);
+}
+
+/// Runs the guest until it is over, and tells the console server; gives the domain's exit code.
+fn run_guest(console: &mut Console, number: u32) -> u8 {
+    let (status, exit_code) = match run_lives(console, number) {
+        Ok(End::Crash) => (EndStatus::Crashed, CRASHED),
+        Ok(End::PowerOff | End::Reset) => (EndStatus::PoweredOff, 0),
+        Err(problem) => {
+            error!("{problem}");
+            (EndStatus::BadInput, BAD_INPUT)
+        }
+    };
+    console.ended(status);
+    exit_code
+}
+
+fn run_lives(console: &mut Console, number: u32) -> Result<End, Problem> {
+    let events = at("make a notification", Notification::create())?;
+    at("register with the console server", console.register(*events, wake::INPUT))?;
+    let bundle = bundle().ok_or(Problem::NoBundle)?;
+    let plan = Plan::read(bundle, number)?;
+    let account = at("ask for the own account", Domain::OWN.info())?;
+    plan.check(cpus(), account.quota.saturating_sub(account.used))?;
+    loop {
+        let end = guest::live(&plan, console, *events)?;
+        info!("{} {}", plan.file.name, end.text());
+        if end != End::Reset || plan.file.on_reboot == OnReboot::PowerOff {
+            return Ok(end);
+        }
+        console.ended(EndStatus::Rebooted);
+    }
+}

@@ -1,0 +1,174 @@
+//! What the threads of one guest share.
+
+use alloc::vec::Vec;
+use core::sync::atomic::{AtomicBool, Ordering};
+
+use dragonfly_machine::{Event, Machine};
+use dragonfly_rt::sync::Mutex;
+use dragonfly_rt::sys::{Notification, Owned, Vm, clock_now_ns};
+use log::info;
+
+use crate::clock::Clock;
+use crate::end::End;
+use crate::ram::Ram;
+
+/// Bits of the first thread's notification.
+pub(crate) mod wake {
+    /// The guest has printed something.
+    pub(crate) const OUTPUT: u64 = 1 << 0;
+    /// There is input for the guest.
+    pub(crate) const INPUT: u64 = 1 << 1;
+    /// The guest has come to its end.
+    pub(crate) const END: u64 = 1 << 2;
+    /// A device wants to be asked at another time.
+    pub(crate) const TIMER: u64 = 1 << 3;
+}
+
+/// Odd accesses that are told of, so that a guest cannot fill the log.
+const MAX_TOLD: usize = 64;
+
+/// Lines that a guest may write to the log through its debug port.
+const MAX_DEBUG_LINES: usize = 1000;
+
+/// The devices, and what was done for them.
+struct Devices {
+    machine: Machine,
+    /// When the first thread will ask them, in nanoseconds since the start; `None` for never.
+    asked_ns: Option<u64>,
+    debug_lines: usize,
+}
+
+/// What the threads of one guest share.
+pub(crate) struct Shared {
+    /// The virtual machine.
+    pub(crate) vm: Owned<Vm>,
+    /// Its RAM.
+    pub(crate) ram: Ram,
+    /// Its time.
+    pub(crate) clock: Clock,
+    /// How wide its physical addresses are.
+    pub(crate) physical_bits: u8,
+    /// Wakes the first thread.
+    events: Notification,
+    devices: Mutex<Devices>,
+    /// Whether the first thread has been told of output that it has not taken yet.
+    output_told: AtomicBool,
+    is_stopping: AtomicBool,
+    end: Mutex<Option<End>>,
+    /// Registers that were told of.
+    told: Mutex<Vec<u32>>,
+}
+
+impl Shared {
+    /// What a guest's threads share, before they run.
+    pub(crate) fn new(
+        vm: Owned<Vm>,
+        ram: Ram,
+        clock: Clock,
+        physical_bits: u8,
+        machine: Machine,
+        events: Notification,
+    ) -> Self {
+        Self {
+            vm,
+            ram,
+            clock,
+            physical_bits,
+            events,
+            devices: Mutex::new(Devices { machine, asked_ns: None, debug_lines: 0 }),
+            output_told: AtomicBool::new(false),
+            is_stopping: AtomicBool::new(false),
+            end: Mutex::new(None),
+            told: Mutex::new(Vec::new()),
+        }
+    }
+
+    /// Does something with the devices at a time in nanoseconds since the start, then what they want done: interrupts
+    /// sent, output fetched, the end begun.
+    pub(crate) fn with_machine<R>(&self, work: impl FnOnce(&mut Machine, u64) -> R) -> R {
+        let mut devices = self.devices.lock();
+        // Taken under the lock: the devices' time does not go back.
+        let now_ns = self.clock.guest_ns(clock_now_ns());
+        let result = work(&mut devices.machine, now_ns);
+        while let Some(message) = devices.machine.take_message() {
+            // A message that the guest made up, and that means nothing, goes nowhere.
+            let _ = self.vm.interrupt(message.address, message.data);
+        }
+        if let Some(event) = devices.machine.take_event() {
+            self.finish(match event {
+                Event::PowerOff => End::PowerOff,
+                Event::Reset => End::Reset,
+            });
+        }
+        if !devices.machine.console_output().is_empty() && !self.output_told.swap(true, Ordering::Relaxed) {
+            self.wake(wake::OUTPUT);
+        }
+        if let Some(deadline_ns) = devices.machine.deadline_ns(now_ns)
+            && devices.asked_ns.is_none_or(|asked_ns| deadline_ns < asked_ns)
+        {
+            devices.asked_ns = Some(deadline_ns);
+            self.wake(wake::TIMER);
+        }
+        while let Some(line) = devices.machine.take_debug_line() {
+            devices.debug_lines += 1;
+            if devices.debug_lines <= MAX_DEBUG_LINES {
+                info!("the guest says: {line}");
+            }
+        }
+        result
+    }
+
+    /// What the guest has printed since the last time.
+    pub(crate) fn take_output(&self) -> Vec<u8> {
+        self.output_told.store(false, Ordering::Relaxed);
+        self.with_machine(|machine, now_ns| {
+            let output = machine.console_output().to_vec();
+            machine.console_output_taken(output.len(), now_ns);
+            output
+        })
+    }
+
+    /// When the devices are to be asked, on the kernel's clock: the caller promises to do so.
+    pub(crate) fn next_deadline_ns(&self) -> Option<u64> {
+        let mut devices = self.devices.lock();
+        let now_ns = self.clock.guest_ns(clock_now_ns());
+        devices.asked_ns = devices.machine.deadline_ns(now_ns);
+        devices.asked_ns.map(|guest_ns| self.clock.host_ns(guest_ns))
+    }
+
+    /// The guest comes to its end; the first reason counts.
+    pub(crate) fn finish(&self, end: End) {
+        self.end.lock().get_or_insert(end);
+        self.wake(wake::END);
+    }
+
+    /// How the guest has come to its end, once it has.
+    pub(crate) fn end(&self) -> Option<End> {
+        *self.end.lock()
+    }
+
+    /// From now on no vCPU is run again.
+    pub(crate) fn stop(&self) {
+        self.is_stopping.store(true, Ordering::SeqCst);
+    }
+
+    /// Whether no vCPU is to be run again.
+    #[inline]
+    pub(crate) fn is_stopping(&self) -> bool {
+        self.is_stopping.load(Ordering::Relaxed)
+    }
+
+    /// Tells of a register that the machine does not have, once.
+    pub(crate) fn tell_of_msr(&self, register: u32, access: &str) {
+        let mut told = self.told.lock();
+        if told.len() < MAX_TOLD && !told.contains(&register) {
+            told.push(register);
+            info!("the guest {access} MSR {register:#x}, which the machine does not have");
+        }
+    }
+
+    fn wake(&self, bits: u64) {
+        // The notification is there for as long as the first thread is.
+        let _ = self.events.signal(bits);
+    }
+}

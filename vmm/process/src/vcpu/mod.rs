@@ -1,0 +1,296 @@
+//! A vCPU's thread: enters the guest, does what an exit asks for, enters the guest again.
+
+mod bus;
+mod event;
+pub(crate) mod exit;
+mod hypercall;
+pub(crate) mod msr;
+pub(crate) mod registers;
+
+use alloc::sync::Arc;
+
+use dragonfly_abi::arch::guest::{General, VcpuState};
+use dragonfly_abi::guest::{PortAccess, RunFlags};
+use dragonfly_emulate::{self as emulate, Access, Cause, Outcome, Stop};
+use dragonfly_rt::guest::VirtualCpu;
+use dragonfly_rt::sys::RawExit;
+use log::error;
+
+use crate::crash::Report;
+use crate::end::End;
+use crate::shared::Shared;
+use bus::Bus;
+use event::Exception;
+use exit::{Exit, Fatal, MemoryAccess};
+use msr::{KvmMsr, Mtrrs};
+
+/// Where KVM's system time is told to be: the structure's address, and whether it is used.
+const CLOCK_ENABLED: u64 = 1;
+
+/// A vCPU and what its thread needs.
+pub(crate) struct VcpuThread {
+    shared: Arc<Shared>,
+    number: u32,
+    cpu: VirtualCpu,
+    /// The registers after INIT.
+    reset: VcpuState,
+    /// Whether it waits for a start-up message.
+    is_waiting: bool,
+    mtrrs: Mtrrs,
+    /// What KVM's registers were last set to.
+    wall_clock: u64,
+    system_time: u64,
+}
+
+impl VcpuThread {
+    /// A vCPU that starts with these registers, or with none waits for another one to start it.
+    pub(crate) fn new(
+        shared: Arc<Shared>,
+        number: u32,
+        cpu: VirtualCpu,
+        reset: VcpuState,
+        start: Option<&VcpuState>,
+    ) -> Self {
+        cpu.state().write(start.unwrap_or(&reset));
+        let mtrrs = Mtrrs::new(shared.physical_bits);
+        Self { shared, number, cpu, reset, is_waiting: start.is_none(), mtrrs, wall_clock: 0, system_time: 0 }
+    }
+
+    /// Runs the guest until it comes to its end.
+    pub(crate) fn run(mut self) {
+        let mut flags = RunFlags::GROUPS | self.waiting();
+        loop {
+            let done = match self.cpu.run(flags) {
+                Ok(exit) => self.handle(exit),
+                Err(status) => Err(Fatal::Run(status)),
+            };
+            // The end of the machine takes precedence over whatever comes of it.
+            if self.shared.is_stopping() {
+                return;
+            }
+            match done {
+                Ok(next) => flags = next,
+                Err(fatal) => return self.crash(fatal),
+            }
+        }
+    }
+
+    /// Does what an exit asks for; gives what is to be done before the guest goes on.
+    #[inline]
+    fn handle(&mut self, exit: RawExit) -> Result<RunFlags, Fatal> {
+        let length = exit.length;
+        match Exit::from(exit) {
+            Exit::Port(access, value) if !access.is_string() => {
+                self.port(access, value);
+                self.skip(length)
+            }
+            Exit::Port(access, _) => self.emulate(Cause::Port { port: access.port(), bytes: access.width() }),
+            Exit::Memory(access) => self.memory(access),
+            Exit::Kicked => Ok(self.waiting()),
+            Exit::Cpuid => {
+                for register in [General::Rax, General::Rbx, General::Rcx, General::Rdx] {
+                    self.cpu.state().set_general(register, 0);
+                }
+                self.skip(length)
+            }
+            Exit::MsrRead(register) => self.read_msr(register, length),
+            Exit::MsrWrite(register, value) => self.write_msr(register, value, length),
+            Exit::Hypercall => self.hypercall(length),
+            Exit::ApicEoi(vector) => {
+                self.shared.with_machine(|machine, _| machine.end_of_interrupt(vector));
+                Ok(RunFlags::empty())
+            }
+            Exit::Init => {
+                self.is_waiting = true;
+                self.cpu.state().write(&self.reset);
+                Ok(RunFlags::GROUPS | self.waiting())
+            }
+            Exit::Startup(vector) => {
+                self.is_waiting = false;
+                let mut state = self.reset;
+                registers::set_startup(&mut state, vector);
+                self.cpu.state().write(&state);
+                Ok(RunFlags::GROUPS)
+            }
+            Exit::Invd => self.skip(length),
+            Exit::Protected => Ok(self.raise(Exception::PROTECTION)),
+            Exit::Undefined => Ok(self.raise(Exception::UNDEFINED)),
+            Exit::Fatal(fatal) => Err(fatal),
+        }
+    }
+
+    fn waiting(&self) -> RunFlags {
+        if self.is_waiting { RunFlags::WAIT_FOR_STARTUP } else { RunFlags::empty() }
+    }
+
+    #[inline]
+    fn port(&self, access: PortAccess, value: u32) {
+        let (port, width) = (access.port(), access.width());
+        if access.is_in() {
+            let value = self.shared.with_machine(|machine, now_ns| machine.port_in(port, width, now_ns));
+            let state = self.cpu.state();
+            state.set_general(General::Rax, registers::merged(state.general(General::Rax), width, value));
+        } else {
+            self.shared.with_machine(|machine, now_ns| machine.port_out(port, width, value, now_ns));
+        }
+    }
+
+    fn memory(&mut self, MemoryAccess { address, .. }: MemoryAccess) -> Result<RunFlags, Fatal> {
+        // The kernel has no frame for it: it gives them as they are touched.
+        if self.shared.ram.layout().offset(address, 1).is_some() {
+            return Err(Fatal::OutOfMemory(address));
+        }
+        self.emulate(Cause::Memory)
+    }
+
+    /// Executes the instruction that the guest cannot. Control registers and segments are up to date.
+    fn emulate(&mut self, cause: Cause) -> Result<RunFlags, Fatal> {
+        let is_single_step = self.cpu.state().rflags() & SINGLE_STEP != 0;
+        if is_single_step {
+            self.cpu.sync(RunFlags::DEBUG).map_err(Fatal::Run)?;
+        }
+        let mut state = self.cpu.state().read();
+        let mut cpu = registers::for_emulation(&state, self.shared.physical_bits);
+        let outcome = emulate::emulate(&mut cpu, &mut self.bus(), cause, MAX_ITERATIONS)?;
+        registers::take_emulated(&mut state, &cpu);
+        let mut flags = RunFlags::POINTER;
+        let exception = match outcome {
+            Outcome::Fault(fault) => {
+                if let Some(address) = fault.cr2 {
+                    state.cr2 = address;
+                    flags |= RunFlags::CONTROL;
+                }
+                Some(Exception { vector: fault.exception as u8, error_code: fault.error_code })
+            }
+            Outcome::Done | Outcome::Partial if is_single_step => {
+                state.dr6 |= STEPPED;
+                flags |= RunFlags::DEBUG;
+                Some(Exception::DEBUG)
+            }
+            Outcome::Done | Outcome::Partial | Outcome::Retry => None,
+        };
+        if let Some(exception) = exception {
+            (state.inject, state.inject_error) = exception.event();
+            flags |= RunFlags::EVENT;
+        }
+        self.cpu.state().write(&state);
+        Ok(flags)
+    }
+
+    fn bus(&self) -> Bus<'_> {
+        Bus { shared: &self.shared, vcpu: *self.cpu }
+    }
+
+    fn read_msr(&self, register: u32, length: u32) -> Result<RunFlags, Fatal> {
+        let value = match KvmMsr::from_number(register) {
+            Some(KvmMsr::WallClock) => Some(self.wall_clock),
+            Some(KvmMsr::SystemTime) => Some(self.system_time),
+            None => self.mtrrs.read(register),
+        };
+        let Some(value) = value else {
+            self.shared.tell_of_msr(register, "reads");
+            return Ok(self.raise(Exception::PROTECTION));
+        };
+        let state = self.cpu.state();
+        state.set_general(General::Rax, value & 0xffff_ffff);
+        state.set_general(General::Rdx, value >> 32);
+        self.skip(length)
+    }
+
+    fn write_msr(&mut self, register: u32, value: u64, length: u32) -> Result<RunFlags, Fatal> {
+        let (ram, clock) = (&self.shared.ram, &self.shared.clock);
+        // A structure that is not in RAM is the guest's loss.
+        match KvmMsr::from_number(register) {
+            Some(KvmMsr::WallClock) => {
+                self.wall_clock = value;
+                let _ = ram.write(value, &clock.wall_clock());
+            }
+            Some(KvmMsr::SystemTime) => {
+                self.system_time = value;
+                if value & CLOCK_ENABLED != 0 {
+                    let _ = ram.write(value & !CLOCK_ENABLED, &clock.system_time());
+                }
+            }
+            None if self.mtrrs.write(register, value) => {}
+            None => {
+                self.shared.tell_of_msr(register, "writes");
+                return Ok(self.raise(Exception::PROTECTION));
+            }
+        }
+        self.skip(length)
+    }
+
+    fn hypercall(&self, length: u32) -> Result<RunFlags, Fatal> {
+        self.cpu.sync(RunFlags::SEGMENTS).map_err(Fatal::Run)?;
+        let state = self.cpu.state();
+        let privilege = registers::privilege(&state.read());
+        let send = |address, data| {
+            // To a vCPU that is not there, nothing is sent.
+            let _ = self.shared.vm.interrupt(address, data);
+        };
+        state.set_general(General::Rax, hypercall::answer(|register| state.general(register), privilege, send));
+        self.skip(length)
+    }
+
+    /// The guest goes on after an instruction of this length, or 0 if it is not known.
+    #[inline]
+    fn skip(&self, length: u32) -> Result<RunFlags, Fatal> {
+        if length != 0 { Ok(RunFlags::SKIP) } else { self.skip_unknown() }
+    }
+
+    #[cold]
+    fn skip_unknown(&self) -> Result<RunFlags, Fatal> {
+        self.cpu.sync(RunFlags::CONTROL | RunFlags::SEGMENTS).map_err(Fatal::Run)?;
+        let state = self.cpu.state().read();
+        let cpu = registers::for_emulation(&state, self.shared.physical_bits);
+        let length = match emulate::instruction_length(&cpu, &mut self.bus()) {
+            Ok(length) => length,
+            // The guest changes code or page tables at this very moment: it is to try again.
+            Err(Stop::Fault(_) | Stop::Retry) => return Ok(RunFlags::empty()),
+            Err(Stop::Miss(_) | Stop::Unsupported) => return Err(Fatal::UnknownLength),
+        };
+        // Beyond 4 GiB there is code in 64-bit mode only, where RIP wraps nowhere.
+        self.cpu.state().set_rip(state.rip.wrapping_add(length as u64));
+        Ok(RunFlags::POINTER)
+    }
+
+    fn raise(&self, exception: Exception) -> RunFlags {
+        exception.inject(self.cpu.state());
+        RunFlags::EVENT
+    }
+
+    /// Tells why the guest cannot go on, and begins its end.
+    #[cold]
+    fn crash(&self, fatal: Fatal) {
+        // Should the kernel not give them, then older ones are better than none.
+        let _ = self.cpu.sync(RunFlags::GROUPS);
+        let state = self.cpu.state().read();
+        let mut view = registers::for_emulation(&state, self.shared.physical_bits);
+        // Of code and stack, whoever they belong to.
+        view.cpl = 0;
+        view.rflags |= ALLOW_USER_PAGES;
+        let read = |linear: u64, into: &mut [u8]| {
+            let in_page = (PAGE - linear % PAGE) as usize;
+            let size = into.len().min(in_page);
+            let Ok(address) = emulate::translate(&view, &mut self.bus(), linear, Access::Read) else { return 0 };
+            let part = into.get_mut(..size).unwrap_or_default();
+            self.shared.ram.read(address.0, part).map_or(0, |()| size)
+        };
+        let report = Report::new(self.number, &state, read);
+        error!("the guest cannot go on: {fatal}\n{report}");
+        self.shared.finish(End::Crash);
+    }
+}
+
+const PAGE: u64 = 4096;
+
+/// The most iterations of a repeated string instruction before interrupts are looked at: a sector's worth of words.
+const MAX_ITERATIONS: u32 = 256;
+
+/// RFLAGS.TF.
+const SINGLE_STEP: u64 = 1 << 8;
+/// DR6.BS.
+const STEPPED: u64 = 1 << 14;
+
+/// RFLAGS.AC: lets the kernel read pages of programs in spite of SMAP.
+const ALLOW_USER_PAGES: u64 = 1 << 18;

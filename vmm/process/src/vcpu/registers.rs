@@ -1,0 +1,134 @@
+//! Registers in the forms of the kernel, the loaders and the emulation.
+
+use dragonfly_abi::arch::guest::{DescriptorTable, Segment, VcpuState};
+use dragonfly_emulate as emulate;
+use dragonfly_guest_boot as boot;
+use dragonfly_guest_boot::GeneralRegisters;
+
+/// Sets the registers that a boot protocol speaks of.
+pub(crate) fn set_start(state: &mut VcpuState, start: &boot::StartState) {
+    let GeneralRegisters { rax, rcx, rdx, rbx, rsp, rbp, rsi, rdi, r8, r9, r10, r11, r12, r13, r14, r15 } =
+        start.registers;
+    state.general = [rax, rcx, rdx, rbx, rsp, rbp, rsi, rdi, r8, r9, r10, r11, r12, r13, r14, r15];
+    state.rip = start.rip;
+    state.rflags = start.rflags;
+    let segment = |from: boot::Segment| Segment {
+        selector: from.selector.into(),
+        attributes: from.attributes,
+        limit: from.limit,
+        reserved: 0,
+        base: from.base,
+    };
+    state.es = segment(start.es);
+    state.cs = segment(start.cs);
+    state.ss = segment(start.ss);
+    state.ds = segment(start.ds);
+    state.fs = segment(start.fs);
+    state.gs = segment(start.gs);
+    state.tr = segment(start.tr);
+    state.ldtr = segment(start.ldtr);
+    let table = |from: boot::DescriptorTable| DescriptorTable { base: from.base, limit: from.limit.into() };
+    state.gdtr = table(start.gdtr);
+    state.idtr = table(start.idtr);
+    state.cr0 = start.cr0;
+    state.cr3 = start.cr3;
+    state.cr4 = start.cr4;
+    state.efer = start.efer;
+}
+
+/// Sets the code segment that a start-up message with this vector chooses: real mode, at the page with that number
+/// (SDM 3A 10.4.4).
+pub(crate) fn set_startup(state: &mut VcpuState, vector: u8) {
+    state.cs.selector = u32::from(vector) << 8;
+    state.cs.base = u64::from(vector) << 12;
+    state.rip = 0;
+}
+
+/// What the emulation sees of a vCPU. Control registers and segments must be up to date.
+pub(crate) fn for_emulation(state: &VcpuState, physical_address_bits: u8) -> emulate::Cpu {
+    let segment = |from: Segment| emulate::Segment {
+        selector: from.selector as u16,
+        attributes: from.attributes,
+        limit: from.limit,
+        base: from.base,
+    };
+    emulate::Cpu {
+        general: state.general,
+        rip: state.rip,
+        rflags: state.rflags,
+        segments: [state.es, state.cs, state.ss, state.ds, state.fs, state.gs].map(segment),
+        cpl: privilege(state),
+        cr0: state.cr0,
+        cr3: state.cr3,
+        cr4: state.cr4,
+        efer: state.efer,
+        physical_address_bits,
+    }
+}
+
+/// Current privilege level: that of the stack segment (SDM 3C, "Guest Register State").
+pub(crate) const fn privilege(state: &VcpuState) -> u8 {
+    (state.ss.attributes >> 5 & 3) as u8
+}
+
+/// The registers that an emulated instruction changes.
+pub(crate) fn take_emulated(state: &mut VcpuState, cpu: &emulate::Cpu) {
+    state.general = cpu.general;
+    state.rip = cpu.rip;
+    state.rflags = cpu.rflags;
+}
+
+/// The value of RAX after an input of so many bytes (SDM 1 3.4.1.1: 32-bit results clear the upper half).
+#[inline]
+pub(crate) const fn merged(rax: u64, width: u8, value: u32) -> u64 {
+    match width {
+        1 => rax & !0xff | value as u64 & 0xff,
+        2 => rax & !0xffff | value as u64 & 0xffff,
+        _ => value as u64,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use dragonfly_abi::arch::guest::VcpuState;
+    use zerocopy::FromZeros;
+
+    use super::{for_emulation, merged, privilege, set_startup, take_emulated};
+
+    #[test]
+    fn an_input_changes_as_much_of_the_register_as_it_is_wide() {
+        let rax = 0x1122_3344_5566_7788;
+        assert_eq!(merged(rax, 1, 0xffff_ffaa), 0x1122_3344_5566_77aa);
+        assert_eq!(merged(rax, 2, 0xffff_aabb), 0x1122_3344_5566_aabb);
+        assert_eq!(merged(rax, 4, 0xaabb_ccdd), 0xaabb_ccdd);
+    }
+
+    #[test]
+    fn a_start_up_message_names_the_page_of_the_first_instruction() {
+        let mut state = VcpuState::new_zeroed();
+        state.rip = 0xfff0;
+        set_startup(&mut state, 0x9a);
+        assert_eq!((state.cs.selector, state.cs.base, state.rip), (0x9a00, 0x9_a000, 0));
+    }
+
+    #[test]
+    fn the_emulation_gets_the_segments_in_their_order_and_gives_back_what_it_changes() {
+        let mut state = VcpuState::new_zeroed();
+        for (segment, selector) in
+            [&mut state.es, &mut state.cs, &mut state.ss, &mut state.ds, &mut state.fs, &mut state.gs]
+                .into_iter()
+                .zip(1..)
+        {
+            segment.selector = selector;
+        }
+        state.ss.attributes = 3 << 5;
+        let mut cpu = for_emulation(&state, 40);
+        assert_eq!(cpu.segments.map(|segment| segment.selector), [1, 2, 3, 4, 5, 6]);
+        assert_eq!((cpu.cpl, privilege(&state), cpu.physical_address_bits), (3, 3, 40));
+        cpu.general[15] = 7;
+        cpu.rip = 8;
+        cpu.rflags = 9;
+        take_emulated(&mut state, &cpu);
+        assert_eq!((state.general[15], state.rip, state.rflags), (7, 8, 9));
+    }
+}
