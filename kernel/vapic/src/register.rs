@@ -142,6 +142,7 @@ impl LocalApic {
             apic::ID => self.xapic_id.set(value >> 24),
             apic::LDR => self.logical_id.set(value >> 24),
             apic::DFR => self.format.set(value | 0x0fff_ffff),
+            apic::APR | apic::RRD => {}
             apic::ICR_HIGH => self.command.set(u64::from(value & 0xff00_0000) << 32 | command & 0xffff_ffff),
             apic::ICR_LOW => {
                 let low = value & !(COMMAND_RESERVED as u32 | apic::ICR_PENDING);

@@ -82,7 +82,7 @@ impl ApicState {
             && self.lvt.iter().enumerate().all(is_entry_valid)
             && !has_exception
             && self.divide & !DIVIDE_MASK == 0
-            && self.current_count <= self.initial_count
+            && self.current_count <= if is_deadline_mode { 0 } else { self.initial_count }
             && (is_deadline_mode || self.tsc_deadline == 0)
             && self.reserved == 0;
         if is_valid { Ok(()) } else { Err(StateError::Value) }

@@ -13,6 +13,7 @@ mod timer;
 use dragonfly_hw::x86::apic::{self, x2apic_msr};
 use dragonfly_hw::x86::msr::ApicBase;
 use dragonfly_vapic::{Clock, Effect, LocalApic, Ratio};
+use proptest::prelude::ProptestConfig;
 
 /// The time `now`, in a guest whose TSC and timer count as the host's TSC does.
 fn at(now: u64) -> Clock {
@@ -57,4 +58,9 @@ fn deliver_all(apic: &LocalApic) -> Vec<u8> {
         delivered.push(vector);
     }
     delivered
+}
+
+/// A property's configuration. Failing cases are not stored: what they find becomes a test of its own.
+fn cases(cases: u32) -> ProptestConfig {
+    ProptestConfig { cases, failure_persistence: None, ..ProptestConfig::default() }
 }

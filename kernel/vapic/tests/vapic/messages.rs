@@ -127,8 +127,10 @@ fn shorthands_of_commands() {
 
 #[test]
 fn commands_are_sent_as_edges() {
-    let message = sent(apic::icr_fixed(0x41) | apic::ICR_LEVEL);
-    assert_eq!(message.map(|message| (message.trigger, message.is_assert)), Some((Trigger::Edge, true)));
+    for level in [apic::ICR_LEVEL | apic::ICR_ASSERT, apic::ICR_LEVEL, 0] {
+        let message = sent(level | 0x41).map(|message| (message.trigger, message.is_assert));
+        assert_eq!(message, Some((Trigger::Edge, true)));
+    }
 }
 
 #[test]

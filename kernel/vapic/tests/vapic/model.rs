@@ -4,7 +4,7 @@ use dragonfly_hw::x86::apic;
 use dragonfly_vapic::{Effect, LocalApic, Trigger};
 use proptest::prelude::*;
 
-use crate::{enabled, read, write};
+use crate::{cases, enabled, read, write};
 
 /// What a local APIC is, said as plainly as can be.
 #[derive(Default)]
@@ -104,7 +104,7 @@ fn read_words(apic: &LocalApic, set: u32) -> [u64; 8] {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(2000))]
+    #![proptest_config(cases(2000))]
 
     #[test]
     fn a_local_apic_does_what_the_model_does(steps in prop::collection::vec(step(), 1..100)) {

@@ -63,6 +63,15 @@ fn switching_it_off_loses_its_state_and_what_is_sent_to_it() {
 }
 
 #[test]
+fn switching_it_off_brings_back_the_id_in_xapic_mode() {
+    let apic = enabled_xapic(0x25);
+    apic.write_page(apic::ID, 0x0700_0000, at(0));
+    apic.set_apic_base(OFF).expect("it may be switched off");
+    apic.set_apic_base(XAPIC).expect("it may be switched on");
+    assert_eq!(apic.read_page(apic::ID, at(0)), 0x2500_0000);
+}
+
+#[test]
 fn going_to_x2apic_mode_keeps_what_is_requested_and_brings_back_the_identity() {
     let apic = enabled_xapic(0x25);
     apic.write_page(apic::ID, 0x0700_0000, at(0));

@@ -104,6 +104,17 @@ fn read_only_registers_ignore_writes() {
 }
 
 #[test]
+fn registers_that_have_no_use_read_as_zero_and_ignore_writes() {
+    let apic = enabled_xapic(0);
+    let before = apic.save(at(0));
+    for offset in [apic::APR, apic::RRD, apic::EOI] {
+        assert_eq!(apic.read_page(offset, at(0)), 0);
+        apic.write_page(offset, 0, at(0));
+    }
+    assert_eq!(apic.save(at(0)), before);
+}
+
+#[test]
 fn a_register_that_does_not_exist_is_an_error() {
     for offset in [0, 0x10, 0x40, 0x2f0, 0x3a0, 0x3f0, 0x84, 0xff0] {
         let apic = enabled_xapic(0);

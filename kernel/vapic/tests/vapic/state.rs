@@ -4,7 +4,7 @@ use dragonfly_vapic::{ApicState, Clock, LocalApic, Ratio, StateError, Trigger};
 use proptest::prelude::*;
 use zerocopy::{FromBytes, IntoBytes};
 
-use crate::{at, enabled, write};
+use crate::{at, cases, enabled, write};
 
 /// What a guest and its devices do.
 #[derive(Clone, Copy, Debug)]
@@ -64,7 +64,7 @@ fn run(apic: &LocalApic, steps: &[Step]) -> Clock {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(1000))]
+    #![proptest_config(cases(1000))]
 
     #[test]
     fn every_state_that_a_guest_reaches_can_be_restored(
@@ -151,12 +151,23 @@ fn values_that_no_guest_can_reach_are_refused() {
         ("exception in service", ApicState { in_service: [1, 0, 0, 0], ..good }),
         ("divide configuration", ApicState { divide: 4, ..good }),
         ("more left than there was", ApicState { current_count: 1, ..good }),
+        ("a count in deadline mode", ApicState { initial_count: 1, current_count: 1, ..with_timer(0x4_00ec) }),
         ("deadline in another mode", ApicState { tsc_deadline: 1, ..good }),
         ("reserved", ApicState { reserved: 1, ..good }),
     ];
     for (what, state) in bad {
         assert_eq!(apic.restore(&state, at(0)), Err(StateError::Value), "{what}");
     }
+}
+
+#[test]
+fn what_was_armed_before_is_not_armed_after() {
+    let apic = enabled(3);
+    let state = apic.save(at(0));
+    write(&apic, apic::LVT_TIMER, (apic::TIMER_TSC_DEADLINE | 0xec).into());
+    apic.set_tsc_deadline(1000, at(0));
+    assert_eq!(apic.restore(&state, at(0)), Ok(()));
+    assert_eq!((apic.tsc_deadline(), apic.timer_deadline()), (0, None));
 }
 
 #[test]

@@ -2,7 +2,7 @@ use dragonfly_hw::x86::apic::{self, x2apic_msr};
 use dragonfly_vapic::{Clock, Effect, LocalApic, Ratio};
 use proptest::prelude::*;
 
-use crate::{at, deliver_all, enabled, read, write};
+use crate::{at, cases, deliver_all, enabled, read, write};
 
 const VECTOR: u32 = 0xec;
 const MASKED: u32 = 1 << 16;
@@ -193,6 +193,16 @@ fn a_one_shot_that_becomes_periodic_goes_on_counting() {
 }
 
 #[test]
+fn a_period_shorter_than_a_tick_is_a_tick() {
+    let apic = with_timer(apic::TIMER_PERIODIC);
+    let clock = |now| Clock { now, tsc_offset: 0, ticks_per_count: Ratio::new(1, 1000) };
+    start(&apic, 1, clock(0));
+    assert_eq!(apic.timer_deadline(), Some(1));
+    assert!(apic.timer_expired(clock(10)));
+    assert_eq!(apic.timer_deadline(), Some(11));
+}
+
+#[test]
 fn an_init_disarms() {
     let apic = with_timer(apic::TIMER_PERIODIC);
     start(&apic, 100, at(0));
@@ -230,6 +240,8 @@ impl Counter {
 }
 
 proptest! {
+    #![proptest_config(cases(1000))]
+
     #[test]
     fn the_timer_counts_as_a_counter_does(
         is_periodic: bool,
@@ -258,9 +270,9 @@ proptest! {
 
     #[test]
     fn no_time_ratio_or_count_goes_wrong(
-        now: u64, later: u64, tsc_offset: u64, bits: u64, count: u32, divide in 0u32..16, deadline: u64, is_periodic: bool,
+        now: u64, later: u64, tsc_offset: u64, wide: u64, shift in 0u32..64, count: u32, divide in 0u32..16, deadline: u64, is_periodic: bool,
     ) {
-        let clock = |now| Clock { now, tsc_offset, ticks_per_count: Ratio::from_bits(bits) };
+        let clock = |now| Clock { now, tsc_offset, ticks_per_count: Ratio::from_bits(wide >> shift) };
         for mode in [if is_periodic { apic::TIMER_PERIODIC } else { apic::TIMER_ONE_SHOT }, apic::TIMER_TSC_DEADLINE] {
             let apic = with_timer(mode);
             write(&apic, apic::TIMER_DIVIDE, (divide & 0b1011).into());
