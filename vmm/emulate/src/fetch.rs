@@ -30,11 +30,12 @@ pub fn fetch(cpu: &Cpu, memory: &mut impl Memory, code: &mut Code) -> Result<Ins
         if !instruction.is_invalid() {
             return Ok(instruction);
         }
+        // The decoder tells a lack of bytes from an error, but not beyond the longest instruction, which is #GP.
+        if decoder.position() == MAX_INSTRUCTION_BYTES {
+            return Err(Fault::GENERAL_PROTECTION.into());
+        }
         if decoder.last_error() != DecoderError::NoMoreBytes {
             return Err(Stop::Unsupported);
-        }
-        if code.is_full() {
-            return Err(Fault::GENERAL_PROTECTION.into());
         }
     }
 }

@@ -40,6 +40,10 @@ impl<M: Memory> Execution<'_, M> {
         match self.instruction.op_kind(index) {
             OpKind::Register => {
                 let register = self.instruction.op_register(index);
+                let is_supported = register.is_gpr() || (register.is_segment_register() && access == Access::Read);
+                if !is_supported {
+                    return Err(Stop::Unsupported);
+                }
                 let width = Width::from_bytes(register.size()).ok_or(Stop::Unsupported)?;
                 Ok(Operand { width, place: Place::Register(register) })
             }
