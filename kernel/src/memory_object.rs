@@ -23,6 +23,9 @@ const _: () = assert!(PAGE_SIZE == dragonfly_abi::PAGE_SIZE);
 const ZERO_SLICE: u64 = 32 << 10;
 /// How many blocks one call looks at or gives.
 const BLOCKS_PER_CALL: u32 = 32;
+/// How many commits of one object may be under way at once. Of more than that, none would come further than
+/// [`BLOCKS_PER_CALL`] blocks that it has to look at again.
+const RUNS: usize = 4;
 
 /// Frames under byte offsets.
 pub struct Memory<A: Arch> {
@@ -53,8 +56,9 @@ enum Kind {
 struct MemoryState {
     frames: PageTable<FrameIndex>,
     committed: u64,
-    /// Everything below this offset is committed.
-    committed_up_to: u64,
+    /// Ranges all of which is committed: how far the latest commits have come, each from where it started.
+    runs: [(u64, u64); RUNS],
+    oldest_run: usize,
     /// A block that is being zeroed.
     pending: Option<Pending>,
     is_released: bool,
@@ -115,7 +119,8 @@ impl<A: Arch> Memory<A> {
             state: Lock::<_, A>::new(MemoryState {
                 frames: PageTable::empty(FrameIndex::for_size(size)),
                 committed: 0,
-                committed_up_to: 0,
+                runs: [(0, 0); RUNS],
+                oldest_run: 0,
                 pending: None,
                 is_released: false,
             }),
@@ -221,10 +226,8 @@ impl<A: Arch> Memory<A> {
         let mut state = self.state.lock();
         let mut bytes = ZERO_SLICE;
         let mut blocks = BLOCKS_PER_CALL;
-        let mut offset = start;
-        if start <= state.committed_up_to {
-            offset = start.max(state.committed_up_to);
-        }
+        let run = state.run_from(start);
+        let mut offset = state.runs[run].1;
         while offset < end || state.pending.is_some() {
             if state.is_released {
                 return Err(Status::Aborted);
@@ -243,9 +246,7 @@ impl<A: Arch> Memory<A> {
             } else if let Some(mapping) = state.frames.query(&self.frames(), ObjectOffset::new(offset)) {
                 let length = mapping.size.bytes();
                 offset = (offset & !(length - 1)) + length;
-                if start <= state.committed_up_to {
-                    state.committed_up_to = state.committed_up_to.max(offset);
-                }
+                state.runs[run].1 = offset;
             } else {
                 state.pending = Some(self.take_largest(kernel, &state, offset, end)?);
             }
@@ -353,6 +354,19 @@ impl<A: Arch> Memory<A> {
         let progress = state.frames.destroy(&frames, budget, |mapping| self.give(mapping.phys, mapping.size));
         state.committed = 0;
         if progress { Progress::Done } else { Progress::More }
+    }
+}
+
+impl MemoryState {
+    /// The run that a commit from `start` goes on with, or begins.
+    fn run_from(&mut self, start: u64) -> usize {
+        let known = self.runs.iter().position(|(from, to)| (*from..=*to).contains(&start));
+        known.unwrap_or_else(|| {
+            let run = self.oldest_run;
+            self.oldest_run = (run + 1) % RUNS;
+            self.runs[run] = (start, start);
+            run
+        })
     }
 }
 

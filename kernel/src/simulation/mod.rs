@@ -13,6 +13,7 @@ mod faults;
 mod handles;
 mod interleavings;
 mod ipc;
+mod memory;
 mod notifications;
 mod rounds;
 mod scheduler;
