@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use crate::size::MemorySize;
+use crate::{size::MemorySize, tools::guests::GuestLinux};
 
 /// Builds, boots, tests and measures Dragonfly. Every command does the set-up that it needs by itself.
 #[derive(Debug, Parser)]
@@ -20,8 +20,8 @@ pub struct Cli {
 
 const EXAMPLES: &str = "\
 First steps:
-  cargo xtask run                      build everything and boot the demonstration in QEMU
-  cargo xtask run --emulator bochs     the same in Bochs
+  cargo xtask run                      build everything and go to the prompt of a Debian guest (AMD SVM, in QEMU)
+  cargo xtask run --emulator bochs     the same on Intel VT-x, in Bochs
   cargo xtask test --quick             a first answer from the tests in a minute, all of it in five
   cargo xtask doctor                   what was found, with versions
 
@@ -45,7 +45,7 @@ pub enum Task {
     /// Build and write a bootable ISO image (BIOS and UEFI).
     #[command(after_help = "Example:\n  cargo xtask image --out dragonfly.iso")]
     Image(Image),
-    /// Build, boot in an emulator and show the serial log.
+    /// Build, boot in an emulator, and give the terminal to a guest.
     #[command(after_help = RUN_HELP)]
     Run(Run),
     /// Run the tests: format, lints, host tests, Miri, loom, fuzzing, and the kernel in QEMU and Bochs.
@@ -60,19 +60,31 @@ pub enum Task {
 }
 
 const RUN_HELP: &str = "\
+Without options: Debian 12's kernel with a small system around busybox, 2 vCPUs, 256 MiB. On a terminal, keys go to the
+guest; Ctrl-] and then
+  q       quits
+  m       shows the hypervisor's log, and goes back
+  0 to 9  shows the console of that guest
+  ?       shows these keys
+Input from a pipe is given to the guest when it shows a prompt. The hypervisor's log is in build/logs/run.log.
+--machine describes guests by files: docs/machine-file.md. Several guests whose output is no terminal are shown line by
+line with their names, or only the one that --console chooses.
+
 Exit status:
-  0  the software ended by itself and said that all was well
-  1  it ended with an error, or could not be built or started
-  2  bad arguments
-  3  crash: the kernel panicked, or the emulator stopped without a word
-  4  time-out
-  130  interrupted
+  0    all guests switched themselves off (with --bundle: the software said that all was well)
+  1    something could not be built or started
+  2    bad arguments, machine file or kernel
+  3    crash: of a guest, of the hypervisor, or the emulator stopped without a word
+  4    time-out
+  130  interrupted, or quit by Ctrl-] q
 
 Examples:
-  cargo xtask run --cpus 4 --memory 2G
-  cargo xtask run --firmware uefi --log debug
-  cargo xtask run --emulator bochs --timeout 120
-  cargo xtask run --debug --gdb        then: gdb -ex 'target remote :1234' KERNEL";
+  cargo xtask run --vcpus 4 --memory 1G --debian 13
+  cargo xtask run --kernel bzImage --initrd initrd.img --cmdline 'console=ttyS0'
+  cargo xtask run --machine one.toml two.toml --console 1
+  echo 'uname -a; exit' | cargo xtask run --emulator bochs --timeout 600
+  cargo xtask run --bundle demo          no guests: two programs that talk to each other
+  cargo xtask run --debug --gdb          then: gdb -ex 'target remote :1234' KERNEL";
 
 const TEST_HELP: &str = "\
 NAME filters by substring of `stage/test`; --list shows the stages. A boot whose name matches runs whole; a name
@@ -170,36 +182,99 @@ pub enum LogLevel {
 /// Arguments of `run`.
 #[derive(Args, Clone, Debug)]
 pub struct Run {
+    /// What guests to run.
+    #[command(flatten)]
+    pub guests: Guests,
+    /// Run a bundle of test programs in place of guests: a file name in tests/bundles without `.toml`.
+    #[arg(long, value_name = "NAME", conflicts_with_all = ["Guests", "console", "headless", "log_console"])]
+    pub bundle: Option<String>,
+    /// Number of the guest whose console is shown first, or alone where the output is no terminal.
+    #[arg(long, value_name = "N", help_heading = "Consoles")]
+    pub console: Option<usize>,
+    /// Leave the terminal alone: no input, output line by line.
+    #[arg(long, help_heading = "Consoles")]
+    pub headless: bool,
+    /// Show the hypervisor's log on standard error.
+    #[arg(long, help_heading = "Consoles")]
+    pub log_console: bool,
     /// Emulator to boot in.
-    #[arg(long, value_enum, default_value_t = Emulator::Qemu)]
+    #[arg(long, value_enum, default_value_t = Emulator::Qemu, help_heading = "Host")]
     pub emulator: Emulator,
-    /// Number of CPUs: at most 64 in QEMU, 8 in Bochs.
-    #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=64))]
-    pub cpus: u32,
-    /// Memory, with the unit M or G.
-    #[arg(long, default_value = "1G")]
-    pub memory: MemorySize,
-    /// Firmware of the machine.
-    #[arg(long, value_enum, default_value_t = Firmware::Bios)]
-    pub firmware: Firmware,
     /// How QEMU runs instructions.
-    #[arg(long, value_enum, default_value_t = Acceleration::Auto)]
+    #[arg(long, value_enum, default_value_t = Acceleration::Auto, help_heading = "Host")]
     pub accel: Acceleration,
-    /// Stop after this many seconds; without it the machine runs until it stops itself or Ctrl-C.
+    /// Number of the host's CPUs: at most 64 in QEMU, 8 in Bochs.
+    #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=64), help_heading = "Host")]
+    pub cpus: u32,
+    /// The host's memory, with the unit M or G [default: what the guests need and 256M, at least 1G].
+    #[arg(long, value_name = "SIZE", help_heading = "Host")]
+    pub host_memory: Option<MemorySize>,
+    /// Firmware of the host.
+    #[arg(long, value_enum, default_value_t = Firmware::Bios, help_heading = "Host")]
+    pub firmware: Firmware,
+    /// Stop after this many seconds; without it the machine runs until it stops itself or is stopped.
     #[arg(long, value_name = "SECONDS")]
     pub timeout: Option<u64>,
-    /// Make QEMU wait for a debugger on port 1234 of this machine.
-    #[arg(long)]
-    pub gdb: bool,
-    /// What to boot.
-    #[command(flatten)]
-    pub build: Build,
-    /// More words for the kernel command line.
-    #[arg(long, default_value = "")]
+    /// Build without optimisation and with all checks.
+    #[arg(long, help_heading = "Hypervisor")]
+    pub debug: bool,
+    /// More words for the hypervisor's command line.
+    #[arg(long, value_name = "WORDS", default_value = "", help_heading = "Hypervisor")]
     pub append: String,
     /// Log level of kernel and domains.
-    #[arg(long, value_enum, default_value_t = LogLevel::Info)]
+    #[arg(long, value_enum, value_name = "LEVEL", default_value_t = LogLevel::Info, help_heading = "Hypervisor")]
     pub log: LogLevel,
+    /// Make QEMU wait for a debugger on port 1234 of this machine.
+    #[arg(long, help_heading = "Hypervisor")]
+    pub gdb: bool,
+}
+
+/// The guests to run.
+#[derive(Args, Clone, Debug)]
+#[group(multiple = true)]
+pub struct Guests {
+    /// Run the guests that these machine files describe.
+    #[arg(
+        long,
+        value_name = "FILE.toml",
+        num_args = 1..,
+        conflicts_with_all = ["debian", "kernel", "initrd", "cmdline", "vcpus", "memory", "guests"],
+        help_heading = "Guests"
+    )]
+    pub machine: Vec<PathBuf>,
+    /// Debian's kernel to run [default: 12-cloud].
+    #[arg(long, value_enum, value_name = "RELEASE", conflicts_with = "kernel", help_heading = "Guests")]
+    pub debian: Option<GuestLinux>,
+    /// Kernel to run: a Linux bzImage, a PVH ELF file or a Multiboot 1 ELF file.
+    #[arg(long, value_name = "FILE", help_heading = "Guests")]
+    pub kernel: Option<PathBuf>,
+    /// Initial RAM disk [default: busybox with Debian's kernels, none with --kernel].
+    #[arg(long, value_name = "FILE", help_heading = "Guests")]
+    pub initrd: Option<PathBuf>,
+    /// The guest kernel's command line [default: console=ttyS0 and what suits the initial RAM disk].
+    #[arg(long, value_name = "TEXT", allow_hyphen_values = true, help_heading = "Guests")]
+    pub cmdline: Option<String>,
+    /// Number of the guest's vCPUs, at most 32.
+    #[arg(
+        long,
+        value_name = "N",
+        default_value_t = 2,
+        value_parser = clap::value_parser!(u32).range(1..=32),
+        help_heading = "Guests"
+    )]
+    pub vcpus: u32,
+    /// The guest's memory, with the unit M or G.
+    #[arg(long, value_name = "SIZE", default_value = "256M", help_heading = "Guests")]
+    pub memory: MemorySize,
+    /// Number of guests like this.
+    #[arg(
+        long,
+        value_name = "N",
+        default_value_t = 1,
+        value_parser = clap::value_parser!(u32).range(1..=32),
+        help_heading = "Guests"
+    )]
+    pub guests: u32,
 }
 
 /// Arguments of `test`.
@@ -292,6 +367,52 @@ mod tests {
     fn offline_may_stand_before_or_after_the_command() {
         for line in [["xtask", "--offline", "setup"], ["xtask", "setup", "--offline"]] {
             assert!(Cli::try_parse_from(line).unwrap().offline);
+        }
+    }
+
+    fn run(options: &[&str]) -> Result<Run, clap::Error> {
+        match Cli::try_parse_from([&["xtask", "run"], options].concat())?.command {
+            Task::Run(run) => Ok(run),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn the_default_guest_has_two_vcpus_and_256_mib() {
+        let run = run(&[]).unwrap();
+        assert_eq!((run.guests.vcpus, run.guests.memory.mebibytes, run.guests.guests), (2, 256, 1));
+        assert!(run.guests.machine.is_empty() && run.bundle.is_none() && run.host_memory.is_none());
+    }
+
+    #[test]
+    fn several_machine_files_may_follow_one_option_or_several() {
+        for options in [&["--machine", "a.toml", "b.toml"][..], &["--machine", "a.toml", "--machine", "b.toml"]] {
+            assert_eq!(run(options).unwrap().guests.machine, [PathBuf::from("a.toml"), PathBuf::from("b.toml")]);
+        }
+    }
+
+    #[test]
+    fn a_command_line_for_the_guest_may_look_like_an_option() {
+        assert_eq!(
+            run(&["--cmdline", "-x console=ttyS0"]).unwrap().guests.cmdline.as_deref(),
+            Some("-x console=ttyS0")
+        );
+    }
+
+    #[test]
+    fn options_that_contradict_each_other_are_refused() {
+        for options in [
+            &["--machine", "a.toml", "--vcpus", "2"][..],
+            &["--machine", "a.toml", "--kernel", "k"],
+            &["--debian", "13", "--kernel", "k"],
+            &["--bundle", "demo", "--kernel", "k"],
+            &["--bundle", "demo", "--machine", "a.toml"],
+            &["--bundle", "demo", "--headless"],
+            &["--vcpus", "33"],
+            &["--guests", "0"],
+            &["--memory", "63M"],
+        ] {
+            assert!(run(options).is_err(), "{options:?}");
         }
     }
 

@@ -6,6 +6,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod bad_input;
 pub mod bench;
 pub mod build;
 pub mod clean;

@@ -7,6 +7,7 @@ use std::{fs, process::ExitCode};
 use anyhow::{Context, Result};
 use clap::Parser;
 use xtask::{
+    bad_input::BadInput,
     bench,
     build::{Project, cargo::Profile, iso},
     clean,
@@ -26,7 +27,7 @@ fn main() -> ExitCode {
         }
         Err(error) => {
             eprintln!("error: {error:#}");
-            ExitCode::FAILURE
+            if error.is::<BadInput>() { ExitCode::from(2) } else { ExitCode::FAILURE }
         }
     }
 }

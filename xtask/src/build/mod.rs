@@ -15,7 +15,10 @@ use anyhow::{Context, Result};
 use cargo_metadata::{Metadata, MetadataCommand};
 
 use self::{bundle::BundleFile, cargo::Profile};
-use crate::tools::{Tools, rust};
+use crate::{
+    guest::{self, description::Guest},
+    tools::{Tools, rust},
+};
 
 /// The workspace as cargo sees it.
 #[derive(Debug)]
@@ -67,19 +70,40 @@ impl Project {
     /// # Errors
     /// Fails when the bare target cannot be had, a build fails, or the bundle names a program that does not exist.
     pub fn build(&self, tools: &Tools, name: &str, profile: Profile) -> Result<Parts> {
-        rust::ensure_bare_target(tools.is_offline())?;
         let bundle = BundleFile::read(&self.root, name)?;
-        let programs = bundle
-            .programs()
-            .map(|name| {
-                let package = cargo::package_with_bin(&self.metadata, name)?;
-                let program = cargo::Program { package, bin: name, features: &[] };
-                Ok((name.to_string(), cargo::build_bin(self, tools.is_offline(), &program, profile)?))
-            })
-            .collect::<Result<Vec<_>>>()
-            .with_context(|| format!("cannot build what {} names", bundle.path.display()))?;
+        let context = || format!("cannot build what {} names", bundle.path.display());
+        let programs = self.build_programs(tools, bundle.programs(), profile).with_context(context)?;
+        self.build_around(tools, profile, bundle.archive(&programs)?)
+    }
+
+    /// Builds kernel, loader and the programs that run these guests.
+    ///
+    /// # Errors
+    /// Fails when the bare target cannot be had, a build fails, or a guest's file is too large for the bundle.
+    pub fn build_for_guests(&self, tools: &Tools, guests: &[Guest], profile: Profile) -> Result<Parts> {
+        let programs = self.build_programs(tools, guest::bundle::PROGRAMS, profile)?;
+        self.build_around(tools, profile, guest::bundle::archive(guests, &programs)?)
+    }
+
+    /// Builds user programs; gives their names and files.
+    fn build_programs<'a>(
+        &self,
+        tools: &Tools,
+        names: impl IntoIterator<Item = &'a str>,
+        profile: Profile,
+    ) -> Result<Vec<(String, PathBuf)>> {
+        rust::ensure_bare_target(tools.is_offline())?;
+        let build = |name: &str| {
+            let package = cargo::package_with_bin(&self.metadata, name)?;
+            let program = cargo::Program { package, bin: name, features: &[] };
+            Ok((name.to_string(), cargo::build_bin(self, tools.is_offline(), &program, profile)?))
+        };
+        names.into_iter().map(build).collect()
+    }
+
+    fn build_around(&self, tools: &Tools, profile: Profile, bundle: Vec<u8>) -> Result<Parts> {
         let loader = cargo::build_bin(self, tools.is_offline(), &cargo::LOADER, profile)?;
         let kernel = cargo::build_bin(self, tools.is_offline(), &cargo::KERNEL, profile)?;
-        Ok(Parts { loader, kernel, bundle: bundle.archive(&programs)? })
+        Ok(Parts { loader, kernel, bundle })
     }
 }

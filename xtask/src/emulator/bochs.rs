@@ -4,12 +4,17 @@ use std::{
     fs::{self, File},
     path::Path,
     process::{Command, Stdio},
-    sync::{Arc, atomic::AtomicBool},
+    sync::{Arc, atomic::AtomicBool, mpsc::channel},
+    thread,
 };
 
 use anyhow::{Context, Result, ensure};
 
-use super::{Machine, Messages, Running, serial};
+use super::{
+    GuestLine, Machine, Messages, Running,
+    pseudo_terminal::{self, PseudoTerminal},
+    serial,
+};
 use crate::{cli::Firmware, tools::Bochs};
 
 /// The most CPUs that Debian's Bochs takes.
@@ -28,8 +33,10 @@ pub fn start(bochs: &Bochs, machine: &Machine, image: &Path) -> Result<Running> 
     ensure!(machine.cpus <= CPUS_AT_MOST, "Bochs has at most {CPUS_AT_MOST} CPUs");
     ensure!(!machine.debugger, "--gdb works with QEMU only; Bochs has a debugger of its own");
     let folder = tempfile::tempdir()?;
+    let guests = if machine.guests { Some(pseudo_terminal::open()?) } else { None };
+    let device = guests.as_ref().map(|guests| guests.device.as_path());
     let configuration = folder.path().join("bochsrc");
-    fs::write(&configuration, self::configuration(bochs, machine, image, folder.path()))?;
+    fs::write(&configuration, self::configuration(bochs, machine, image, folder.path(), device))?;
     // The debugger that Debian builds in stops at the first instruction; `c` is "continue".
     let commands = folder.path().join("commands");
     fs::write(&commands, "c\n")?;
@@ -45,16 +52,28 @@ pub fn start(bochs: &Bochs, machine: &Machine, image: &Path) -> Result<Running> 
         .spawn()
         .with_context(|| format!("cannot start {}", bochs.program.path.display()))?;
     let ended = Arc::new(AtomicBool::new(false));
-    let events = serial::follow_file(folder.path().join("serial"), ended.clone());
+    let (sender, events) = channel();
+    serial::follow_file(folder.path().join("serial"), ended.clone(), sender.clone());
+    let (guests, held) = guests
+        .map(|PseudoTerminal { reader, writer, held, .. }| {
+            let (input, to_write) = channel();
+            serial::read_guests(reader, sender.clone());
+            thread::spawn(move || serial::write_guests(writer, &to_write));
+            (GuestLine { input, events: sender }, held)
+        })
+        .unzip();
     let messages = Messages(["messages", "errors", "console"].map(|name| folder.path().join(name)).into());
-    Ok(Running { child, events, ended: Some(ended), messages, monitor: None, _folder: folder })
+    Ok(Running { child, events, guests, held, ended: Some(ended), messages, monitor: None, _folder: folder })
 }
 
 /// The text of a `bochsrc`.
 ///
 /// Of the displays that Debian builds, `rfb` is the one that needs no terminal; it takes a free port by itself.
-fn configuration(bochs: &Bochs, machine: &Machine, image: &Path, folder: &Path) -> String {
+fn configuration(bochs: &Bochs, machine: &Machine, image: &Path, folder: &Path, guests: Option<&Path>) -> String {
     let memory = machine.memory.mebibytes;
+    let com2 = guests.map_or("com2: enabled=0".to_string(), |device| {
+        format!("com2: enabled=1, mode=term, dev=\"{}\"", device.display())
+    });
     format!(
         "cpu: model=corei7_icelake_u, count={cpus}, ips={INSTRUCTIONS_PER_SECOND}, reset_on_triple_fault=0\n\
          memory: guest={memory}, host={memory}\n\
@@ -63,6 +82,7 @@ fn configuration(bochs: &Bochs, machine: &Machine, image: &Path, folder: &Path) 
          ata0-master: type=cdrom, path=\"{image}\", status=inserted\n\
          boot: cdrom\n\
          com1: enabled=1, mode=file, dev=\"{folder}/serial\"\n\
+         {com2}\n\
          display_library: rfb, options=\"timeout=0\"\n\
          plugin_ctrl: speaker=0, gameport=0, parallel=0\n\
          clock: sync=none, time0={CLOCK_AT_START}\n\
@@ -97,12 +117,14 @@ mod tests {
     #[test]
     fn the_machine_is_as_asked_for() {
         let machine = Machine::new(Emulator::Bochs, 2);
-        let text = configuration(&bochs(), &machine, Path::new("/x.iso"), Path::new("/tmp/y"));
+        let text =
+            configuration(&bochs(), &machine, Path::new("/x.iso"), Path::new("/tmp/y"), Some(Path::new("/dev/pts/7")));
         for line in [
             "cpu: model=corei7_icelake_u, count=2, ips=1000000000, reset_on_triple_fault=0",
             "memory: guest=1024, host=1024",
             "vgaromimage: file=\"/share/vga bios\"",
             "com1: enabled=1, mode=file, dev=\"/tmp/y/serial\"",
+            "com2: enabled=1, mode=term, dev=\"/dev/pts/7\"",
         ] {
             assert!(text.lines().any(|l| l == line), "{line} in {text}");
         }

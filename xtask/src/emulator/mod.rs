@@ -7,18 +7,20 @@ pub mod backtrace;
 pub mod bochs;
 pub mod interrupt;
 mod observation;
+mod pseudo_terminal;
 pub mod qemu;
 mod qmp;
 pub mod serial;
 
 use std::{
-    fmt, fs,
+    fmt,
+    fs::{self, File},
     path::{Path, PathBuf},
     process::Child,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
-        mpsc::{Receiver, RecvTimeoutError},
+        mpsc::{Receiver, RecvTimeoutError, Sender},
     },
     thread,
     time::{Duration, Instant},
@@ -35,6 +37,9 @@ use crate::{
 
 /// How often time limits and Ctrl-C are looked at while the machine says nothing.
 const TICK: Duration = Duration::from_millis(50);
+
+/// How long the second serial line may take to end after the first.
+const LAST_WORDS: Duration = Duration::from_secs(2);
 
 /// The machine to boot.
 #[derive(Clone, Copy, Debug)]
@@ -53,8 +58,10 @@ pub struct Machine {
     pub deterministic: bool,
     /// Whether QEMU waits for a debugger.
     pub debugger: bool,
-    /// Whether the user's keys go to the machine's serial line. QEMU only.
+    /// Whether the user's keys go to the machine's first serial line. QEMU only.
     pub interactive: bool,
+    /// Whether there is a second serial line, which carries the guests' consoles.
+    pub guests: bool,
 }
 
 impl Machine {
@@ -70,6 +77,7 @@ impl Machine {
             deterministic: false,
             debugger: false,
             interactive: false,
+            guests: false,
         }
     }
 }
@@ -90,6 +98,29 @@ pub trait Watcher {
 
     /// A whole line, without its end.
     fn line(&mut self, _line: &str) {}
+
+    /// The machine has been started.
+    fn started(&mut self, _line: GuestLine) {}
+
+    /// Bytes of the second serial line as they come.
+    fn guests(&mut self, _bytes: &[u8]) {}
+
+    /// The user typed something.
+    fn typed(&mut self, _bytes: &[u8]) {}
+
+    /// Called between events, at least every 50 ms; true ends the machine in the user's name.
+    fn wants_end(&mut self) -> bool {
+        false
+    }
+}
+
+/// The way to the guests, for a [`Watcher`].
+#[derive(Clone, Debug)]
+pub struct GuestLine {
+    /// What is sent here goes to the second serial line.
+    pub input: Sender<Vec<u8>>,
+    /// What is sent here comes back to the watcher in its turn.
+    pub events: Sender<Event>,
 }
 
 /// A boot that is over.
@@ -151,6 +182,10 @@ impl fmt::Display for End {
 pub struct Running {
     child: Child,
     events: Receiver<Event>,
+    /// The second serial line, if there is one.
+    guests: Option<GuestLine>,
+    /// The end of a pseudo-terminal that is held open until the emulator has ended, and then ends the other.
+    held: Option<File>,
     /// Tells the reader of a serial file that the emulator has ended; a pipe's reader sees that itself.
     ended: Option<Arc<AtomicBool>>,
     messages: Messages,
@@ -183,6 +218,7 @@ impl Running {
             && self.child.try_wait().is_ok_and(|status| status.is_some())
         {
             ended.store(true, Ordering::SeqCst);
+            self.held = None;
         }
         self.events.recv_timeout(TICK)
     }
@@ -210,19 +246,29 @@ pub fn boot(tools: &Tools, machine: &Machine, image: &Path, limits: Limits, watc
         Emulator::Bochs => bochs::start(&tools.bochs()?, machine, image)?,
     };
     let start = Instant::now();
+    if let Some(line) = &running.guests {
+        watcher.started(line.clone());
+    }
+    let mut guests_end = running.guests.is_none();
     let mut observation = Observation::new(watcher);
+    // Set when the machine has ended and only what is left on the second serial line is waited for.
+    let mut ended: Option<Instant> = None;
     let end = loop {
+        if ended.is_some_and(|ended| guests_end || ended.elapsed() > LAST_WORDS) {
+            observation.last_line();
+            // Ctrl-C reaches the emulator too, maybe sooner than this program's own handler.
+            thread::sleep(TICK);
+            break if interrupt::requested() { End::Interrupted } else { observation.end_of_machine() };
+        }
         if let Some(end) = observation.over(start, limits) {
             break end;
         }
         match running.next_event() {
             Ok(Event::Bytes(bytes)) => observation.bytes(&bytes),
-            Ok(Event::End) | Err(RecvTimeoutError::Disconnected) => {
-                observation.last_line();
-                // Ctrl-C reaches the emulator too, maybe sooner than this program's own handler.
-                thread::sleep(TICK);
-                break if interrupt::requested() { End::Interrupted } else { observation.end_of_machine() };
-            }
+            Ok(Event::Guests(bytes)) => observation.guests(&bytes),
+            Ok(Event::Typed(bytes)) => observation.typed(&bytes),
+            Ok(Event::GuestsEnd) => guests_end = true,
+            Ok(Event::End) | Err(RecvTimeoutError::Disconnected) => ended = ended.or_else(|| Some(Instant::now())),
             Err(RecvTimeoutError::Timeout) => {}
         }
     };

@@ -39,6 +39,14 @@ impl<'a> Observation<'a> {
         }
     }
 
+    pub fn guests(&mut self, bytes: &[u8]) {
+        self.watcher.guests(bytes);
+    }
+
+    pub fn typed(&mut self, bytes: &[u8]) {
+        self.watcher.typed(bytes);
+    }
+
     fn line(&mut self, line: String) {
         self.heard = Instant::now();
         self.exit = self.exit.or_else(|| serial::exit_code(&line));
@@ -48,8 +56,8 @@ impl<'a> Observation<'a> {
     }
 
     /// The end, if the machine must not or need not run any longer.
-    pub fn over(&self, start: Instant, limits: Limits) -> Option<End> {
-        if interrupt::requested() {
+    pub fn over(&mut self, start: Instant, limits: Limits) -> Option<End> {
+        if interrupt::requested() || self.watcher.wants_end() {
             return Some(End::Interrupted);
         }
         let quiet = self.heard.elapsed();
@@ -115,7 +123,7 @@ mod tests {
     #[test]
     fn a_silent_machine_is_cut_off() {
         let mut deaf = Deaf;
-        let observation = Observation::new(&mut deaf);
+        let mut observation = Observation::new(&mut deaf);
         let limits = Limits { total: None, silence: Some(Duration::ZERO) };
         assert_eq!(observation.over(Instant::now(), limits), Some(End::Silent(Duration::ZERO)));
     }

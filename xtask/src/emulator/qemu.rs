@@ -3,13 +3,19 @@
 use std::{
     ffi::OsString,
     fs::{self, File},
+    os::unix::net::UnixListener,
     path::Path,
     process::{Command, Stdio},
+    sync::mpsc::{Sender, channel},
+    thread,
 };
 
 use anyhow::{Context, Result, ensure};
 
-use super::{Machine, Messages, Running, serial};
+use super::{
+    GuestLine, Machine, Messages, Running,
+    serial::{self, Event},
+};
 use crate::{
     cli::{Acceleration, Firmware},
     tools::Qemu,
@@ -18,20 +24,28 @@ use crate::{
 /// I/O port of QEMU's `isa-debug-exit`: writing N ends QEMU with status 2 N + 1.
 const DEBUG_EXIT: &str = "isa-debug-exit,iobase=0xf4,iosize=4";
 
+/// How QEMU will run instructions on `machine`, and why.
+#[must_use]
+pub fn acceleration(machine: &Machine) -> &'static str {
+    match machine.acceleration {
+        Acceleration::Kvm => "KVM",
+        Acceleration::Tcg => "emulated",
+        Acceleration::Auto if is_accelerated(machine) => "KVM, which can nest here",
+        Acceleration::Auto => "emulated, as no KVM here can nest",
+    }
+}
+
 /// Starts QEMU with `image` as its CD.
 ///
 /// # Errors
 /// Fails when QEMU does not start or KVM is asked for where there is none.
 pub fn start(qemu: &Qemu, machine: &Machine, image: &Path) -> Result<Running> {
     let folder = tempfile::tempdir()?;
-    let accelerated = match machine.acceleration {
-        Acceleration::Tcg => false,
-        Acceleration::Auto => !machine.deterministic && can_nest(),
-        Acceleration::Kvm => {
-            ensure!(can_nest(), "no KVM here that can run a hypervisor: use --accel tcg");
-            true
-        }
-    };
+    ensure!(
+        machine.acceleration != Acceleration::Kvm || can_nest(),
+        "no KVM here that can run a hypervisor: use --accel tcg"
+    );
+    let accelerated = is_accelerated(machine);
     let mut command = Command::new(&qemu.program.path);
     command.args(arguments(machine, image, accelerated));
     if machine.firmware == Firmware::Uefi {
@@ -39,6 +53,14 @@ pub fn start(qemu: &Qemu, machine: &Machine, image: &Path) -> Result<Running> {
         fs::copy(&qemu.ovmf_variables, &variables)
             .with_context(|| format!("cannot copy {}", qemu.ovmf_variables.display()))?;
         command.arg("-drive").arg(flash(&qemu.ovmf_code, true)).arg("-drive").arg(flash(&variables, false));
+    }
+    let (sender, events) = channel();
+    let mut guests = None;
+    if machine.guests {
+        let socket = folder.path().join("guests");
+        guests = Some(UnixListener::bind(&socket).with_context(|| format!("cannot make {}", socket.display()))?);
+        command.arg("-chardev").arg(format!("socket,id=guests,path={}", socket.display()));
+        command.args(["-serial", "chardev:guests"]);
     }
     let messages = folder.path().join("messages");
     let monitor = folder.path().join("monitor");
@@ -50,15 +72,41 @@ pub fn start(qemu: &Qemu, machine: &Machine, image: &Path) -> Result<Running> {
         .spawn()
         .with_context(|| format!("cannot start {}", qemu.program.path.display()))?;
     let stdout = child.stdout.take().context("QEMU has no standard output")?;
-    let events = serial::read_pipe(stdout);
+    serial::read_pipe(stdout, sender.clone());
+    let guests = guests.map(|listener| accept(listener, sender));
     Ok(Running {
         child,
         events,
+        guests,
+        held: None,
         ended: None,
         messages: Messages(vec![messages]),
         monitor: Some(monitor),
         _folder: folder,
     })
+}
+
+/// Takes the call by which QEMU connects the second serial line, which it does before it starts the machine.
+///
+/// A QEMU that refuses to start never calls, so nobody waits here; the thread's end then is this process's.
+fn accept(listener: UnixListener, sender: Sender<Event>) -> GuestLine {
+    let (input, to_write) = channel();
+    let events = sender.clone();
+    thread::spawn(move || {
+        let Ok((line, _)) = listener.accept() else { return };
+        let Ok(reader) = line.try_clone() else { return };
+        serial::read_guests(reader, sender);
+        serial::write_guests(line, &to_write);
+    });
+    GuestLine { input, events }
+}
+
+fn is_accelerated(machine: &Machine) -> bool {
+    match machine.acceleration {
+        Acceleration::Tcg => false,
+        Acceleration::Auto => !machine.deterministic && can_nest(),
+        Acceleration::Kvm => true,
+    }
 }
 
 fn arguments(machine: &Machine, image: &Path, accelerated: bool) -> Vec<OsString> {

@@ -1,42 +1,66 @@
-//! The serial line: bytes as they come, lines as they are meant, and the few lines that mean something to this tool.
+//! The serial lines: bytes as they come, lines as they are meant, and the few lines that mean something to this tool.
+//!
+//! The first line carries the hypervisor's log, the second the guests' consoles.
 
 use std::{
     fs::File,
-    io::{ErrorKind, Read},
+    io::{ErrorKind, Read, Write},
     path::PathBuf,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
-        mpsc::{Receiver, Sender, channel},
+        mpsc::{Receiver, Sender},
     },
     thread,
     time::Duration,
 };
 
-/// Something that the machine's serial line did.
+/// Something that happened while a machine runs.
 #[derive(Debug)]
 pub enum Event {
-    /// Bytes came.
+    /// Bytes came on the first serial line.
     Bytes(Vec<u8>),
-    /// No more will come: the emulator has ended.
+    /// No more will come there: the emulator has ended.
     End,
+    /// Bytes came on the second serial line.
+    Guests(Vec<u8>),
+    /// No more will come there.
+    GuestsEnd,
+    /// The user typed something.
+    Typed(Vec<u8>),
 }
 
-/// Reads a pipe that the emulator's serial line ends in.
-pub fn read_pipe(pipe: impl Read + Send + 'static) -> Receiver<Event> {
-    let (sender, receiver) = channel();
+/// Reads a pipe that the emulator's first serial line ends in.
+pub fn read_pipe(pipe: impl Read + Send + 'static, sender: Sender<Event>) {
     thread::spawn(move || {
-        pump(pipe, &sender);
+        pump(pipe, &sender, Event::Bytes);
         // Nobody listens any more when the boot has been cut off.
         let _ = sender.send(Event::End);
     });
-    receiver
 }
 
-/// Follows a file that the emulator's serial line is written to, until `ended` is set and the file is read out.
-pub fn follow_file(path: PathBuf, ended: Arc<AtomicBool>) -> Receiver<Event> {
+/// Reads what the emulator's second serial line ends in.
+pub fn read_guests(pipe: impl Read + Send + 'static, sender: Sender<Event>) {
+    thread::spawn(move || {
+        pump(pipe, &sender, Event::Guests);
+        let _ = sender.send(Event::GuestsEnd);
+    });
+}
+
+/// Writes input to the second serial line, for as long as there may be more and somebody reads it.
+///
+/// For a thread of its own: the machine takes input when its software does, which may be never.
+pub fn write_guests(mut pipe: impl Write, input: &Receiver<Vec<u8>>) {
+    for bytes in input {
+        if pipe.write_all(&bytes).is_err() {
+            return;
+        }
+    }
+}
+
+/// Follows a file that the emulator's first serial line is written to, until `ended` is set and the file is read out.
+pub fn follow_file(path: PathBuf, ended: Arc<AtomicBool>, sender: Sender<Event>) {
     const INTERVAL: Duration = Duration::from_millis(10);
-    let (sender, receiver) = channel();
     thread::spawn(move || {
         let mut file = None;
         loop {
@@ -44,7 +68,7 @@ pub fn follow_file(path: PathBuf, ended: Arc<AtomicBool>) -> Receiver<Event> {
             let last_time = ended.load(Ordering::SeqCst);
             file = file.or_else(|| File::open(&path).ok());
             if let Some(file) = &mut file
-                && !pump(file, &sender)
+                && !pump(file, &sender, Event::Bytes)
             {
                 return;
             }
@@ -55,17 +79,16 @@ pub fn follow_file(path: PathBuf, ended: Arc<AtomicBool>) -> Receiver<Event> {
             thread::sleep(INTERVAL);
         }
     });
-    receiver
 }
 
 /// Sends what can be read now; false if nobody listens.
-fn pump(mut from: impl Read, to: &Sender<Event>) -> bool {
+fn pump(mut from: impl Read, to: &Sender<Event>, event: impl Fn(Vec<u8>) -> Event) -> bool {
     let mut buffer = [0; 4096];
     loop {
         match from.read(&mut buffer) {
             Ok(0) => return true,
             Ok(length) => {
-                if to.send(Event::Bytes(buffer[..length].to_vec())).is_err() {
+                if to.send(event(buffer[..length].to_vec())).is_err() {
                     return false;
                 }
             }
@@ -146,6 +169,8 @@ pub fn is_panic(line: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::mpsc::channel;
+
     use super::*;
 
     #[test]
@@ -211,7 +236,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("serial");
         std::fs::write(&path, b"last words\n").unwrap();
-        let events = follow_file(path, Arc::new(AtomicBool::new(true)));
+        let (sender, events) = channel();
+        follow_file(path, Arc::new(AtomicBool::new(true)), sender);
         let Ok(Event::Bytes(bytes)) = events.recv() else { panic!("no bytes came") };
         assert_eq!(bytes, b"last words\n");
         assert!(matches!(events.recv(), Ok(Event::End)));

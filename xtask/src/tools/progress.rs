@@ -47,6 +47,11 @@ impl Progress {
         self.bar.suspend(|| eprintln!("{text}"));
     }
 
+    /// Ends the job and leaves nothing behind on a terminal.
+    pub fn clear(&self) {
+        self.bar.finish_and_clear();
+    }
+
     /// Ends the job with a line that stays.
     pub fn finish(&self, text: String) {
         self.bar.finish_and_clear();

@@ -1,0 +1,77 @@
+//! What the user types: input for a guest, or a command to this tool after Ctrl-].
+
+/// Ctrl-], which comes before each command.
+const PREFIX: u8 = 0x1d;
+
+/// What a key means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Key {
+    /// A byte for the guest.
+    Input(u8),
+    /// End everything.
+    Quit,
+    /// Show the hypervisor's log, or go back to the guest.
+    Monitor,
+    /// Show another guest's console.
+    Console(usize),
+    /// Show what the keys are.
+    Help,
+}
+
+/// What the keys are.
+pub const HELP: &str = "\
+Ctrl-] q       quit
+Ctrl-] m       the hypervisor's log, and back
+Ctrl-] 0 to 9  console of that guest
+Ctrl-] Ctrl-]  Ctrl-] for the guest
+Ctrl-] ?       this help";
+
+/// Finds the commands in what is typed.
+#[derive(Debug, Default)]
+pub struct Keys {
+    prefixed: bool,
+}
+
+impl Keys {
+    /// Takes the next byte that was typed.
+    pub fn push(&mut self, byte: u8) -> Option<Key> {
+        if !std::mem::take(&mut self.prefixed) {
+            self.prefixed = byte == PREFIX;
+            return (byte != PREFIX).then_some(Key::Input(byte));
+        }
+        Some(match byte {
+            PREFIX => Key::Input(PREFIX),
+            b'q' | b'Q' => Key::Quit,
+            b'm' | b'M' => Key::Monitor,
+            b'0'..=b'9' => Key::Console(usize::from(byte - b'0')),
+            _ => Key::Help,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn keys(typed: &[u8]) -> Vec<Key> {
+        let mut keys = Keys::default();
+        typed.iter().filter_map(|byte| keys.push(*byte)).collect()
+    }
+
+    #[test]
+    fn what_is_typed_is_for_the_guest_but_for_commands() {
+        use Key::{Console, Help, Input, Monitor, Quit};
+        for (typed, expected) in [
+            (&b"a\x03"[..], vec![Input(b'a'), Input(3)]),
+            (b"\x1dq", vec![Quit]),
+            (b"\x1dmq", vec![Monitor, Input(b'q')]),
+            (b"\x1d0\x1d9", vec![Console(0), Console(9)]),
+            (b"\x1d\x1dq", vec![Input(0x1d), Input(b'q')]),
+            (b"\x1d?", vec![Help]),
+            (b"\x1dx", vec![Help]),
+            (b"\x1d", vec![]),
+        ] {
+            assert_eq!(keys(typed), expected, "{typed:?}");
+        }
+    }
+}

@@ -1,0 +1,248 @@
+//! What happens between the user and the guests while a machine runs.
+
+use std::{fs::File, io::Write, time::Instant};
+
+use crate::{
+    emulator::{GuestLine, Watcher},
+    guest::{
+        keys::{self, Key, Keys},
+        plain::{Plain, PromptGate},
+        screen::{Screen, note, with_returns},
+        stream::{Decoder, Encoder, GuestEnd, Output},
+        terminal,
+    },
+    tools::progress::Progress,
+};
+
+/// Connects keys, consoles and log.
+pub struct Session {
+    names: Vec<String>,
+    display: Display,
+    decoder: Decoder,
+    encoder: Encoder,
+    /// How each guest ended.
+    ends: Vec<Option<GuestEnd>>,
+    /// Where the hypervisor's log goes.
+    log: File,
+    shows_log: bool,
+    line: Option<GuestLine>,
+    reads_input: bool,
+    quits: bool,
+    /// Shown until a guest prints something.
+    progress: Option<Progress>,
+}
+
+/// How the consoles are shown.
+enum Display {
+    /// On a terminal in raw mode.
+    Terminal {
+        /// What is on it.
+        screen: Screen,
+        /// What is typed.
+        keys: Keys,
+        /// Its size, as the guests know it.
+        size: Option<(u16, u16)>,
+    },
+    /// Elsewhere.
+    Plain {
+        /// What is printed.
+        plain: Plain,
+        /// What is held back.
+        gate: PromptGate,
+    },
+}
+
+/// What a session is to be like.
+pub struct Settings {
+    /// The guests' names.
+    pub names: Vec<String>,
+    /// The guest whose console the user asked for.
+    pub console: Option<usize>,
+    /// Whether there is a terminal, which is in raw mode.
+    pub terminal: bool,
+    /// Whether standard input is for a guest.
+    pub input: bool,
+    /// Whether to show the hypervisor's log.
+    pub shows_log: bool,
+    /// File for the hypervisor's log.
+    pub log: File,
+    /// Shown until a guest prints something.
+    pub progress: Progress,
+}
+
+impl Session {
+    pub fn new(settings: Settings) -> Self {
+        let Settings { names, console, terminal, input, shows_log, log, progress } = settings;
+        let display = if terminal {
+            Display::Terminal { screen: Screen::new(&names, console.unwrap_or(0)), keys: Keys::default(), size: None }
+        } else {
+            Display::Plain { plain: Plain::new(&names, console), gate: PromptGate::new() }
+        };
+        Self {
+            ends: names.iter().map(|_| None).collect(),
+            names,
+            display,
+            decoder: Decoder::default(),
+            encoder: Encoder::default(),
+            log,
+            shows_log,
+            line: None,
+            reads_input: input,
+            quits: false,
+            progress: Some(progress),
+        }
+    }
+
+    /// Shows what is left, and says how each guest ended.
+    pub fn finish(mut self) -> Vec<Option<GuestEnd>> {
+        self.end_progress();
+        if let Display::Plain { plain, .. } = &mut self.display {
+            let rest = plain.rest();
+            show(&rest);
+        }
+        self.ends
+    }
+
+    fn printed(&mut self, guest: usize, bytes: &[u8]) {
+        let shown = match &mut self.display {
+            Display::Terminal { screen, .. } => screen.printed(guest, bytes),
+            Display::Plain { plain, gate } => {
+                if guest == plain.listener() {
+                    gate.printed(bytes, Instant::now());
+                }
+                plain.printed(guest, bytes)
+            }
+        };
+        if !shown.is_empty() {
+            self.end_progress();
+            show(&shown);
+        }
+    }
+
+    fn ended(&mut self, guest: usize, status: GuestEnd) {
+        let Some(name) = self.names.get(guest) else { return };
+        let text = match status {
+            GuestEnd::PoweredOff => format!("guest {name} switched itself off"),
+            GuestEnd::Crashed => format!("guest {name} crashed"),
+            GuestEnd::BadInput => format!("guest {name} could not be started"),
+            GuestEnd::Rebooted => format!("guest {name} reboots"),
+        };
+        if status != GuestEnd::Rebooted
+            && let Some(end) = self.ends.get_mut(guest)
+        {
+            *end = Some(status);
+        }
+        self.end_progress();
+        match &self.display {
+            Display::Terminal { .. } => show(&note(&text)),
+            Display::Plain { .. } => eprintln!("xtask: {text}"),
+        }
+    }
+
+    fn command(&mut self, key: Key) {
+        let Display::Terminal { screen, .. } = &mut self.display else { return };
+        let shown = match key {
+            Key::Input(byte) => {
+                if let Some(guest) = screen.listener() {
+                    let bytes = self.encoder.bytes(guest, &[byte]);
+                    self.send(bytes);
+                }
+                return;
+            }
+            Key::Quit => {
+                self.quits = true;
+                return;
+            }
+            Key::Monitor => screen.toggle_log(),
+            Key::Console(guest) => screen.choose(guest),
+            Key::Help => note(keys::HELP),
+        };
+        self.end_progress();
+        show(&shown);
+    }
+
+    fn send(&self, bytes: Vec<u8>) {
+        if let Some(line) = &self.line {
+            // Fails when the machine has ended.
+            let _ = line.input.send(bytes);
+        }
+    }
+
+    fn end_progress(&mut self) {
+        if let Some(progress) = self.progress.take() {
+            progress.clear();
+        }
+    }
+}
+
+impl Watcher for Session {
+    fn bytes(&mut self, bytes: &[u8]) {
+        // The log is also shown when something failed; a full disk is no reason to stop the guests.
+        let _ = self.log.write_all(bytes);
+        if let Display::Terminal { screen, .. } = &mut self.display {
+            let shown = screen.logged(bytes);
+            show(&shown);
+        }
+        if self.shows_log {
+            self.end_progress();
+            let raw = matches!(self.display, Display::Terminal { .. });
+            let shown = if raw { with_returns(bytes) } else { bytes.to_vec() };
+            let _ = std::io::stderr().lock().write_all(&shown);
+        }
+    }
+
+    fn started(&mut self, line: GuestLine) {
+        if self.reads_input {
+            terminal::read_input(line.events.clone());
+        }
+        self.line = Some(line);
+    }
+
+    fn guests(&mut self, bytes: &[u8]) {
+        for output in self.decoder.push(bytes) {
+            match output {
+                Output::Bytes { guest, bytes } => self.printed(guest, &bytes),
+                Output::Ended { guest, status } => self.ended(guest, status),
+            }
+        }
+    }
+
+    fn typed(&mut self, bytes: &[u8]) {
+        match &mut self.display {
+            Display::Plain { gate, .. } => gate.typed(bytes),
+            Display::Terminal { keys, .. } => {
+                let typed: Vec<_> = bytes.iter().filter_map(|byte| keys.push(*byte)).collect();
+                typed.into_iter().for_each(|key| self.command(key));
+            }
+        }
+    }
+
+    fn wants_end(&mut self) -> bool {
+        let bytes = match &mut self.display {
+            Display::Plain { plain, gate } => {
+                let passes = gate.passes(Instant::now());
+                if passes.is_empty() { Vec::new() } else { self.encoder.bytes(plain.listener(), &passes) }
+            }
+            // Asked for at each turn, which costs less than a handler of the signal that tells of a change.
+            Display::Terminal { size, .. } => match terminal::size() {
+                now @ Some((rows, columns)) if *size != now && self.line.is_some() => {
+                    *size = now;
+                    Encoder::window(rows, columns)
+                }
+                _ => Vec::new(),
+            },
+        };
+        if !bytes.is_empty() {
+            self.send(bytes);
+        }
+        self.quits
+    }
+}
+
+fn show(bytes: &[u8]) {
+    if !bytes.is_empty() {
+        let mut stdout = std::io::stdout().lock();
+        // A reader that has gone (`run | head`) is no reason to stop the machine.
+        let _ = stdout.write_all(bytes).and_then(|()| stdout.flush());
+    }
+}
