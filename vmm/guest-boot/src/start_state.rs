@@ -131,7 +131,7 @@ impl StartState {
     pub(crate) fn long_mode(entry: GuestPhys, root: GuestPhys, selectors: Selectors) -> Self {
         Self {
             cs: Segment::code_64(selectors.code),
-            cr0: (Cr0::PE | Cr0::ET | Cr0::NE | Cr0::PG).bits(),
+            cr0: (Cr0::PE | Cr0::ET | Cr0::PG).bits(),
             cr3: root.0,
             cr4: Cr4::PAE.bits(),
             efer: (Efer::LME | Efer::LMA).bits(),
@@ -156,7 +156,7 @@ impl StartState {
             ldtr: Segment::UNUSABLE,
             gdtr: selectors.gdtr,
             idtr: DescriptorTable::EMPTY,
-            cr0: (Cr0::PE | Cr0::ET | Cr0::NE).bits(),
+            cr0: (Cr0::PE | Cr0::ET).bits(),
             cr3: 0,
             cr4: 0,
             efer: 0,

@@ -11,7 +11,7 @@ fn it_starts_in_64_bit_mode_at_its_64_bit_entry_with_the_zero_page_in_rsi() {
     assert_eq!(loaded.protocol, Protocol::Linux64);
     assert_eq!(state.rip, 16 * MIB + 0x200);
     assert_eq!(memory.bytes(16 * MIB, 0x1000), [0xcc; 0x1000]);
-    assert_eq!((state.cr0, state.cr4, state.efer, state.rflags), (0x8000_0031, 0x20, 0x500, 2));
+    assert_eq!((state.cr0, state.cr4, state.efer, state.rflags), (0x8000_0011, 0x20, 0x500, 2));
     assert_eq!((state.cs.selector, state.cs.attributes), (0x10, 0xa09b));
     for data in [state.ds, state.es, state.ss] {
         assert_eq!((data.selector, data.attributes, data.base, data.limit), (0x18, 0xc093, 0, u32::MAX));

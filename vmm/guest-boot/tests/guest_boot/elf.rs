@@ -5,7 +5,7 @@ use dragonfly_guest_boot::{GuestPhys, LoadError, Protocol, StartState};
 use crate::support::*;
 
 fn assert_protected_mode(state: &StartState) {
-    assert_eq!((state.cr0, state.cr3, state.cr4, state.efer, state.rflags), (0x31, 0, 0, 0, 2));
+    assert_eq!((state.cr0, state.cr3, state.cr4, state.efer, state.rflags), (0x11, 0, 0, 0, 2));
     assert_eq!((state.cs.attributes, state.cs.base, state.cs.limit), (0xc09b, 0, u32::MAX));
     for data in [state.ds, state.es, state.fs, state.gs, state.ss] {
         assert_eq!((data.attributes, data.base, data.limit), (0xc093, 0, u32::MAX));
