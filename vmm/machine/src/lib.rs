@@ -13,6 +13,7 @@ extern crate alloc;
 
 pub mod acpi;
 pub mod bus;
+pub mod cpuid;
 pub mod debug_port;
 pub mod ioapic;
 mod machine;

@@ -1,8 +1,6 @@
 //! An entry of the redirection table (82093AA, 3.2.4).
 
-use dragonfly_hw::x86::apic::{
-    DELIVERY_EXTINT, DELIVERY_FIXED, DELIVERY_INIT, DELIVERY_LOWEST, DELIVERY_NMI, DELIVERY_SMI,
-};
+use dragonfly_hw::x86::apic::{DELIVERY_FIXED, DELIVERY_INIT, DELIVERY_LOWEST, DELIVERY_NMI, DELIVERY_SMI};
 
 use crate::message::Message;
 
@@ -87,7 +85,7 @@ impl Entry {
         let mode = self.delivery_mode();
         match mode {
             DELIVERY_FIXED | DELIVERY_LOWEST | DELIVERY_SMI | DELIVERY_NMI | DELIVERY_INIT => {}
-            DELIVERY_EXTINT | _ => return None,
+            _ => return None,
         }
         let mut address = ADDRESS_BASE | (self.0 >> 56) << 12;
         if self.0 & LOGICAL != 0 {

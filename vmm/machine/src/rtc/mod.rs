@@ -149,7 +149,7 @@ impl Rtc {
     }
 
     fn encode(&self, number: u8) -> u8 {
-        if self.is_binary() { number } else { (number / 10) << 4 | number % 10 }
+        if self.is_binary() { number } else { (number / 10) * 16 + number % 10 }
     }
 
     fn decode(&self, value: u8) -> Option<u8> {
@@ -165,7 +165,7 @@ impl Rtc {
             return self.encode(hour);
         }
         let afternoon = if hour >= 12 { PM } else { 0 };
-        self.encode(if hour % 12 == 0 { 12 } else { hour % 12 }) | afternoon
+        self.encode((hour + 11) % 12 + 1) | afternoon
     }
 
     fn decode_hour(&self, value: u8) -> Option<u8> {

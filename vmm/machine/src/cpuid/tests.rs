@@ -1,0 +1,1 @@
+//! Tables for made-up hosts.
