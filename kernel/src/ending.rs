@@ -2,7 +2,7 @@
 
 use dragonfly_abi::Status;
 
-use crate::arch::{Arch, Context};
+use crate::arch::{Arch, Context, NEVER};
 use crate::cpu::{Cpu, context_of};
 use crate::teardown::SLICE;
 use crate::thread::{Phase, Thread, Waiting, errand};
@@ -72,6 +72,8 @@ impl<A: Arch> Kernel<A> {
             }
         }
         cpu.replenish(self.arch);
+        // Whoever runs a guest looks at the guest's timer, and sets this again.
+        cpu.guest_deadline = NEVER;
         cpu.needs_reschedule = true;
         cpu.needs_timer = true;
         if cpu.current.as_ref().is_some_and(|current| current.ipc.lock().wants_budget_faults)
@@ -179,7 +181,7 @@ impl<A: Arch> Kernel<A> {
         *thread.alarm_target.lock() = None;
         let vcpu = thread.vcpu.lock().take();
         if let Some(vcpu) = vcpu {
-            vcpu.release();
+            vcpu.unbind();
         }
         if cpu.active.as_ref().is_some_and(|active| Ref::<_, A>::ptr_eq(active, &thread.domain)) {
             self.activate(cpu, None);

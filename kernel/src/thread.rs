@@ -59,7 +59,7 @@ pub struct Thread<A: Arch> {
     pub alarm: AtomicU64,
     /// What the timer signals.
     pub alarm_target: Lock<Option<Signal<A>>, A>,
-    /// The virtual CPU that it runs, in a call that has not come back.
+    /// The virtual CPU that it runs, or ran last.
     pub vcpu: Lock<Option<Ref<Vcpu<A>, A>>, A>,
     /// The tree of its capabilities, until it ends.
     pub derivation: Lock<Option<Ref<Derivation<A>, A>>, A>,

@@ -53,7 +53,10 @@ pub struct Vcpu<A: Arch> {
 
 /// Who runs a virtual CPU.
 struct Runner<A: Arch> {
+    /// The thread that runs it, or ran it last.
     thread: Option<Ref<Thread<A>, A>>,
+    /// Whether it runs it now.
+    is_running: bool,
     /// Whether the thread is blocked until an interrupt comes.
     is_halted: bool,
 }
@@ -84,39 +87,43 @@ impl<A: Arch> Vcpu<A> {
             guest: Lock::<_, A>::new(guest),
             interrupts,
             domain,
-            runner: Lock::<_, A>::new(Runner { thread: None, is_halted: false }),
+            runner: Lock::<_, A>::new(Runner { thread: None, is_running: false, is_halted: false }),
             on_cpu: AtomicUsize::new(NOWHERE),
             requests: AtomicU32::new(0),
             _charge: charge,
         }
     }
 
-    /// Nobody runs it any more. For the thread that did.
-    pub fn release(&self) {
-        let removed = {
+    /// Nobody runs it any more, and no thread refers to it. For a thread that ends, and for the end of the vCPU.
+    pub fn unbind(&self) {
+        let thread = {
             let mut runner = self.runner.lock();
-            runner.is_halted = false;
+            (runner.is_running, runner.is_halted) = (false, false);
             runner.thread.take()
         };
-        drop(removed);
+        if let Some(thread) = thread {
+            let own = thread.vcpu.lock().take_if(|vcpu| core::ptr::eq::<Self>(&**vcpu, self));
+            drop(own);
+        }
     }
 
     /// Does something with its registers or tables while nobody runs it, nor can begin to.
-    pub fn while_idle<R>(
-        &self,
-        current: &Ref<Thread<A>, A>,
-        work: impl FnOnce(&mut A::Guest) -> R,
-    ) -> Result<R, Status> {
-        {
-            let mut runner = self.runner.lock();
-            if runner.thread.is_some() {
-                return Err(Status::Busy);
-            }
-            runner.thread = Some(current.clone());
+    pub fn while_idle<R>(&self, work: impl FnOnce(&mut A::Guest) -> R) -> Result<R, Status> {
+        let mut runner = self.runner.lock();
+        if runner.is_running {
+            return Err(Status::Busy);
         }
+        runner.is_running = true;
+        drop(runner);
         let result = work(&mut self.guest.lock());
-        self.release();
+        self.runner.lock().is_running = false;
         Ok(result)
+    }
+
+    /// A thread that ran it runs another.
+    fn forget(&self, thread: &Ref<Thread<A>, A>) {
+        let removed = self.runner.lock().thread.take_if(|known| Ref::<_, A>::ptr_eq(known, thread));
+        drop(removed);
     }
 
     /// Its thread is not blocked any more. For whoever has claimed it.
@@ -171,17 +178,35 @@ impl<A: Arch> Kernel<A> {
         if vcpu.is_closed() {
             return Err(Status::Aborted);
         }
-        {
+        let is_bound = {
             let mut runner = vcpu.runner.lock();
-            if runner.thread.is_some() {
+            if runner.is_running {
                 return Err(Status::Busy);
             }
-            runner.thread = Some(current.clone());
+            runner.is_running = true;
+            runner.thread.as_ref().is_some_and(|thread| Ref::<_, A>::ptr_eq(thread, current))
+        };
+        if !is_bound {
+            Self::bind(vcpu, current);
         }
         vcpu.guest.lock().take(vcpu, flags);
-        *current.vcpu.lock() = Some(vcpu.clone());
         current.context.enter_guest();
         Ok(())
+    }
+
+    /// Lets a virtual CPU that is marked as running and a thread know each other, and forget whom they knew before.
+    #[cold]
+    fn bind(vcpu: &Ref<Vcpu<A>, A>, thread: &Ref<Thread<A>, A>) {
+        let known = thread.vcpu.lock().take();
+        if let Some(known) = known {
+            known.forget(thread);
+        }
+        let before = vcpu.runner.lock().thread.replace(thread.clone());
+        if let Some(before) = before {
+            let own = before.vcpu.lock().take_if(|known| Ref::<_, A>::ptr_eq(known, vcpu));
+            drop(own);
+        }
+        *thread.vcpu.lock() = Some(vcpu.clone());
     }
 
     /// Runs the current thread's guest.
@@ -323,14 +348,8 @@ impl<A: Arch> Kernel<A> {
         status: Status,
         words: [u64; 6],
     ) -> AfterGuest {
-        if cpu.guest_deadline != NEVER {
-            cpu.guest_deadline = NEVER;
-            cpu.needs_timer = true;
-        }
         if let Some(current) = &cpu.current {
-            vcpu.release();
-            let ran = current.vcpu.lock().take();
-            drop(ran);
+            vcpu.runner.lock().is_running = false;
             current.context.leave_guest();
             current.context.set_results(status, words);
         }
@@ -346,7 +365,7 @@ impl<A: Arch> Kernel<A> {
 
     /// Stops whoever runs a virtual CPU of a machine that is closed.
     pub fn stop(&'static self, cpu: &mut Cpu<A>, vcpu: &Vcpu<A>) -> Progress {
-        if vcpu.runner.lock().thread.is_none() {
+        if !vcpu.runner.lock().is_running {
             return Progress::Done;
         }
         self.kick_vcpu(cpu, vcpu);
@@ -359,6 +378,7 @@ impl<A: Arch> Kernel<A> {
         if self.stop(cpu, vcpu) == Progress::More {
             return Progress::More;
         }
+        vcpu.unbind();
         vcpu.guest.lock().retire(vcpu);
         vcpu.vm.remove(vcpu.number);
         vcpu.domain.space.unmap_buffer(self, vcpu.page.memory());

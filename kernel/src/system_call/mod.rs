@@ -155,7 +155,10 @@ impl<A: Arch> Kernel<A> {
             Call::VmDoorbell => Self::vm_doorbell(cpu, words),
             Call::VmInterrupt => Self::vm_interrupt(cpu, a, b, c),
             Call::VcpuCreate => self.vcpu_create(cpu, a, b, c),
-            Call::VcpuRun => self.vcpu_run(cpu, a, b),
+            Call::VcpuRun => {
+                self.vcpu_run(cpu, a, b)?;
+                Ok(Flow::Resume)
+            }
             Call::VcpuKick => self.vcpu_kick(cpu, a),
             Call::VcpuSync => self.vcpu_sync(cpu, a, b),
             Call::VcpuCpuid => Self::vcpu_cpuid(cpu, words),

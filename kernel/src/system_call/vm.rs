@@ -90,12 +90,13 @@ impl<A: Arch> Kernel<A> {
         Ok(Flow::Value(u64::from(handle?.0)))
     }
 
-    pub(super) fn vcpu_run(&'static self, cpu: &mut Cpu<A>, vcpu: u64, flags: u64) -> Outcome {
+    /// `VcpuRun`: from now on the current thread goes on in the guest.
+    #[inline]
+    pub fn vcpu_run(&'static self, cpu: &mut Cpu<A>, vcpu: u64, flags: u64) -> Result<(), Status> {
         let capability = cpu.capability(vcpu)?;
         let vcpu = capability.vcpu(Rights::MANAGE)?;
         let flags = RunFlags::from_bits(flags).ok_or(Status::BadArgument)?;
-        self.begin_guest(cpu, vcpu, flags)?;
-        Ok(Flow::Resume)
+        self.begin_guest(cpu, vcpu, flags)
     }
 
     pub(super) fn vcpu_kick(&'static self, cpu: &mut Cpu<A>, vcpu: u64) -> Outcome {
@@ -109,7 +110,7 @@ impl<A: Arch> Kernel<A> {
         let vcpu = capability.vcpu(Rights::MANAGE)?;
         let groups = RunFlags::from_bits(groups).filter(|groups| RunFlags::GROUPS.contains(*groups));
         let groups = groups.ok_or(Status::BadArgument)?;
-        vcpu.while_idle(&cpu.running()?, |guest| guest.sync(&vcpu.interrupts, &vcpu.page, groups))?;
+        vcpu.while_idle(|guest| guest.sync(&vcpu.interrupts, &vcpu.page, groups))?;
         DONE
     }
 
@@ -123,7 +124,7 @@ impl<A: Arch> Kernel<A> {
             _ => return Err(Status::BadArgument),
         };
         let registers = [low as u32, (low >> 32) as u32, high as u32, (high >> 32) as u32];
-        vcpu.while_idle(&cpu.running()?, |guest| guest.add_cpuid(leaf as u32, subleaf, registers))??;
+        vcpu.while_idle(|guest| guest.add_cpuid(leaf as u32, subleaf, registers))??;
         DONE
     }
 
@@ -132,7 +133,7 @@ impl<A: Arch> Kernel<A> {
         let vcpu = capability.vcpu(Rights::MANAGE)?;
         let register = u32::try_from(register).map_err(|_| Status::BadArgument)?;
         let policy = MsrPolicy::from_bits(policy).ok_or(Status::BadArgument)?;
-        vcpu.while_idle(&cpu.running()?, |guest| guest.add_msr(register, value, policy))??;
+        vcpu.while_idle(|guest| guest.add_msr(register, value, policy))??;
         DONE
     }
 
@@ -145,8 +146,7 @@ impl<A: Arch> Kernel<A> {
             1 => Some(u32::try_from(value).map_err(|_| Status::BadArgument)?),
             _ => return Err(Status::BadArgument),
         };
-        let current = cpu.running()?;
-        let value = vcpu.while_idle(&current, |guest| guest.access_controller(cpu, vcpu, offset, write))??;
+        let value = vcpu.while_idle(|guest| guest.access_controller(cpu, vcpu, offset, write))??;
         Ok(Flow::Value(u64::from(value)))
     }
 

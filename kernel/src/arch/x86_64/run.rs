@@ -5,7 +5,7 @@ use dragonfly_abi::{Call, Rights, Status};
 use dragonfly_hw::x86::exception::Exception;
 use dragonfly_memory::UserVirt;
 
-use super::context::Context;
+use super::context::{Context, ENTRY_SYSCALL};
 use super::per_cpu::{self, PerCpu};
 use super::{KERNEL, apic, entry, guest, interrupts, panic, registers};
 use crate::arch::Context as _;
@@ -35,6 +35,9 @@ pub extern "sysv64" fn syscall(w0: u64, w1: u64, w2: u64, w3: u64, w4: u64, w5: 
     }
     if number == Call::ReplyReceive as u64 {
         reply_receive(w0, w1, w2, w3, w4, w5);
+    }
+    if number == Call::VcpuRun as u64 {
+        return vcpu_run(w0, w1);
     }
     general(w0, w1, w2, w3, w4, w5, number)
 }
@@ -88,6 +91,37 @@ fn leave_fast(this: &'static mut PerCpu) -> ! {
         }
         None => leave(this),
     }
+}
+
+/// A guest is to run: the call that counts once there are guests.
+#[inline(never)]
+extern "sysv64" fn vcpu_run(w0: u64, w1: u64) -> Direct {
+    // SAFETY: As in `call`.
+    let this = unsafe { per_cpu::this() };
+    match KERNEL.vcpu_run(this.cpu(), w0, w1) {
+        Ok(()) if !this.cpu().needs_reschedule => run_guest(this),
+        Ok(()) => leave(this),
+        Err(status) => Direct { status: status as u64, word: 0 },
+    }
+}
+
+/// Runs the current thread's guest, and goes back to its VMM if that is all there is to do.
+fn run_guest(this: &'static mut PerCpu) -> ! {
+    if KERNEL.run_guest(this.cpu()) == AfterGuest::Interrupted {
+        // SAFETY: As for `idle`: what was on the stack is done with, and an interrupt starts anew.
+        unsafe { entry::take_interrupt() };
+    }
+    let cpu = this.cpu();
+    if !cpu.needs_reschedule
+        && !cpu.needs_timer
+        && let Some(current) = &cpu.current
+        && current.context.entry() == ENTRY_SYSCALL
+    {
+        let context: *const Context = &raw const current.context;
+        // SAFETY: As in `leave`: the thread has not changed, nor have its address space and its context's place.
+        unsafe { entry::resume_call(&*context) };
+    }
+    leave(this)
 }
 
 /// Any other system call.
@@ -167,19 +201,15 @@ pub extern "sysv64" fn paranoid_interrupt(frame: &'static Context) {
 fn leave(this: &'static mut PerCpu) -> ! {
     loop {
         if KERNEL.select(this.cpu()) {
-            if this.cpu().current.as_ref().is_some_and(|current| current.context.is_in_guest()) {
-                if KERNEL.run_guest(this.cpu()) == AfterGuest::Interrupted {
-                    // SAFETY: As for `idle`: what was on the stack is done with, and an interrupt starts anew.
-                    unsafe { entry::take_interrupt() };
-                }
-                continue;
-            }
             if let Some(current) = &this.cpu().current {
                 // The context lives as long as its thread, which is current until the kernel is entered again.
                 let context: *const Context = &raw const current.context;
                 // SAFETY: See above; `select` has made the address space active.
                 unsafe {
                     this.set_context(&*context);
+                    if (*context).is_in_guest() {
+                        run_guest(this);
+                    }
                     entry::resume(&*context);
                 }
             }
