@@ -50,11 +50,11 @@ pub fn run(tools: &Tools, project: &Project, arguments: &Run) -> Result<ExitCode
     let log = project.build_folder("logs")?.join("run.log");
     // Before the terminal is changed: from here on signals end this process in order.
     interrupt::listen()?;
+    eprintln!("{}", describe(&machine, &guests));
     if has_terminal {
         eprintln!("Ctrl-] ? shows the keys, Ctrl-] q quits.");
     }
-    let progress = Progress::new();
-    progress.step(describe(&machine, &guests));
+    let progress = Progress::waiting("booting");
     let raw = if has_terminal { RawTerminal::enter() } else { None };
     let mut session = Session::new(Settings {
         names: guests.iter().map(|guest| guest.machine.name.clone()).collect(),

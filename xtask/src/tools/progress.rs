@@ -26,6 +26,17 @@ impl Progress {
         Self { bar, printed: RefCell::default(), terminal }
     }
 
+    /// Shows that something is waited for, and for how long.
+    #[must_use]
+    pub fn waiting(text: &str) -> Self {
+        let progress = Self::new();
+        if let Ok(style) = ProgressStyle::with_template("{spinner} {msg} ({elapsed})") {
+            progress.bar.set_style(style);
+        }
+        progress.bar.set_message(text.to_string());
+        progress
+    }
+
     /// A new step of unknown length begins.
     pub fn step(&self, text: String) {
         if !self.terminal && *self.printed.borrow() != text {
