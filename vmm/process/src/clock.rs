@@ -142,7 +142,7 @@ mod tests {
     /// What a guest makes of a counter; Linux, `pvclock_scale_delta`.
     fn to_ns(scale: Scale, ticks: u64) -> u64 {
         let shifted = if scale.shift < 0 { ticks >> -scale.shift } else { ticks << scale.shift };
-        (u128::from(shifted) * u128::from(scale.multiplier) >> 32) as u64
+        ((u128::from(shifted) * u128::from(scale.multiplier)) >> 32) as u64
     }
 
     #[test]

@@ -1,49 +1,109 @@
-//! The processor that the guest sees: what CPUID and model-specific registers tell it.
+//! The processor that the guest sees: the host's, as far as kernel and machine have it for guests.
 
 use core::arch::x86_64::{__cpuid_count, CpuidResult};
 
 use dragonfly_abi::Status;
-use dragonfly_rt::sys::Vcpu;
+use dragonfly_machine::cpuid::{self, CpuidConfig, CpuidTable, KvmFeatures, Registers};
+use dragonfly_rt::start_info;
+use dragonfly_rt::sys::{CpuidEntry, Vcpu};
 
 use crate::vcpu::msr::{self, Vendor};
 
 /// Leaf of the vendor's name.
-const VENDOR: u32 = 0;
+const LEAF_VENDOR: u32 = 0;
 /// Leaf of family and model.
-const SIGNATURE: u32 = 1;
+const LEAF_SIGNATURE: u32 = 1;
 /// Leaf of the widths of addresses.
-const ADDRESSES: u32 = 0x8000_0008;
+const LEAF_ADDRESSES: u32 = 0x8000_0008;
 
-/// The processor of one guest's vCPUs.
+/// State components that the kernel keeps for guests: x87, SSE, AVX, AVX-512, PKRU.
+const COMPONENTS: u64 = 0b10_1110_0111;
+
+/// The processor of a guest's vCPUs.
 pub(crate) struct Processor {
     vendor: Vendor,
-    signature: u32,
-    physical_bits: u8,
+    table: CpuidTable,
 }
 
 impl Processor {
-    /// The host's processor, as far as guests may use it, with so many vCPUs.
-    pub(crate) fn of_host(_vcpus: u32) -> Self {
-        let CpuidResult { ebx, ecx, edx, .. } = __cpuid_count(VENDOR, 0);
-        Self {
-            vendor: Vendor::from_name([ebx, edx, ecx]),
-            signature: __cpuid_count(SIGNATURE, 0).eax,
-            physical_bits: __cpuid_count(ADDRESSES, 0).eax as u8,
-        }
+    /// The host's processor, as far as guests have it, with so many vCPUs.
+    pub(crate) fn of_host(vcpus: u32) -> Self {
+        let tsc_khz = start_info().map_or(0, |info| info.tsc_hz / 1000);
+        Self::new(vcpus, u32::try_from(tsc_khz).unwrap_or(0), |leaf, sub_leaf| {
+            let CpuidResult { eax, ebx, ecx, edx } = __cpuid_count(leaf, sub_leaf);
+            [eax, ebx, ecx, edx]
+        })
+    }
+
+    fn new(vcpus: u32, tsc_khz: u32, mut host: impl FnMut(u32, u32) -> Registers) -> Self {
+        let [_, ebx, ecx, edx] = host(LEAF_VENDOR, 0);
+        let config = CpuidConfig {
+            vcpus,
+            xcr0: COMPONENTS,
+            // The kernel has both for every guest, whatever the host's processor has.
+            has_tsc_deadline: true,
+            has_invariant_tsc: true,
+            tsc_khz,
+            kvm_features: KvmFeatures::CLOCKSOURCE
+                | KvmFeatures::CLOCKSOURCE2
+                | KvmFeatures::CLOCKSOURCE_STABLE
+                | KvmFeatures::NOP_IO_DELAY,
+        };
+        Self { vendor: Vendor::from_name([ebx, edx, ecx]), table: CpuidTable::new(&config, host) }
     }
 
     /// How wide the guest's physical addresses are.
-    pub(crate) const fn physical_bits(&self) -> u8 {
-        self.physical_bits
+    pub(crate) fn physical_bits(&self) -> u8 {
+        let [eax, ..] = self.leaf(LEAF_ADDRESSES);
+        eax as u8
     }
 
     /// Family, model and stepping, which RDX tells after a reset (SDM 3A 10.1.2).
-    pub(crate) const fn signature(&self) -> u32 {
-        self.signature
+    pub(crate) fn signature(&self) -> u32 {
+        let [eax, ..] = self.leaf(LEAF_SIGNATURE);
+        eax
     }
 
     /// Fills the tables of a vCPU.
-    pub(crate) fn set_up(&self, vcpu: &Vcpu, _number: u32) -> Result<(), Status> {
+    pub(crate) fn set_up(&self, vcpu: &Vcpu, number: u32) -> Result<(), Status> {
+        for cpuid::CpuidEntry { leaf, subleaf, registers: [eax, ebx, ecx, edx] } in self.table.for_vcpu(number) {
+            vcpu.set_cpuid(&CpuidEntry { leaf, sub_leaf: subleaf, eax, ebx, ecx, edx })?;
+        }
         msr::table(self.vendor).try_for_each(|entry| vcpu.set_msr(entry.register, entry.value, entry.policy))
+    }
+
+    /// A leaf as the first vCPU has it; zeros if there is none.
+    fn leaf(&self, leaf: u32) -> Registers {
+        self.table.for_vcpu(0).find(|entry| entry.leaf == leaf).map_or([0; 4], |entry| entry.registers)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Processor;
+
+    /// A processor of AMD's that has few leaves.
+    fn host(leaf: u32, _: u32) -> [u32; 4] {
+        let name = |part: &[u8; 4]| u32::from_le_bytes(*part);
+        match leaf {
+            0 => [1, name(b"Auth"), name(b"cAMD"), name(b"enti")],
+            1 => [0x0066_0f51, 0, 0, u32::MAX],
+            0x8000_0000 => [0x8000_0008, 0, 0, 0],
+            0x8000_0008 => [0x3028, 0, 0, 0],
+            _ => [0; 4],
+        }
+    }
+
+    #[test]
+    fn the_guest_has_the_hosts_signature_and_address_width() {
+        let processor = Processor::new(2, 2_000_000, host);
+        assert_eq!((processor.signature(), processor.physical_bits()), (0x0066_0f51, 40));
+    }
+
+    #[test]
+    fn the_guest_is_told_of_the_clock_that_the_vmm_serves() {
+        let processor = Processor::new(1, 0, host);
+        let [features, ..] = processor.leaf(0x4000_0001);
+        assert_eq!(features, 1 << 24 | 1 << 3 | 1 << 1 | 1);
     }
 }

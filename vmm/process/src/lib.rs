@@ -3,7 +3,7 @@
 //! [`plan`] reads the machine file that the argument `machine=N` names, [`guest`] builds the machine of it: RAM, devices,
 //! vCPUs, the kernel in its memory. Each vCPU is run by a thread of its own ([`vcpu`]), which enters the guest by a system
 //! call, does what the exit asks for, and enters again. What threads need of each other is [`shared`]: the devices under a
-//! lock, which an exit takes only if it is about a device. The first thread serves the console and the devices' timers
+//! lock, which an exit takes only if it is about a device. One more thread serves the console and the devices' timers
 //! ([`service`]) until the guest comes to its end: then a crash has been reported on the log, the console server is told,
 //! and the guest is started anew if it asked for that.
 //!
@@ -30,7 +30,8 @@ mod vcpu;
 use dragonfly_abi::Status;
 use dragonfly_console::protocol::EndStatus;
 use dragonfly_machine_file::OnReboot;
-use dragonfly_rt::sys::{Domain, Notification};
+use dragonfly_rt::sys::{Domain, Notification, Thread};
+use dragonfly_rt::thread::Builder;
 use dragonfly_rt::{argument, bundle, cpus, supervisor};
 use log::{error, info};
 
@@ -49,7 +50,18 @@ const CRASHED: u8 = 3;
 /// The program.
 pub fn run() {
     let exit_code = match plan::number(argument("machine")) {
-        Ok(number) => run_guest(&mut Console::new(number), number),
+        Ok(number) => {
+            let (status, exit_code) = match run_guest(number) {
+                Ok(End::Crash) => (EndStatus::Crashed, CRASHED),
+                Ok(End::PowerOff | End::Reset) => (EndStatus::PoweredOff, 0),
+                Err(problem) => {
+                    error!("{problem}");
+                    (EndStatus::BadInput, BAD_INPUT)
+                }
+            };
+            Console::new(number).ended(status);
+            exit_code
+        }
         Err(problem) => {
             error!("{problem}");
             BAD_INPUT
@@ -59,29 +71,34 @@ pub fn run() {
     let _: Result<(), Status> = supervisor::finish(exit_code);
 }
 
-/// Runs the guest until it is over, and tells the console server; gives the domain's exit code.
-fn run_guest(console: &mut Console, number: u32) -> u8 {
-    let (status, exit_code) = match run_lives(console, number) {
-        Ok(End::Crash) => (EndStatus::Crashed, CRASHED),
-        Ok(End::PowerOff | End::Reset) => (EndStatus::PoweredOff, 0),
-        Err(problem) => {
-            error!("{problem}");
-            (EndStatus::BadInput, BAD_INPUT)
-        }
-    };
-    console.ended(status);
-    exit_code
-}
-
-fn run_lives(console: &mut Console, number: u32) -> Result<End, Problem> {
-    let events = at("make a notification", Notification::create())?;
-    at("register with the console server", console.register(*events, wake::INPUT))?;
+/// Runs the guest until it is over.
+fn run_guest(number: u32) -> Result<End, Problem> {
+    let events = at("make a notification", Notification::create())?.keep();
+    // First of all, so that the console server takes from this domain how it ends.
+    at("register with the console server", Console::new(number).register(events, wake::INPUT))?;
     let bundle = bundle().ok_or(Problem::NoBundle)?;
     let plan = Plan::read(bundle, number)?;
     let account = at("ask for the own account", Domain::OWN.info())?;
     plan.check(cpus(), account.quota.saturating_sub(account.used))?;
+    // Above the vCPUs, which would keep console and timers waiting for their turn to end. Where the domain has no such
+    // priority they have to.
+    let cpu = at("ask for the first thread's CPU", Thread::FIRST.info())?.cpu as u32;
+    let above = Builder::new(cpu, plan.file.priority.saturating_add(1));
+    let lives = {
+        let plan = plan.clone();
+        move || run_lives(&plan, number, events)
+    };
+    match above.spawn(lives) {
+        Ok(thread) => at("wait for the guest's end", thread.join())?,
+        Err(_) => run_lives(&plan, number, events),
+    }
+}
+
+/// Runs the guest again for as long as it asks for that.
+fn run_lives(plan: &Plan<'_>, number: u32, events: Notification) -> Result<End, Problem> {
+    let mut console = Console::new(number);
     loop {
-        let end = guest::live(&plan, console, *events)?;
+        let end = guest::live(plan, &mut console, events)?;
         info!("{} {}", plan.file.name, end.text());
         if end != End::Reset || plan.file.on_reboot == OnReboot::PowerOff {
             return Ok(end);

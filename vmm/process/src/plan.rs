@@ -10,7 +10,7 @@ use dragonfly_machine_file::MachineFile;
 use crate::problem::Problem;
 
 /// A guest's description.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Plan<'b> {
     /// What the machine file says.
     pub(crate) file: MachineFile,

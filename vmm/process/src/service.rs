@@ -1,4 +1,4 @@
-//! The first thread while the guest runs: carries its console's bytes to and fro, and asks the devices when it is time.
+//! The thread beside the vCPUs': carries its console's bytes to and fro, and asks the devices when it is time.
 
 use alloc::collections::VecDeque;
 use core::time::Duration;

@@ -12,7 +12,7 @@ use crate::clock::Clock;
 use crate::end::End;
 use crate::ram::Ram;
 
-/// Bits of the first thread's notification.
+/// Bits of the serving thread's notification.
 pub(crate) mod wake {
     /// The guest has printed something.
     pub(crate) const OUTPUT: u64 = 1 << 0;
@@ -33,7 +33,7 @@ const MAX_DEBUG_LINES: usize = 1000;
 /// The devices, and what was done for them.
 struct Devices {
     machine: Machine,
-    /// When the first thread will ask them, in nanoseconds since the start; `None` for never.
+    /// When the serving thread will ask them, in nanoseconds since the start; `None` for never.
     asked_ns: Option<u64>,
     debug_lines: usize,
 }
@@ -48,10 +48,10 @@ pub(crate) struct Shared {
     pub(crate) clock: Clock,
     /// How wide its physical addresses are.
     pub(crate) physical_bits: u8,
-    /// Wakes the first thread.
+    /// Wakes the serving thread.
     events: Notification,
     devices: Mutex<Devices>,
-    /// Whether the first thread has been told of output that it has not taken yet.
+    /// Whether the serving thread has been told of output that it has not taken yet.
     output_told: AtomicBool,
     is_stopping: AtomicBool,
     end: Mutex<Option<End>>,
@@ -168,7 +168,7 @@ impl Shared {
     }
 
     fn wake(&self, bits: u64) {
-        // The notification is there for as long as the first thread is.
+        // The notification is there for as long as the domain is.
         let _ = self.events.signal(bits);
     }
 }

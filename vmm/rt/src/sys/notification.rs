@@ -75,8 +75,8 @@ impl Notification {
     /// Lets signals send a message-signalled interrupt to a guest instead of setting bits.
     ///
     /// # Errors
-    /// [`Status::BadHandle`], [`Status::BadType`], [`Status::Denied`] without MANAGE of the notification or SEND of
-    /// the virtual machine, [`Status::BadArgument`] for what is no such message.
+    /// [`Status::BadHandle`], [`Status::BadType`], [`Status::Denied`] without RECEIVE of the notification or SEND of
+    /// the virtual machine, [`Status::Aborted`] if the notification is gone.
     pub fn route(self, vm: Vm, address: u64, data: u32) -> Result<(), Status> {
         call(Call::NotificationRoute, [self.word(), vm.handle().0.into(), address, data.into()]).map(drop)
     }
@@ -84,7 +84,7 @@ impl Notification {
     /// Lets signals set bits again.
     ///
     /// # Errors
-    /// [`Status::BadHandle`], [`Status::BadType`], [`Status::Denied`] without MANAGE.
+    /// [`Status::BadHandle`], [`Status::BadType`], [`Status::Denied`] without RECEIVE, [`Status::Aborted`].
     pub fn end_route(self) -> Result<(), Status> {
         call(Call::NotificationRoute, [self.word(), Handle::NULL.0.into(), 0, 0]).map(drop)
     }

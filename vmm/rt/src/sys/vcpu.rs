@@ -80,8 +80,8 @@ impl Vcpu {
     /// Sets an entry of the CPUID table.
     ///
     /// # Errors
-    /// [`Status::BadHandle`], [`Status::BadType`], [`Status::Denied`] without MANAGE, [`Status::QuotaExceeded`],
-    /// [`Status::OutOfMemory`] if the table is full.
+    /// [`Status::BadHandle`], [`Status::BadType`], [`Status::Denied`] without MANAGE, [`Status::BadArgument`] for a
+    /// sub-leaf above 65,535, [`Status::NoHandles`] if the table is full, [`Status::Busy`] if a thread runs the vCPU.
     pub fn set_cpuid(self, entry: &CpuidEntry) -> Result<(), Status> {
         let pair = |low: u32, high: u32| u64::from(low) | u64::from(high) << 32;
         let flags = u64::from(entry.sub_leaf.is_some());
@@ -95,10 +95,11 @@ impl Vcpu {
         call(Call::VcpuCpuid, arguments).map(drop)
     }
 
-    /// Says how a model-specific register is handled without the VMM.
+    /// Says how a model-specific register is handled without the VMM. Those that the kernel or the hardware handles stay
+    /// as they are.
     ///
     /// # Errors
-    /// As [`Vcpu::set_cpuid`], and [`Status::BadArgument`] for a register that the kernel handles itself.
+    /// As [`Vcpu::set_cpuid`].
     pub fn set_msr(self, register: u32, value: u64, policy: MsrPolicy) -> Result<(), Status> {
         call(Call::VcpuMsr, [self.word(), register.into(), value, policy.bits()]).map(drop)
     }
@@ -106,8 +107,8 @@ impl Vcpu {
     /// Reads a 32-bit register of the local APIC by its offset in the register page (SDM 3A 11.4.1).
     ///
     /// # Errors
-    /// [`Status::BadHandle`], [`Status::BadType`], [`Status::Denied`] without MANAGE, [`Status::BadArgument`] for an
-    /// offset without a register.
+    /// [`Status::BadHandle`], [`Status::BadType`], [`Status::Denied`] without MANAGE, [`Status::Busy`] if a thread runs
+    /// the vCPU.
     pub fn read_apic(self, offset: u32) -> Result<u32, Status> {
         call(Call::VcpuApic, [self.word(), offset.into(), 0, 0]).map(|words| words[0] as u32)
     }

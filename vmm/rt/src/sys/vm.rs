@@ -18,8 +18,6 @@ pub struct Doorbell {
     pub kind: DoorbellKind,
     /// Guest-physical address or port.
     pub address: u64,
-    /// Bytes of the write: 1, 2, 4 or 8; `None` for any.
-    pub width: Option<u8>,
 }
 
 impl Vm {
@@ -45,7 +43,7 @@ impl Vm {
     ///
     /// # Errors
     /// [`Status::BadHandle`], [`Status::BadType`], [`Status::Denied`] without MANAGE or, of the notification, SEND,
-    /// [`Status::BadArgument`], [`Status::QuotaExceeded`], [`Status::OutOfMemory`].
+    /// [`Status::BadArgument`] for a port past the last, [`Status::NoHandles`] if there are 64.
     pub fn set_doorbell(self, doorbell: Doorbell, notification: Notification, bits: u64) -> Result<(), Status> {
         self.doorbell(doorbell, notification.handle(), bits)
     }
@@ -53,7 +51,8 @@ impl Vm {
     /// Lets guest writes to an address come to the VMM again.
     ///
     /// # Errors
-    /// [`Status::BadHandle`], [`Status::BadType`], [`Status::Denied`] without MANAGE, [`Status::BadArgument`].
+    /// [`Status::BadHandle`], [`Status::BadType`], [`Status::Denied`] without MANAGE, [`Status::BadArgument`],
+    /// [`Status::NotMapped`] if there is none.
     pub fn clear_doorbell(self, doorbell: Doorbell) -> Result<(), Status> {
         self.doorbell(doorbell, Handle::NULL, 0)
     }
@@ -64,15 +63,13 @@ impl Vm {
         if doorbell.address >= dragonfly_abi::guest::GUEST_END {
             return Err(Status::BadArgument);
         }
-        let width = doorbell.width.unwrap_or(0).into();
-        call(Call::VmDoorbell, [self.word(), doorbell.address | kind, width, notification.0.into(), bits]).map(drop)
+        call(Call::VmDoorbell, [self.word(), doorbell.address | kind, 0, notification.0.into(), bits]).map(drop)
     }
 
-    /// Sends a message-signalled interrupt (SDM 3A 11.11).
+    /// Sends a message-signalled interrupt (SDM 3A, "Message Signalled Interrupts"). One that means nothing is dropped.
     ///
     /// # Errors
-    /// [`Status::BadHandle`], [`Status::BadType`], [`Status::Denied`] without SEND, [`Status::BadArgument`] for what
-    /// is no such message.
+    /// [`Status::BadHandle`], [`Status::BadType`], [`Status::Denied`] without SEND.
     pub fn interrupt(self, address: u64, data: u32) -> Result<(), Status> {
         call(Call::VmInterrupt, [self.word(), address, data.into()]).map(drop)
     }
