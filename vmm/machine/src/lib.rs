@@ -23,8 +23,10 @@ pub mod platform;
 pub mod pm;
 pub mod reset;
 pub mod rtc;
+mod state;
 pub mod uart;
 
 pub use dragonfly_guest_boot::GuestPhys;
 pub use machine::{Config, Event, Machine};
 pub use message::Message;
+pub use state::{SectionName, StateError};

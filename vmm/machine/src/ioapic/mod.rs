@@ -5,6 +5,7 @@
 //! another one only after the end of the interrupt, which the local APICs report by vector.
 
 mod entry;
+mod state;
 #[cfg(test)]
 mod tests;
 

@@ -1,5 +1,6 @@
 //! The machine as a whole: what its owner calls for each access of a vCPU, and what comes of it.
 
+mod state;
 #[cfg(test)]
 mod tests;
 

@@ -5,6 +5,7 @@
 //! shows.
 
 mod calendar;
+mod state;
 #[cfg(test)]
 mod tests;
 

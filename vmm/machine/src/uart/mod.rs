@@ -5,6 +5,7 @@
 //! sees nothing but a quick terminal.
 
 mod registers;
+mod state;
 #[cfg(test)]
 mod tests;
 

@@ -1,5 +1,9 @@
 //! ACPI power management: the PM1a event and control registers and the timer (ACPI 6.5, 4.8.3).
 
+mod state;
+#[cfg(test)]
+mod tests;
+
 use bitflags::bitflags;
 use dragonfly_hw::x86::pmtimer::FREQUENCY_HZ;
 
