@@ -17,7 +17,6 @@ mod memory;
 mod notifications;
 mod rounds;
 mod scheduler;
-mod shortage;
 mod whole;
 mod world;
 

@@ -230,7 +230,8 @@ fn read_handoff(address: u64) -> Result<BootInfo, BootError> {
     Ok(BootInfo { handoff, map, command_line, command_line_length: line.len(), features })
 }
 
-fn command_line() -> CommandLine<'static> {
+/// The words with which the kernel was started.
+pub fn command_line() -> CommandLine<'static> {
     let bytes = BOOT.get().map_or(&[][..], |boot| &boot.command_line[..boot.command_line_length]);
     CommandLine::parse(bytes).unwrap_or_else(|_| CommandLine::parse(b"").unwrap_or_else(|_| panic!("no command line")))
 }

@@ -10,8 +10,8 @@ use core::ptr::NonNull;
 use dragonfly_abi::guest::Virtualisation;
 use dragonfly_abi::{Status, SystemItem};
 use dragonfly_memory::{
-    Frames, Heap, HostFormat, HostPhys, NestedFormat, NodeFrames, ObjectPool, PageSize, PhysicalMemory, Relax,
-    SharedHalf,
+    EptFormat, Frames, Heap, HostFormat, HostPhys, NestedFormat, NodeFrames, ObjectPool, PageSize, PhysicalMemory,
+    Relax, SharedHalf,
 };
 
 use super::{Arch, Ticks, Trigger};
@@ -125,7 +125,10 @@ impl Arch for X86 {
     fn guest_format(self) -> Option<guest::format::GuestFormat> {
         match guest::back_end() {
             Virtualisation::Svm => Some(guest::format::GuestFormat::Nested(NestedFormat::new(self.format()))),
-            Virtualisation::Vmx | Virtualisation::None => None,
+            Virtualisation::Vmx => {
+                Some(guest::format::GuestFormat::Extended(EptFormat::new(guest::vmx::largest_page())))
+            }
+            Virtualisation::None => None,
         }
     }
 
@@ -173,7 +176,7 @@ impl Arch for X86 {
     }
 
     fn flush_tlb(self) {
-        guest::vector::answer();
+        guest::answer();
         // SAFETY: The same tables again; domains' pages are not global.
         unsafe { registers::write_cr3(registers::read_cr3()) };
     }

@@ -118,6 +118,7 @@ fn run_guest(this: &'static mut PerCpu) -> ! {
         && current.context.entry() == ENTRY_SYSCALL
     {
         let context: *const Context = &raw const current.context;
+        guest::before_domain(&mut cpu.local);
         // SAFETY: As in `leave`: the thread has not changed, nor have its address space and its context's place.
         unsafe { entry::resume_call(&*context) };
     }
@@ -204,10 +205,14 @@ fn leave(this: &'static mut PerCpu) -> ! {
             if let Some(current) = &this.cpu().current {
                 // The context lives as long as its thread, which is current until the kernel is entered again.
                 let context: *const Context = &raw const current.context;
+                let is_in_guest = current.context.is_in_guest();
+                if !is_in_guest {
+                    guest::before_domain(&mut this.cpu().local);
+                }
                 // SAFETY: See above; `select` has made the address space active.
                 unsafe {
                     this.set_context(&*context);
-                    if (*context).is_in_guest() {
+                    if is_in_guest {
                         run_guest(this);
                     }
                     entry::resume(&*context);

@@ -98,8 +98,7 @@ impl Pm {
     /// Whether the system control interrupt is asserted.
     #[must_use]
     pub fn interrupt(&self, now_ns: u64) -> bool {
-        self.status.intersects(self.enable)
-            || self.enable.contains(Events::TIMER) && timer_changes(now_ns) != self.seen_changes
+        self.current_status(now_ns).intersects(self.enable)
     }
 
     /// When the interrupt will be asserted if nothing else happens, in nanoseconds since the machine's start.

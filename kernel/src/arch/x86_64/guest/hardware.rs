@@ -135,10 +135,11 @@ impl Event {
 
 /// A virtual CPU of a back end.
 pub trait Hardware {
-    /// Gets ready to enter on this CPU, with the second stage's translations of that generation.
-    fn prepare(&mut self, local: &mut Local, generation: u64);
+    /// Gets ready to enter on this CPU, with the registers in the page and the second stage's translations of that
+    /// generation.
+    fn prepare(&mut self, local: &mut Local, page: &SharedPage<X86>, generation: u64);
     /// The guest is not entered again soon: brings what [`prepare`](Self::prepare) has left in this CPU into memory.
-    fn finish(&mut self) {}
+    fn finish(&mut self, _page: &SharedPage<X86>) {}
     /// No CPU keeps anything of it: it is about to go.
     fn retire(&mut self) {}
     /// Enters the guest, comes back at its exit, and says why. The general registers are in the page.

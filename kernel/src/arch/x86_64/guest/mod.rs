@@ -64,19 +64,38 @@ pub fn detect() {
 
 /// Lets this CPU run guests.
 pub fn enable_on_this_cpu(local: &mut Local) {
-    if back_end() == Virtualisation::Svm && !svm::enable_on_this_cpu(&mut local.svm) {
-        log::error!("a CPU cannot run guests: no memory for its host state");
+    let is_ready = match back_end() {
+        Virtualisation::Svm => svm::enable_on_this_cpu(&mut local.svm),
+        Virtualisation::Vmx => vmx::enable_on_this_cpu(&mut local.vmx),
+        Virtualisation::None => true,
+    };
+    if !is_ready {
+        log::error!("a CPU cannot run guests: no memory for its host state, or the processor refuses");
     }
+}
+
+/// This CPU may be asked for what it has of a guest; called where it answers shoot-downs.
+#[inline]
+pub fn answer() {
+    vector::answer();
+    vmx::answer();
+}
+
+/// A domain is about to run on this CPU: it gets the host's registers that a guest has changed.
+#[inline]
+pub fn before_domain(local: &mut Local) {
+    local.vmx.before_domain();
 }
 
 /// What a CPU keeps to run guests.
 pub struct Local {
     svm: svm::Local,
+    vmx: vmx::Local,
 }
 
 impl Local {
     /// Of a CPU that has run no guest.
-    pub const NEW: Self = Self { svm: svm::Local::NEW };
+    pub const NEW: Self = Self { svm: svm::Local::NEW, vmx: vmx::Local::NEW };
 }
 
 /// A virtual CPU, on the back end that this machine has. The loop around a guest is compiled for each.

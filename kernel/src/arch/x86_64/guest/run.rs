@@ -58,7 +58,7 @@ impl<H: Hardware> GuestCpu<H> {
             apic.timer_expired(self.clock());
         }
         vector::load(vcpu);
-        self.hardware.prepare(&mut cpu.local, vcpu.vm.space.generation());
+        self.hardware.prepare(&mut cpu.local, &vcpu.page, vcpu.vm.space.generation());
         // Whether something may have changed what the guest is to be offered.
         let mut has_news = true;
         loop {
@@ -305,7 +305,7 @@ impl<H: Hardware> GuestCpu<H> {
         let words = vcpu.page.words();
         words[RIP].store(rip, Relaxed);
         words[RIP + 1].store(rflags, Relaxed);
-        self.hardware.finish();
+        self.hardware.finish(&vcpu.page);
         exit
     }
 

@@ -115,7 +115,7 @@ pub fn detect() -> bool {
 }
 
 /// Names with commas.
-struct Names<I>(I);
+pub(super) struct Names<I>(pub I);
 
 impl<I: Iterator<Item = &'static str> + Clone> core::fmt::Display for Names<I> {
     fn fmt(&self, formatter: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
@@ -132,7 +132,7 @@ impl<I: Iterator<Item = &'static str> + Clone> core::fmt::Display for Names<I> {
 }
 
 /// A permission map that intercepts everything.
-fn new_map(bytes: usize) -> Option<HostPhys> {
+pub(super) fn new_map(bytes: usize) -> Option<HostPhys> {
     let pages = (bytes as u64).div_ceil(PAGE_SIZE).next_power_of_two();
     let frame = FRAMES.lock().alloc(pages.trailing_zeros(), 0, FrameUse::Kernel)?;
     // SAFETY: The block was just taken, and is this large.
@@ -356,7 +356,7 @@ impl SvmVcpu {
 }
 
 impl Hardware for SvmVcpu {
-    fn prepare(&mut self, local: &mut GuestLocal, generation: u64) {
+    fn prepare(&mut self, local: &mut GuestLocal, _page: &SharedPage<X86>, generation: u64) {
         let local = &mut local.svm;
         self.host = local.host;
         let wanted = (local.host, local.asid_epoch, generation);

@@ -1,0 +1,236 @@
+//! What VT-x can do here, and which of it is used.
+#![expect(unsafe_code, reason = "permission maps are written in memory")]
+
+use core::arch::x86_64::__cpuid;
+
+use dragonfly_hw::x86::control::Cr4;
+use dragonfly_hw::x86::cpuid::{LEAF_FEATURES, Leaf1Ecx};
+use dragonfly_hw::x86::msr::{
+    FeatureControl, IA32_EFER, IA32_FEATURE_CONTROL, IA32_FMASK, IA32_FS_BASE, IA32_GS_BASE, IA32_KERNEL_GS_BASE,
+    IA32_LSTAR, IA32_PAT, IA32_STAR, IA32_SYSENTER_CS, IA32_SYSENTER_EIP, IA32_SYSENTER_ESP, IA32_VMX_BASIC,
+    IA32_VMX_CR0_FIXED0, IA32_VMX_CR0_FIXED1, IA32_VMX_CR4_FIXED0, IA32_VMX_CR4_FIXED1, IA32_VMX_EPT_VPID_CAP,
+    IA32_VMX_PROCBASED_CTLS2, IA32_VMX_TRUE_ENTRY_CTLS, IA32_VMX_TRUE_EXIT_CTLS, IA32_VMX_TRUE_PINBASED_CTLS,
+    IA32_VMX_TRUE_PROCBASED_CTLS,
+};
+use dragonfly_hw::x86::vmx::capability::{AllowedControls, Basic, EptVpidCapability, FixedBits};
+use dragonfly_hw::x86::vmx::control::{EntryControls, ExitControls, PinControls, PrimaryControls, SecondaryControls};
+use dragonfly_hw::x86::vmx::ept::Eptp;
+use dragonfly_hw::x86::vmx::region::{MSR_BITMAP_SIZE, MSR_BITMAP_WRITE, msr_bitmap_bit};
+use dragonfly_memory::{HostPhys, PageSize, PhysicalMemory};
+use spin::Once;
+
+use super::super::svm::{Names, new_map};
+use crate::arch::x86_64::registers::read_msr;
+use crate::arch::x86_64::{X86, boot};
+
+/// Registers that the guest reads and writes itself: the VMCS has them, or they are its own while it runs.
+const GUEST_MSRS: [u32; 7] =
+    [IA32_FS_BASE, IA32_GS_BASE, IA32_KERNEL_GS_BASE, IA32_SYSENTER_CS, IA32_SYSENTER_ESP, IA32_SYSENTER_EIP, IA32_PAT];
+/// Registers that the guest reads itself. Writes are seen, so that it is known what to put back.
+const READABLE_MSRS: [u32; 4] = [IA32_STAR, IA32_LSTAR, IA32_FMASK, IA32_EFER];
+
+const PIN: PinControls =
+    PinControls::EXTERNAL_INTERRUPT_EXITING.union(PinControls::NMI_EXITING).union(PinControls::VIRTUAL_NMIS);
+const PRIMARY: PrimaryControls = PrimaryControls::HLT_EXITING
+    .union(PrimaryControls::USE_TSC_OFFSETTING)
+    .union(PrimaryControls::MWAIT_EXITING)
+    .union(PrimaryControls::MONITOR_EXITING)
+    .union(PrimaryControls::RDPMC_EXITING)
+    .union(PrimaryControls::USE_TPR_SHADOW)
+    .union(PrimaryControls::UNCONDITIONAL_IO_EXITING)
+    .union(PrimaryControls::USE_MSR_BITMAPS)
+    .union(PrimaryControls::ACTIVATE_SECONDARY);
+const SECONDARY: SecondaryControls = SecondaryControls::ENABLE_EPT.union(SecondaryControls::UNRESTRICTED_GUEST);
+const EXIT: ExitControls = ExitControls::SAVE_DEBUG_CONTROLS
+    .union(ExitControls::HOST_ADDRESS_SPACE_SIZE)
+    .union(ExitControls::ACKNOWLEDGE_INTERRUPT)
+    .union(ExitControls::SAVE_PAT)
+    .union(ExitControls::LOAD_PAT)
+    .union(ExitControls::SAVE_EFER)
+    .union(ExitControls::LOAD_EFER);
+const ENTRY: EntryControls =
+    EntryControls::LOAD_DEBUG_CONTROLS.union(EntryControls::LOAD_PAT).union(EntryControls::LOAD_EFER);
+const EPT: EptVpidCapability = EptVpidCapability::PAGE_WALK_LENGTH_4
+    .union(EptVpidCapability::MEMORY_TYPE_WB)
+    .union(EptVpidCapability::INVEPT)
+    .union(EptVpidCapability::INVEPT_SINGLE_CONTEXT);
+const VPID: EptVpidCapability = EptVpidCapability::INVVPID.union(EptVpidCapability::INVVPID_ALL_CONTEXTS);
+
+/// Instructions that a guest has if the processor lets it.
+const INSTRUCTIONS: SecondaryControls = SecondaryControls::ENABLE_RDTSCP
+    .union(SecondaryControls::ENABLE_INVPCID)
+    .union(SecondaryControls::ENABLE_XSAVES_XRSTORS)
+    .union(SecondaryControls::WBINVD_EXITING);
+
+/// How guests are run on this machine.
+#[derive(Debug)]
+pub struct Setup {
+    /// First word of each region.
+    pub revision: u32,
+    /// Pin-based controls.
+    pub pin: u32,
+    /// Primary processor-based controls.
+    pub primary: u32,
+    /// Secondary processor-based controls.
+    pub secondary: SecondaryControls,
+    /// Exit controls.
+    pub exit: u32,
+    /// Entry controls.
+    pub entry: u32,
+    /// Of the EPT pointer.
+    pub eptp: Eptp,
+    /// The largest page of the second stage.
+    pub largest_page: PageSize,
+    /// What CR0 must be while a guest runs: PE and PG are free.
+    pub cr0: FixedBits,
+    /// What CR4 must be.
+    pub cr4: FixedBits,
+    /// Which registers are the guest's to read and write.
+    pub msr_bitmap: HostPhys,
+}
+
+static SETUP: Once<Setup> = Once::new();
+
+/// How guests are run, if they can be.
+pub fn setup() -> Option<&'static Setup> {
+    SETUP.get()
+}
+
+/// Whether a feature is not switched off on the kernel's command line.
+fn is_wanted(option: &str) -> bool {
+    boot::command_line().value(option) != Some("off")
+}
+
+/// Finds out whether this machine has what guests need, and says why not.
+pub fn detect() -> bool {
+    if !Leaf1Ecx::from_bits_retain(__cpuid(LEAF_FEATURES).ecx).contains(Leaf1Ecx::VMX) {
+        return false;
+    }
+    match choose() {
+        Ok(setup) => {
+            SETUP.call_once(|| setup);
+            true
+        }
+        Err(reason) => {
+            log::warn!("no virtual machines: {reason}");
+            false
+        }
+    }
+}
+
+fn choose() -> Result<Setup, &'static str> {
+    let control = FeatureControl::from_bits_retain(read_msr(IA32_FEATURE_CONTROL));
+    if control.contains(FeatureControl::LOCK) && !control.contains(FeatureControl::VMX_OUTSIDE_SMX) {
+        return Err("the firmware has disabled VT-x");
+    }
+    let basic = Basic(read_msr(IA32_VMX_BASIC));
+    if !basic.has_true_controls() {
+        return Err("VT-x without controls that may be off");
+    }
+    let allowed = |register| AllowedControls(read_msr(register));
+    let primary = allowed(IA32_VMX_TRUE_PROCBASED_CTLS).adjust(PRIMARY.bits());
+    if !PrimaryControls::from_bits_retain(primary).contains(PRIMARY) {
+        return Err("VT-x lacks the TPR shadow, MSR bit maps or secondary controls");
+    }
+    let offered = allowed(IA32_VMX_PROCBASED_CTLS2);
+    let ept = EptVpidCapability::from_bits_retain(if offered.allowed() & SECONDARY.bits() == SECONDARY.bits() {
+        read_msr(IA32_VMX_EPT_VPID_CAP)
+    } else {
+        return Err("VT-x lacks EPT or unrestricted guests");
+    });
+    if !ept.contains(EPT) {
+        return Err("VT-x lacks EPT with four levels in write-back memory and INVEPT");
+    }
+    let has_vpid = ept.contains(VPID);
+    let features = [
+        ("vpid", "vmx.vpid", SecondaryControls::ENABLE_VPID, has_vpid),
+        ("pause-loop exiting", "vmx.ple", SecondaryControls::PAUSE_LOOP_EXITING, true),
+    ];
+    let mut wanted = SECONDARY | INSTRUCTIONS;
+    for (_, option, control, is_there) in features {
+        wanted.set(control, is_there && is_wanted(option));
+    }
+    let secondary = SecondaryControls::from_bits_retain(offered.adjust(wanted.bits()));
+    let pin = allowed(IA32_VMX_TRUE_PINBASED_CTLS).adjust(PIN.bits());
+    let exit = allowed(IA32_VMX_TRUE_EXIT_CTLS).adjust(EXIT.bits());
+    let entry = allowed(IA32_VMX_TRUE_ENTRY_CTLS).adjust(ENTRY.bits());
+    if !PinControls::from_bits_retain(pin).contains(PIN)
+        || !ExitControls::from_bits_retain(exit).contains(EXIT)
+        || !EntryControls::from_bits_retain(entry).contains(ENTRY)
+    {
+        return Err("VT-x lacks virtual NMIs, or does not switch IA32_PAT and IA32_EFER");
+    }
+    let has_dirty = ept.contains(EptVpidCapability::ACCESSED_DIRTY) && is_wanted("vmx.ept-ad");
+    let largest_page = if ept.contains(EptVpidCapability::PAGE_1G) && is_wanted("vmx.ept-1g") {
+        PageSize::Size1G
+    } else if ept.contains(EptVpidCapability::PAGE_2M) && is_wanted("vmx.ept-2m") {
+        PageSize::Size2M
+    } else {
+        PageSize::Size4K
+    };
+    let fixed = |zero, one| FixedBits { fixed_0: read_msr(zero), fixed_1: read_msr(one) };
+    let cr0 = fixed(IA32_VMX_CR0_FIXED0, IA32_VMX_CR0_FIXED1);
+    let paging = dragonfly_hw::x86::control::Cr0::PE.union(dragonfly_hw::x86::control::Cr0::PG).bits();
+    let setup = Setup {
+        revision: basic.revision(),
+        pin,
+        primary,
+        secondary,
+        exit,
+        entry,
+        eptp: if has_dirty { Eptp::AD } else { Eptp::empty() },
+        largest_page,
+        cr0: FixedBits { fixed_0: cr0.fixed_0 & !paging, ..cr0 },
+        cr4: fixed(IA32_VMX_CR4_FIXED0, IA32_VMX_CR4_FIXED1),
+        msr_bitmap: msr_bitmap().ok_or("no memory for permission maps")?,
+    };
+    report(&setup, features.map(|(name, _, control, _)| (name, secondary.contains(control))));
+    Ok(setup)
+}
+
+fn report(setup: &Setup, features: [(&'static str, bool); 2]) {
+    let all = features.into_iter().chain([
+        ("accessed and dirty flags", setup.eptp.contains(Eptp::AD)),
+        ("2M pages", setup.largest_page != PageSize::Size4K),
+        ("1G pages", setup.largest_page == PageSize::Size1G),
+    ]);
+    let list = |is_used: bool| all.clone().filter(move |(_, used)| *used == is_used).map(|(name, _)| name);
+    log::info!("virtual machines by VT-x with EPT; used: {}", Names(list(true)));
+    log::info!("VT-x features that are missing or off: {}", Names(list(false)));
+}
+
+/// A map that makes every access an exit but those to [`GUEST_MSRS`] and reads of [`READABLE_MSRS`].
+fn msr_bitmap() -> Option<HostPhys> {
+    let map = new_map(MSR_BITMAP_SIZE)?;
+    let reads = GUEST_MSRS.into_iter().chain(READABLE_MSRS).filter_map(msr_bitmap_bit);
+    let writes = GUEST_MSRS.into_iter().filter_map(msr_bitmap_bit).map(|bit| bit + MSR_BITMAP_WRITE);
+    for bit in reads.chain(writes) {
+        // SAFETY: The map was just made, is this large, and no guest uses it yet.
+        unsafe {
+            let byte = X86.pointer(map).add(bit as usize / 8);
+            byte.write(byte.read() & !(1 << (bit % 8)));
+        }
+    }
+    Some(map)
+}
+
+/// Bits of CR4 that are the guest's own; it does not have what the others switch on.
+pub const GUEST_CR4: Cr4 = Cr4::VME
+    .union(Cr4::PVI)
+    .union(Cr4::TSD)
+    .union(Cr4::DE)
+    .union(Cr4::PSE)
+    .union(Cr4::PAE)
+    .union(Cr4::MCE)
+    .union(Cr4::PGE)
+    .union(Cr4::PCE)
+    .union(Cr4::OSFXSR)
+    .union(Cr4::OSXMMEXCPT)
+    .union(Cr4::UMIP)
+    .union(Cr4::LA57)
+    .union(Cr4::FSGSBASE)
+    .union(Cr4::PCIDE)
+    .union(Cr4::OSXSAVE)
+    .union(Cr4::SMEP)
+    .union(Cr4::SMAP)
+    .union(Cr4::PKE);

@@ -1,0 +1,313 @@
+//! Intel VT-x with extended page tables (SDM 3C, "Introduction to Virtual Machine Extensions" and what follows it).
+//!
+//! [`capability`] finds out what there is and chooses the controls, [`cpu`] is what a CPU keeps, [`vmcs`] the control
+//! structure and where it is. [`entry`] is the way in and out, [`exit`] tells why the guest was left, [`event`] injects,
+//! and [`state`] has the guest's registers.
+
+use dragonfly_abi::Status;
+use dragonfly_abi::arch::guest::General;
+use dragonfly_hw::x86::vmx::control::{PrimaryControls, SecondaryControls};
+use dragonfly_hw::x86::vmx::ept::eptp;
+use dragonfly_hw::x86::vmx::exit::BasicReason;
+use dragonfly_hw::x86::vmx::field::Field;
+use dragonfly_hw::x86::vmx::state::Interruptibility;
+use dragonfly_memory::{Account, HostPhys, PageSize};
+
+use super::Local as GuestLocal;
+use super::hardware::{ControlRegisters, Event, Exit, Hardware, Segments, SystemRegisters};
+use crate::Ref;
+use crate::arch::x86_64::registers::read_cr3;
+use crate::arch::x86_64::{KernelHeap, X86, per_cpu};
+use crate::frames::OwnedFrame;
+use crate::shared_page::SharedPage;
+use cpu::SystemCall;
+use vmcs::{Vmcs, read, write};
+
+mod capability;
+mod cpu;
+mod entry;
+mod event;
+mod exit;
+mod state;
+mod vmcs;
+
+pub use capability::detect;
+pub use cpu::Local;
+pub use vmcs::answer;
+
+/// The largest page of the second stage.
+pub fn largest_page() -> PageSize {
+    capability::setup().map_or(PageSize::Size4K, |setup| setup.largest_page)
+}
+
+/// Lets this CPU run guests. False if it cannot.
+pub fn enable_on_this_cpu(local: &mut Local) -> bool {
+    capability::setup().is_some_and(|setup| local.enable(setup))
+}
+
+/// No CPU.
+const NOWHERE: usize = usize::MAX;
+
+/// A virtual CPU.
+pub struct VmxVcpu {
+    vmcs: Vmcs,
+    /// The virtual-APIC page, of which the task priority is used.
+    apic: OwnedFrame<X86>,
+    eptp: u64,
+    has_vpid: bool,
+    /// The CPU whose host state the VMCS has.
+    host_of: usize,
+    /// Root of the host's tables that the VMCS has.
+    host_cr3: HostPhys,
+    /// CPU, epoch there and generation of the second stage for which the identifier is valid.
+    tag_for: (usize, u64, u64),
+    /// Under which the CPU knows the system-call registers, or 0.
+    system_call_owner: u64,
+    system_call: SystemCall,
+    cstar: u64,
+    cr2: u64,
+    dr6: u64,
+    /// CR2, DR6 and KERNEL_GS_BASE are in the CPU.
+    is_in_cpu: bool,
+    /// Why the guest was left last.
+    reason: BasicReason,
+    /// The primary controls as the VMCS has them.
+    primary: PrimaryControls,
+    /// The task-priority threshold as the VMCS has it.
+    threshold: u8,
+    /// The interrupt that the next entry delivers.
+    injected: Option<u8>,
+    /// It was delivered.
+    taken: Option<u8>,
+}
+
+impl VmxVcpu {
+    /// As after reset, with a second stage.
+    pub fn new(arch: X86, account: &Ref<Account<KernelHeap>, X86>, root: HostPhys) -> Result<Self, Status> {
+        let setup = capability::setup().ok_or(Status::NotSupported)?;
+        let vcpu = Self {
+            vmcs: Vmcs::new(arch, account, setup)?,
+            apic: OwnedFrame::new(arch, account)?,
+            eptp: eptp(root.as_u64(), setup.eptp),
+            has_vpid: setup.secondary.contains(SecondaryControls::ENABLE_VPID),
+            host_of: NOWHERE,
+            host_cr3: HostPhys::new(0),
+            tag_for: (NOWHERE, 0, 0),
+            system_call_owner: 0,
+            system_call: SystemCall::default(),
+            cstar: 0,
+            cr2: 0,
+            dr6: state::DR6_RESET,
+            is_in_cpu: false,
+            reason: BasicReason::EXTERNAL_INTERRUPT,
+            primary: PrimaryControls::from_bits_retain(setup.primary),
+            threshold: 0,
+            injected: None,
+            taken: None,
+        };
+        vcpu.vmcs.load();
+        state::write_controls(setup, &vcpu);
+        state::write_reset();
+        Ok(vcpu)
+    }
+
+    fn set_primary(&mut self, control: PrimaryControls, is_on: bool) {
+        if self.primary.contains(control) != is_on {
+            self.primary.set(control, is_on);
+            write(Field::PRIMARY_PROCESSOR_BASED_CONTROLS, self.primary.bits().into());
+        }
+    }
+
+    fn set_threshold(&mut self, class: u8) {
+        if self.threshold != class {
+            self.threshold = class;
+            write(Field::TPR_THRESHOLD, class.into());
+        }
+    }
+}
+
+impl Hardware for VmxVcpu {
+    fn prepare(&mut self, local: &mut GuestLocal, page: &SharedPage<X86>, generation: u64) {
+        let local = &mut local.vmx;
+        let this = per_cpu::id();
+        self.vmcs.load();
+        if self.host_of != this {
+            self.host_of = this;
+            self.system_call_owner = 0;
+            local.write_host();
+        }
+        let cr3 = read_cr3();
+        if self.host_cr3 != cr3 {
+            self.host_cr3 = cr3;
+            write(Field::HOST_CR3, cr3.as_u64());
+        }
+        if self.tag_for != (this, local.vpid_epoch(), generation) {
+            let (vpid, epoch) = local.tag(self.eptp);
+            self.tag_for = (this, epoch, generation);
+            if self.has_vpid {
+                write(Field::VPID, vpid.into());
+            }
+        }
+        self.system_call_owner = local.load_system_call(self.system_call_owner, &self.system_call);
+        write(Field::GUEST_RSP, page.words()[General::Rsp as usize].load(core::sync::atomic::Ordering::Relaxed));
+        state::load_cr2_and_dr6(self.cr2, self.dr6);
+        self.is_in_cpu = true;
+    }
+
+    fn finish(&mut self, page: &SharedPage<X86>) {
+        let rsp = read(Field::GUEST_RSP);
+        page.words()[General::Rsp as usize].store(rsp, core::sync::atomic::Ordering::Relaxed);
+        (self.cr2, self.dr6) = state::cr2_and_dr6();
+        self.system_call.kernel_gs_base = state::kernel_gs_base();
+        self.is_in_cpu = false;
+    }
+
+    fn retire(&mut self) {
+        self.vmcs.clear();
+    }
+
+    #[inline]
+    fn enter(&mut self, page: &SharedPage<X86>) -> Exit {
+        self.enter_and_decode(page)
+    }
+
+    fn length(&self) -> u32 {
+        if exit::is_of_instruction(self.reason) {
+            self.vmcs.load();
+            read(Field::EXIT_INSTRUCTION_LENGTH) as u32 & 0xf
+        } else {
+            0
+        }
+    }
+
+    #[inline]
+    fn skip(&mut self, length: u32) {
+        self.vmcs.load();
+        let rip = read(Field::GUEST_RIP);
+        let next = rip.wrapping_add(length.into());
+        // Only code at the end of 4 GiB has to be told apart.
+        let wraps = (rip ^ next) >> 32 != 0 && !state::is_64_bit();
+        write(Field::GUEST_RIP, if wraps { next & 0xffff_ffff } else { next });
+        let blocking = read(Field::GUEST_INTERRUPTIBILITY_STATE);
+        let shadow = Interruptibility::BLOCKING_BY_STI | Interruptibility::BLOCKING_BY_MOV_SS;
+        if blocking & u64::from(shadow.bits()) != 0 {
+            write(Field::GUEST_INTERRUPTIBILITY_STATE, blocking & !u64::from(shadow.bits()));
+        }
+    }
+
+    fn offer(&mut self, vector: Option<u8>) {
+        self.offer_interrupt(vector);
+    }
+
+    #[inline]
+    fn taken(&mut self) -> Option<u8> {
+        self.taken.take()
+    }
+
+    fn inject(&mut self, event: Event) {
+        if event.is_valid() {
+            self.vmcs.load();
+            event::inject(event);
+        }
+    }
+
+    fn inject_nmi(&mut self) -> bool {
+        self.inject_nmi_if_possible()
+    }
+
+    fn cr8(&self) -> u8 {
+        self.task_priority() >> 4
+    }
+
+    fn set_cr8(&mut self, class: u8) {
+        self.vmcs.load();
+        // The threshold must not be above it at an entry (SDM 3C, "VM-Execution Control Fields"); whoever offers an
+        // interrupt sets it again.
+        self.set_threshold(0);
+        self.set_task_priority(class << 4);
+    }
+
+    fn pointer(&self) -> (u64, u64) {
+        self.vmcs.load();
+        (read(Field::GUEST_RIP), read(Field::GUEST_RFLAGS))
+    }
+
+    fn set_pointer(&mut self, rip: u64, rflags: u64) {
+        self.vmcs.load();
+        write(Field::GUEST_RIP, rip);
+        write(Field::GUEST_RFLAGS, rflags & state::RFLAGS | 2);
+    }
+
+    fn privilege(&self) -> u8 {
+        self.vmcs.load();
+        state::privilege()
+    }
+
+    fn control(&self) -> ControlRegisters {
+        self.vmcs.load();
+        let cr2 = if self.is_in_cpu { state::cr2_and_dr6().0 } else { self.cr2 };
+        ControlRegisters { cr2, ..state::control() }
+    }
+
+    fn set_control(&mut self, control: &ControlRegisters) {
+        self.vmcs.load();
+        self.cr2 = control.cr2;
+        state::set_control(control);
+        // What was translated by other registers.
+        self.tag_for = (NOWHERE, 0, 0);
+    }
+
+    fn segments(&self) -> Segments {
+        self.vmcs.load();
+        state::segments()
+    }
+
+    fn set_segments(&mut self, segments: &Segments) {
+        self.vmcs.load();
+        state::set_segments(segments);
+    }
+
+    fn system(&self) -> SystemRegisters {
+        self.vmcs.load();
+        state::system(&self.system_call, self.cstar)
+    }
+
+    fn set_system(&mut self, system: &SystemRegisters) {
+        self.vmcs.load();
+        self.system_call = SystemCall {
+            star: system.star,
+            lstar: cpu::canonical(system.lstar),
+            fmask: system.sfmask & 0xffff_ffff,
+            kernel_gs_base: cpu::canonical(system.kernel_gs_base),
+        };
+        self.system_call_owner = 0;
+        self.cstar = system.cstar;
+        state::set_system(system);
+    }
+
+    fn debug(&self) -> (u64, u64) {
+        self.vmcs.load();
+        (self.dr6, read(Field::GUEST_DR7))
+    }
+
+    fn set_debug(&mut self, dr6: u64, dr7: u64) {
+        self.vmcs.load();
+        self.dr6 = dr6 & 0xffff_ffff;
+        write(Field::GUEST_DR7, dr7 & 0xffff_ffff);
+    }
+
+    fn interruptibility(&self) -> u64 {
+        self.vmcs.load();
+        read(Field::GUEST_INTERRUPTIBILITY_STATE) & state::INTERRUPTIBILITY
+    }
+
+    fn set_interruptibility(&mut self, value: u64) {
+        self.vmcs.load();
+        write(Field::GUEST_INTERRUPTIBILITY_STATE, value & state::INTERRUPTIBILITY);
+    }
+
+    fn set_tsc_offset(&mut self, offset: u64) {
+        self.vmcs.load();
+        write(Field::TSC_OFFSET, offset);
+    }
+}
