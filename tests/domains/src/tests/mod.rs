@@ -96,5 +96,5 @@ macro_rules! topics {
 
 topics! {
     boot registers system statuses handles notifications ipc ipc_handles ipc_ends threads scheduling faults memory revocation
-    devices domains exhaustion fuzz
+    devices domains exhaustion guests fuzz
 }
