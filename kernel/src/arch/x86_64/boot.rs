@@ -177,6 +177,7 @@ extern "sysv64" fn go_on(this: &'static mut PerCpu) -> ! {
     apic::calibrate(|| clock::wait_ns(10_000_000));
     mitigations::choose(&boot.features, command_line().value("mitigations") != Some("off"));
     guest::detect();
+    guest::enable_on_this_cpu(&mut this.cpu().local);
     let cpus = smp::start_others(&acpi, START_UP_PAGE.get().copied());
     drop(acpi);
     KERNEL.set_up(cpus, clock::boot_ticks());

@@ -236,7 +236,5 @@ pub extern "sysv64" fn no_interrupt() -> ! {
 pub fn start() -> ! {
     apic::start_on_this_cpu();
     // SAFETY: The set-up code gives the CPU away here and borrows nothing of it.
-    let this = unsafe { per_cpu::this() };
-    guest::enable_on_this_cpu(&mut this.cpu().local);
-    leave(this)
+    leave(unsafe { per_cpu::this() })
 }
