@@ -99,14 +99,19 @@ extern "sysv64" fn vcpu_run(w0: u64, w1: u64) -> Direct {
     // SAFETY: As in `call`.
     let this = unsafe { per_cpu::this() };
     match KERNEL.vcpu_run(this.cpu(), w0, w1) {
-        Ok(()) if !this.cpu().needs_reschedule => run_guest(this),
-        Ok(()) => leave(this),
+        Ok(()) => {
+            if !this.cpu().needs_reschedule {
+                run_guest(this);
+            }
+            leave(this)
+        }
         Err(status) => Direct { status: status as u64, word: 0 },
     }
 }
 
-/// Runs the current thread's guest, and goes back to its VMM if that is all there is to do.
-fn run_guest(this: &'static mut PerCpu) -> ! {
+/// Runs the current thread's guest, and goes back to its VMM if that is all there is to do. Comes back if it has to be
+/// chosen who runs.
+fn run_guest(this: &mut PerCpu) {
     if KERNEL.run_guest(this.cpu()) == AfterGuest::Interrupted {
         // SAFETY: As for `idle`: what was on the stack is done with, and an interrupt starts anew.
         unsafe { entry::take_interrupt() };
@@ -122,7 +127,6 @@ fn run_guest(this: &'static mut PerCpu) -> ! {
         // SAFETY: As in `leave`: the thread has not changed, nor have its address space and its context's place.
         unsafe { entry::resume_call(&*context) };
     }
-    leave(this)
 }
 
 /// Any other system call.
@@ -212,11 +216,11 @@ fn leave(this: &'static mut PerCpu) -> ! {
                 // SAFETY: See above; `select` has made the address space active.
                 unsafe {
                     this.set_context(&*context);
-                    if is_in_guest {
-                        run_guest(this);
+                    if !is_in_guest {
+                        entry::resume(&*context);
                     }
-                    entry::resume(&*context);
                 }
+                run_guest(this);
             }
             continue;
         }
