@@ -30,6 +30,9 @@ use crate::{
 /// Lines of the hypervisor's log that are shown when something failed.
 const LAST_LINES: usize = 40;
 
+/// Exit status for a fault of what the user gave.
+const BAD_INPUT: u8 = 2;
+
 /// Builds, boots, and connects the user with the guests until they end.
 ///
 /// # Errors
@@ -71,7 +74,9 @@ pub fn run(tools: &Tools, project: &Project, arguments: &Run) -> Result<ExitCode
     let boot = boot?;
 
     let status = exit_status(boot.end, &ends);
-    if status != 0 && boot.end != End::Interrupted {
+    if status == BAD_INPUT {
+        show_errors(&boot, &guests);
+    } else if status != 0 && boot.end != End::Interrupted {
         show_log(&boot, &guests);
         report(&boot, &parts);
         eprintln!("xtask: the whole log is in {}", log.display());
@@ -103,7 +108,8 @@ fn leave_for_inspection(project: &Project, guests: &[Guest]) -> Result<()> {
 }
 
 /// What the guests need, the bundle where the loader puts it, and something for kernel and supervisor.
-fn host_memory(guests: &[Guest], bundle: usize) -> MemorySize {
+#[must_use]
+pub fn host_memory(guests: &[Guest], bundle: usize) -> MemorySize {
     const OWN: u64 = 256 << 20;
     let guests: u64 = guests.iter().map(|guest| memory_of_vmm(guest.machine.memory)).sum();
     let mebibytes = (guests + bundle as u64 + OWN).div_ceil(1 << 20);
@@ -121,6 +127,14 @@ fn describe(machine: &Machine, guests: &[Guest]) -> String {
     });
     let guests = guests.collect::<Vec<_>>().join(", ");
     format!("Booting in {host} with {} CPUs and {} MiB: {guests}", machine.cpus, machine.memory.mebibytes)
+}
+
+/// What the hypervisor's log says is wrong with what the user gave.
+fn show_errors(boot: &Boot, guests: &[Guest]) {
+    let errors = boot.log.iter().filter_map(|line| line.split_once("] error "));
+    for (_, error) in errors {
+        eprintln!("error: {}", with_users_names(error, guests));
+    }
 }
 
 /// The end of the hypervisor's log, with the names that the user has for machine files.
@@ -150,7 +164,7 @@ fn exit_status(end: End, guests: &[Option<GuestEnd>]) -> u8 {
         End::Panic | End::Died => 3,
         // A guest of whose end nobody was told went down with its VMM.
         End::Exit(_) if any(Some(GuestEnd::Crashed)) => 3,
-        End::Exit(_) if any(Some(GuestEnd::BadInput)) => 2,
+        End::Exit(_) if any(Some(GuestEnd::BadInput)) => BAD_INPUT,
         End::Exit(_) if any(None) => 3,
         End::Exit(0) => 0,
         End::Exit(_) => 1,
