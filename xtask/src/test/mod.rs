@@ -14,6 +14,7 @@ pub mod report;
 pub mod select;
 
 use std::{
+    collections::{BTreeMap, BTreeSet},
     path::Path,
     process::ExitCode,
     sync::{
@@ -40,8 +41,6 @@ use crate::{
     tools::Tools,
 };
 
-/// The bundle with the kernel's test domain.
-const BUNDLE: &str = "tests";
 /// Machines booted at the same time. None measures by the host's clock, so they do not disturb each other.
 const BOOTS_AT_ONCE: usize = 2;
 
@@ -133,7 +132,7 @@ impl TestRun<'_> {
         self.add(stage.name, result)
     }
 
-    /// Builds once and boots the machines, a few at a time.
+    /// Builds what they need, once, and boots the machines, a few at a time.
     fn boots(&self, boots: Vec<Boot>) -> Result<()> {
         if boots.is_empty() {
             return Ok(());
@@ -153,7 +152,10 @@ impl TestRun<'_> {
             let work = || {
                 while let Some(boot) = boots.get(next.fetch_add(1, Ordering::Relaxed)) {
                     println!("start  {}", boot.name);
-                    self.add(boot.name, self.boot(boot, &parts))?;
+                    // Of its bundle, which was built for it.
+                    if let Some(parts) = parts.get(boot.work.bundle()) {
+                        self.add(boot.name, self.boot(boot, parts))?;
+                    }
                 }
                 Ok(())
             };
@@ -163,7 +165,7 @@ impl TestRun<'_> {
     }
 
     /// Fetches the emulators before anything is timed, and builds.
-    fn prepare(&self, boots: &[Boot]) -> Result<Parts> {
+    fn prepare(&self, boots: &[Boot]) -> Result<BTreeMap<&'static str, Parts>> {
         let wanted = |emulator| boots.iter().any(|boot| boot.work.emulator == emulator);
         self.tools.iso()?;
         if wanted(Emulator::Qemu) {
@@ -172,7 +174,11 @@ impl TestRun<'_> {
         if wanted(Emulator::Bochs) {
             self.tools.bochs()?;
         }
-        self.project.build(self.tools, BUNDLE, Profile::Release)
+        let bundles: BTreeSet<_> = boots.iter().map(|boot| boot.work.bundle()).collect();
+        bundles
+            .into_iter()
+            .map(|bundle| Ok((bundle, self.project.build(self.tools, bundle, Profile::Release)?)))
+            .collect()
     }
 
     fn boot(&self, boot: &Boot, parts: &Parts) -> Result<StageResult> {

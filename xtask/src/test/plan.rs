@@ -129,6 +129,8 @@ pub enum Subject {
     Boot,
     /// The end of the kernel: it is told to panic, and must say where.
     Panic,
+    /// All tests of the supervisor and the runtime, which have a bundle of their own.
+    Supervisor,
 }
 
 /// How a machine's time passes.
@@ -141,6 +143,12 @@ pub enum Clock {
 }
 
 impl BootWork {
+    /// The bundle to boot with.
+    #[must_use]
+    pub fn bundle(&self) -> &'static str {
+        if self.subject == Subject::Supervisor { "supervisor" } else { "tests" }
+    }
+
     /// The machine to boot.
     #[must_use]
     pub fn machine(&self) -> Machine {
@@ -181,6 +189,12 @@ pub const STAGES: &[Stage] = &[
     host("miri", "undefined behaviour in unsafe code", Level::Whole, HostWork::Miri),
     boot("qemu-2cpu", "kernel tests, QEMU", Level::Quick, BootWork { cpus: 2, ..QEMU }),
     boot("bochs-1cpu", "kernel tests, Bochs", Level::Quick, BOCHS),
+    boot(
+        "supervisor",
+        "tests of the supervisor and the runtime, QEMU",
+        Level::Quick,
+        BootWork { cpus: 2, subject: Subject::Supervisor, ..QEMU },
+    ),
     boot("bochs-2cpu", "kernel tests, Bochs", Level::Whole, BootWork { cpus: 2, ..BOCHS }),
     boot("qemu-1cpu", "kernel tests, QEMU", Level::Whole, QEMU),
     boot("qemu-4cpu", "kernel tests, QEMU", Level::Whole, BootWork { cpus: 4, ..QEMU }),
