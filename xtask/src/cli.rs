@@ -39,11 +39,11 @@ pub enum Task {
     /// Show which tools were found, in which version and where; exit 1 if one is missing.
     #[command(after_help = "Example:\n  cargo xtask doctor")]
     Doctor,
-    /// Build kernel, loader and the programs of a bundle.
+    /// Build kernel, loader and the programs that run guests.
     #[command(after_help = "Example:\n  cargo xtask build --debug")]
     Build(Build),
-    /// Build and write a bootable ISO image (BIOS and UEFI).
-    #[command(after_help = "Example:\n  cargo xtask image --out dragonfly.iso")]
+    /// Build and write a bootable ISO image (BIOS and UEFI) that runs guests.
+    #[command(after_help = IMAGE_HELP)]
     Image(Image),
     /// Build, boot in an emulator, and give the terminal to a guest.
     #[command(after_help = RUN_HELP)]
@@ -58,6 +58,12 @@ pub enum Task {
     #[command(after_help = "Example:\n  cargo xtask clean --cache --yes")]
     Clean(Clean),
 }
+
+const IMAGE_HELP: &str = "\
+Guests' consoles are on the machine's second serial port (115200 baud), the hypervisor's log on the first.
+
+Example:
+  cargo xtask image --machine guest.toml --out dragonfly.iso";
 
 const RUN_HELP: &str = "\
 Without options: Debian 12's kernel with a small system around busybox, 2 vCPUs, 256 MiB. On a terminal, keys go to the
@@ -105,22 +111,28 @@ pub struct Build {
     /// Build without optimisation and with all checks.
     #[arg(long)]
     pub debug: bool,
-    /// Bundle whose programs are built: a file name in tests/bundles without `.toml`.
-    #[arg(long, default_value = "demo")]
-    pub bundle: String,
+    /// Build the programs of a bundle in place of those that run guests: a file name in tests/bundles without `.toml`.
+    #[arg(long, value_name = "NAME")]
+    pub bundle: Option<String>,
 }
 
 /// Arguments of `image`.
 #[derive(Args, Clone, Debug)]
 pub struct Image {
-    /// What goes into the image.
+    /// The guests that the image runs.
     #[command(flatten)]
-    pub build: Build,
+    pub guests: Guests,
+    /// Put a bundle of test programs into the image in place of guests: a file name in tests/bundles without `.toml`.
+    #[arg(long, value_name = "NAME", conflicts_with = "Guests")]
+    pub bundle: Option<String>,
     /// File to write.
-    #[arg(long, default_value = "build/dragonfly.iso")]
+    #[arg(long, value_name = "FILE", default_value = "build/dragonfly.iso")]
     pub out: PathBuf,
-    /// Kernel command line, for example `log=debug`.
-    #[arg(long, default_value = "")]
+    /// Build without optimisation and with all checks.
+    #[arg(long, help_heading = "Hypervisor")]
+    pub debug: bool,
+    /// The hypervisor's command line, for example `log=debug`.
+    #[arg(long, value_name = "WORDS", default_value = "", help_heading = "Hypervisor")]
     pub append: String,
 }
 

@@ -13,6 +13,7 @@ use xtask::{
     clean,
     cli::{Bench, Cli, Image, Task},
     emulator::interrupt,
+    guest::description,
     run, test,
     tools::{Tools, doctor, rust},
 };
@@ -44,7 +45,12 @@ fn perform(cli: &Cli) -> Result<ExitCode> {
         }
         Task::Doctor => return Ok(if doctor::report(&tools)? { ExitCode::SUCCESS } else { ExitCode::FAILURE }),
         Task::Build(arguments) => {
-            let parts = Project::load()?.build(&tools, &arguments.bundle, Profile::from_debug(arguments.debug))?;
+            let project = Project::load()?;
+            let profile = Profile::from_debug(arguments.debug);
+            let parts = match &arguments.bundle {
+                Some(name) => project.build(&tools, name, profile)?,
+                None => project.build_for_guests(&tools, &[], profile)?,
+            };
             println!("{}\n{}", parts.loader.display(), parts.kernel.display());
         }
         Task::Image(arguments) => write_image(&tools, arguments)?,
@@ -59,7 +65,15 @@ fn perform(cli: &Cli) -> Result<ExitCode> {
 /// `cargo xtask image`.
 fn write_image(tools: &Tools, arguments: &Image) -> Result<()> {
     let project = Project::load()?;
-    let parts = project.build(tools, &arguments.build.bundle, Profile::from_debug(arguments.build.debug))?;
+    let profile = Profile::from_debug(arguments.debug);
+    let parts = match &arguments.bundle {
+        Some(name) => project.build(tools, name, profile)?,
+        None => {
+            let guests = description::guests(&arguments.guests, tools, &project.root, None)?;
+            description::check(&guests, description::HOST_CPUS_AT_MOST)?;
+            project.build_for_guests(tools, &guests, profile)?
+        }
+    };
     let image = iso::make(&project, &tools.iso()?, &parts, &arguments.append)?;
     let bytes = fs::read(&image).with_context(|| format!("cannot read {}", image.display()))?;
     fs::write(&arguments.out, bytes).with_context(|| format!("cannot write {}", arguments.out.display()))?;

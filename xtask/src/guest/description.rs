@@ -16,6 +16,9 @@ use crate::{
     tools::{Tools, guests::GuestLinux},
 };
 
+/// The most CPUs that a host can have.
+pub const HOST_CPUS_AT_MOST: u32 = 64;
+
 /// A guest to run.
 #[derive(Clone, Debug)]
 pub struct Guest {
