@@ -42,6 +42,7 @@ mod watched {
         AtomicBool bool: {
             load(order: Ordering) -> bool;
             store(value: bool, order: Ordering) -> ();
+            swap(value: bool, order: Ordering) -> bool;
         }
         AtomicU8 u8: {
             load(order: Ordering) -> u8;

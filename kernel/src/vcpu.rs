@@ -13,7 +13,7 @@ use crate::arch::{Arch, Context, Guest, GuestExit, NEVER};
 use crate::cpu::Cpu;
 use crate::domain::Domain;
 use crate::shared_page::SharedPage;
-use crate::sync::{AtomicU32, AtomicUsize};
+use crate::sync::{AtomicBool, AtomicU32, AtomicUsize};
 use crate::teardown::Progress;
 use crate::thread::{Thread, Waiting};
 use crate::vm::{DoorbellPlace, Vm};
@@ -44,6 +44,8 @@ pub struct Vcpu<A: Arch> {
     pub interrupts: <A::Guest as Guest<A>>::Interrupts,
     /// The domain in which the page is mapped.
     domain: Ref<Domain<A>, A>,
+    /// Whether somebody runs it, or works on its registers.
+    is_running: AtomicBool,
     runner: Lock<Runner<A>, A>,
     /// The CPU on which the guest runs, or [`NOWHERE`].
     on_cpu: AtomicUsize,
@@ -55,8 +57,6 @@ pub struct Vcpu<A: Arch> {
 struct Runner<A: Arch> {
     /// The thread that runs it, or ran it last.
     thread: Option<Ref<Thread<A>, A>>,
-    /// Whether it runs it now.
-    is_running: bool,
     /// Whether the thread is blocked until an interrupt comes.
     is_halted: bool,
 }
@@ -87,7 +87,8 @@ impl<A: Arch> Vcpu<A> {
             guest: Lock::<_, A>::new(guest),
             interrupts,
             domain,
-            runner: Lock::<_, A>::new(Runner { thread: None, is_running: false, is_halted: false }),
+            is_running: AtomicBool::new(false),
+            runner: Lock::<_, A>::new(Runner { thread: None, is_halted: false }),
             on_cpu: AtomicUsize::new(NOWHERE),
             requests: AtomicU32::new(0),
             _charge: charge,
@@ -98,7 +99,8 @@ impl<A: Arch> Vcpu<A> {
     pub fn unbind(&self) {
         let thread = {
             let mut runner = self.runner.lock();
-            (runner.is_running, runner.is_halted) = (false, false);
+            self.is_running.store(false, Ordering::Release);
+            runner.is_halted = false;
             runner.thread.take()
         };
         if let Some(thread) = thread {
@@ -109,14 +111,11 @@ impl<A: Arch> Vcpu<A> {
 
     /// Does something with its registers or tables while nobody runs it, nor can begin to.
     pub fn while_idle<R>(&self, work: impl FnOnce(&mut A::Guest) -> R) -> Result<R, Status> {
-        let mut runner = self.runner.lock();
-        if runner.is_running {
+        if self.is_running.swap(true, Ordering::Acquire) {
             return Err(Status::Busy);
         }
-        runner.is_running = true;
-        drop(runner);
         let result = work(&mut self.guest.lock());
-        self.runner.lock().is_running = false;
+        self.is_running.store(false, Ordering::Release);
         Ok(result)
     }
 
@@ -173,25 +172,27 @@ impl<A: Arch> Vcpu<A> {
 
 impl<A: Arch> Kernel<A> {
     /// Lets the current thread run a virtual CPU: from now on it goes on in the guest.
-    pub fn begin_guest(&'static self, cpu: &Cpu<A>, vcpu: &Ref<Vcpu<A>, A>, flags: RunFlags) -> Result<(), Status> {
+    #[inline]
+    pub fn begin_guest(
+        &'static self,
+        cpu: &mut Cpu<A>,
+        vcpu: &Ref<Vcpu<A>, A>,
+        flags: RunFlags,
+    ) -> Result<AfterGuest, Status> {
         let Some(current) = &cpu.current else { return Err(Status::BadState) };
         if vcpu.is_closed() {
             return Err(Status::Aborted);
         }
-        let is_bound = {
-            let mut runner = vcpu.runner.lock();
-            if runner.is_running {
-                return Err(Status::Busy);
-            }
-            runner.is_running = true;
-            runner.thread.as_ref().is_some_and(|thread| Ref::<_, A>::ptr_eq(thread, current))
-        };
-        if !is_bound {
+        if vcpu.is_running.swap(true, Ordering::Acquire) {
+            return Err(Status::Busy);
+        }
+        if !current.vcpu.lock().as_ref().is_some_and(|known| Ref::<_, A>::ptr_eq(known, vcpu)) {
             Self::bind(vcpu, current);
         }
-        vcpu.guest.lock().take(vcpu, flags);
         current.context.enter_guest();
-        Ok(())
+        let mut guest = vcpu.guest.lock();
+        guest.take(vcpu, flags);
+        if cpu.needs_reschedule { Ok(AfterGuest::Choose) } else { Ok(self.run_with(cpu, vcpu, &mut guest)) }
     }
 
     /// Lets a virtual CPU that is marked as running and a thread know each other, and forget whom they knew before.
@@ -210,12 +211,15 @@ impl<A: Arch> Kernel<A> {
     }
 
     /// Runs the current thread's guest.
-    #[inline]
     pub fn run_guest(&'static self, cpu: &mut Cpu<A>) -> AfterGuest {
-        let Some(vcpu) = cpu.current.as_ref().and_then(|current| current.vcpu.lock().clone()) else {
-            return AfterGuest::Choose;
-        };
-        let mut guest = vcpu.guest.lock();
+        match cpu.current.as_ref().and_then(|current| current.vcpu.lock().clone()) {
+            Some(vcpu) => self.run_with(cpu, &vcpu, &mut vcpu.guest.lock()),
+            None => AfterGuest::Choose,
+        }
+    }
+
+    #[inline]
+    fn run_with(&'static self, cpu: &mut Cpu<A>, vcpu: &Ref<Vcpu<A>, A>, guest: &mut A::Guest) -> AfterGuest {
         loop {
             let deadline = A::Guest::deadline(&vcpu.interrupts);
             if deadline != cpu.guest_deadline {
@@ -226,28 +230,28 @@ impl<A: Arch> Kernel<A> {
             vcpu.on_cpu.store(cpu.id, Ordering::SeqCst);
             if vcpu.has_request() || vcpu.vm.is_closed() {
                 vcpu.on_cpu.store(NOWHERE, Ordering::Release);
-                return self.end_early(cpu, &vcpu);
+                return self.end_early(cpu, vcpu);
             }
             vcpu.vm.space.enter(cpu.id);
-            let exit = guest.run(cpu, &vcpu);
+            let exit = guest.run(cpu, vcpu);
             vcpu.vm.space.leave(cpu.id);
             vcpu.on_cpu.store(NOWHERE, Ordering::Release);
             match exit {
                 GuestExit::Interrupted => return AfterGuest::Interrupted,
                 GuestExit::Halted => {
-                    if self.halt(cpu, &vcpu, &guest) {
+                    if self.halt(cpu, vcpu, guest) {
                         return AfterGuest::Choose;
                     }
                 }
                 GuestExit::Paused => cpu.rotate(self.arch),
                 GuestExit::Again => {}
                 GuestExit::Memory { address, access, linear } => {
-                    if self.memory_exit(cpu, &vcpu, &mut guest, address, access) {
+                    if self.memory_exit(cpu, vcpu, guest, address, access) {
                         continue;
                     }
                     guest.sync(&vcpu.interrupts, &vcpu.page, RunFlags::CONTROL | RunFlags::SEGMENTS);
                     let words = [address.as_u64(), u64::from(access.bits()), linear];
-                    return self.end_guest(cpu, &vcpu, ExitReason::Memory, 0, words);
+                    return self.end_guest(cpu, vcpu, ExitReason::Memory, 0, words);
                 }
                 GuestExit::Port { access, value, length } => {
                     let place = DoorbellPlace { kind: DoorbellKind::Port, address: u64::from(access.port()) };
@@ -255,17 +259,17 @@ impl<A: Arch> Kernel<A> {
                         && !access.is_string()
                         && let Some((notification, bits)) = vcpu.vm.doorbell(place)
                     {
-                        guest.take(&vcpu, RunFlags::SKIP);
+                        guest.take(vcpu, RunFlags::SKIP);
                         self.signal(cpu, &notification, bits);
                         continue;
                     }
                     if access.is_string() {
                         guest.sync(&vcpu.interrupts, &vcpu.page, RunFlags::CONTROL | RunFlags::SEGMENTS);
                     }
-                    return self.end_guest(cpu, &vcpu, ExitReason::Port, length, [access.0, u64::from(value), 0]);
+                    return self.end_guest(cpu, vcpu, ExitReason::Port, length, [access.0, u64::from(value), 0]);
                 }
                 GuestExit::Vmm { reason, length, words } => {
-                    return self.end_guest(cpu, &vcpu, reason, length, words);
+                    return self.end_guest(cpu, vcpu, reason, length, words);
                 }
             }
             if cpu.needs_reschedule {
@@ -329,6 +333,7 @@ impl<A: Arch> Kernel<A> {
     }
 
     /// Ends the current thread's call with an exit for the VMM.
+    #[inline]
     fn end_guest(
         &'static self,
         cpu: &mut Cpu<A>,
@@ -341,6 +346,7 @@ impl<A: Arch> Kernel<A> {
         self.finish_guest(cpu, vcpu, Status::Ok, [first, a, b, c, 0, 0])
     }
 
+    #[inline]
     fn finish_guest(
         &'static self,
         cpu: &mut Cpu<A>,
@@ -349,7 +355,7 @@ impl<A: Arch> Kernel<A> {
         words: [u64; 6],
     ) -> AfterGuest {
         if let Some(current) = &cpu.current {
-            vcpu.runner.lock().is_running = false;
+            vcpu.is_running.store(false, Ordering::Release);
             current.context.leave_guest();
             current.context.set_results(status, words);
         }
@@ -365,7 +371,7 @@ impl<A: Arch> Kernel<A> {
 
     /// Stops whoever runs a virtual CPU of a machine that is closed.
     pub fn stop(&'static self, cpu: &mut Cpu<A>, vcpu: &Vcpu<A>) -> Progress {
-        if !vcpu.runner.lock().is_running {
+        if !vcpu.is_running.load(Ordering::Acquire) {
             return Progress::Done;
         }
         self.kick_vcpu(cpu, vcpu);

@@ -1,7 +1,7 @@
 //! Calls about virtual machines.
 
 use dragonfly_abi::guest::{DoorbellKind, GUEST_END, MAX_VCPUS, MsrPolicy, RunFlags};
-use dragonfly_abi::{Rights, Status};
+use dragonfly_abi::{Handle, Rights, Status};
 use dragonfly_memory::UserVirt;
 
 use super::{DONE, Flow, Outcome};
@@ -13,7 +13,7 @@ use crate::memory_object::Memory;
 use crate::notification::Route;
 use crate::shared_page::SharedPage;
 use crate::teardown::SLICE;
-use crate::vcpu::Vcpu;
+use crate::vcpu::{AfterGuest, Vcpu};
 use crate::vm::{DoorbellPlace, Vm};
 use crate::{Kernel, Ref};
 
@@ -90,13 +90,17 @@ impl<A: Arch> Kernel<A> {
         Ok(Flow::Value(u64::from(handle?.0)))
     }
 
-    /// `VcpuRun`: from now on the current thread goes on in the guest.
-    #[inline]
-    pub fn vcpu_run(&'static self, cpu: &mut Cpu<A>, vcpu: u64, flags: u64) -> Result<(), Status> {
-        let capability = cpu.capability(vcpu)?;
-        let vcpu = capability.vcpu(Rights::MANAGE)?;
+    /// `VcpuRun`: from now on the current thread goes on in the guest. Runs it as far as that goes.
+    #[inline(always)]
+    pub fn vcpu_run(&'static self, cpu: &mut Cpu<A>, vcpu: u64, flags: u64) -> Result<AfterGuest, Status> {
+        let vcpu = {
+            let current = cpu.current.as_ref().ok_or(Status::BadState)?;
+            let handle = u32::try_from(vcpu).map_err(|_| Status::BadHandle)?;
+            let table = current.domain.table.lock();
+            table.get(Handle(handle))?.vcpu(Rights::MANAGE)?.clone()
+        };
         let flags = RunFlags::from_bits(flags).ok_or(Status::BadArgument)?;
-        self.begin_guest(cpu, vcpu, flags)
+        self.begin_guest(cpu, &vcpu, flags)
     }
 
     pub(super) fn vcpu_kick(&'static self, cpu: &mut Cpu<A>, vcpu: u64) -> Outcome {

@@ -99,20 +99,19 @@ extern "sysv64" fn vcpu_run(w0: u64, w1: u64) -> Direct {
     // SAFETY: As in `call`.
     let this = unsafe { per_cpu::this() };
     match KERNEL.vcpu_run(this.cpu(), w0, w1) {
-        Ok(()) => {
-            if !this.cpu().needs_reschedule {
-                run_guest(this);
-            }
+        Ok(after) => {
+            after_guest(this, after);
             leave(this)
         }
         Err(status) => Direct { status: status as u64, word: 0 },
     }
 }
 
-/// Runs the current thread's guest, and goes back to its VMM if that is all there is to do. Comes back if it has to be
-/// chosen who runs.
-fn run_guest(this: &mut PerCpu) {
-    if KERNEL.run_guest(this.cpu()) == AfterGuest::Interrupted {
+/// A guest was left: lets the interrupt come that it was left for, or goes back to its VMM if that is all there is to do.
+/// Comes back if it has to be chosen who runs.
+#[inline]
+fn after_guest(this: &mut PerCpu, after: AfterGuest) {
+    if after == AfterGuest::Interrupted {
         // SAFETY: As for `idle`: what was on the stack is done with, and an interrupt starts anew.
         unsafe { entry::take_interrupt() };
     }
@@ -220,7 +219,8 @@ fn leave(this: &'static mut PerCpu) -> ! {
                         entry::resume(&*context);
                     }
                 }
-                run_guest(this);
+                let after = KERNEL.run_guest(this.cpu());
+                after_guest(this, after);
             }
             continue;
         }

@@ -241,6 +241,7 @@ impl Guest<X86> for X86Guest {
         Ok((guest, interrupts))
     }
 
+    #[inline]
     fn take(&mut self, vcpu: &Vcpu<X86>, flags: RunFlags) {
         on!(self, guest => guest.take_groups(vcpu, flags));
     }
@@ -249,6 +250,7 @@ impl Guest<X86> for X86Guest {
         on!(self, guest => guest.sync_groups(interrupts, page, groups));
     }
 
+    #[inline]
     fn run(&mut self, cpu: &mut Cpu<X86>, vcpu: &Ref<Vcpu<X86>, X86>) -> GuestExit {
         on!(self, guest => guest.run_until_exit(cpu, vcpu))
     }

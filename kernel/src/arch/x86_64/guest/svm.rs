@@ -356,6 +356,7 @@ impl SvmVcpu {
 }
 
 impl Hardware for SvmVcpu {
+    #[inline]
     fn prepare(&mut self, local: &mut GuestLocal, _page: &SharedPage<X86>, generation: u64) {
         let local = &mut local.svm;
         self.host = local.host;
@@ -398,6 +399,7 @@ impl Hardware for SvmVcpu {
         self.decode()
     }
 
+    #[inline]
     fn length(&self) -> u32 {
         let Vmcb { control, save } = self.view();
         let length = match control.exit_code {
@@ -409,6 +411,7 @@ impl Hardware for SvmVcpu {
         u32::try_from(length).ok().filter(|length| *length <= 15).unwrap_or(0)
     }
 
+    #[inline]
     fn skip(&mut self, length: u32) {
         let vmcb = self.vmcb();
         let next = vmcb.save.rip.wrapping_add(u64::from(length));
@@ -417,6 +420,7 @@ impl Hardware for SvmVcpu {
         vmcb.control.interrupt_shadow = InterruptShadow::empty();
     }
 
+    #[inline]
     fn offer(&mut self, vector: Option<u8>) {
         if self.offered == vector {
             return;
@@ -466,6 +470,7 @@ impl Hardware for SvmVcpu {
         true
     }
 
+    #[inline]
     fn cr8(&self) -> u8 {
         self.view().control.virtual_interrupt.tpr() & 0xf
     }
@@ -476,6 +481,7 @@ impl Hardware for SvmVcpu {
         control.virtual_interrupt = VirtualInterrupt::from_bits_retain(others | u64::from(class & 0xf));
     }
 
+    #[inline]
     fn pointer(&self) -> (u64, u64) {
         let save = &self.view().save;
         (save.rip, save.rflags)
