@@ -115,10 +115,15 @@ pieces! {
     2:  hlt
         jmp 2b
     "
-    /// Real mode: waits for interrupts for ever. Behind it, at 256, is a handler that says that it ran, ends the interrupt
+    /// Real mode: switches the APIC on and waits for interrupts for ever. Behind it, at 256, is a handler that says that it ran, ends the interrupt
     /// and says so; at 512 one that says that an NMI came.
     interrupts "
     .code16
+        mov ecx, 0x80f
+        mov eax, 0x1ff
+        xor edx, edx
+        wrmsr
+        out 0x8f, al
     2:  sti
         hlt
         jmp 2b
@@ -141,10 +146,14 @@ pieces! {
         out 0x82, al
         iret
     "
-    /// Real mode: interrupts are off, a while; then an output, STI, and an output. Its handler is that of `interrupts`.
+    /// Real mode: switches the APIC on; interrupts are off, a while; then an output, STI, and an output. Its handler is that of `interrupts`.
     window "
     .code16
-        cli
+        mov ecx, 0x80f
+        mov eax, 0x1ff
+        xor edx, edx
+        wrmsr
+        out 0x8f, al
         mov cx, 1000
     2:  loop 2b
         out 0x90, al
@@ -194,9 +203,14 @@ pieces! {
         out 0x82, eax
         hlt
     "
-    /// 64-bit: raises the task priority to 5, says so, lowers it, says so.
+    /// 64-bit: switches the APIC on, raises the task priority to 5, says so, lowers it, says so.
     task_priority "
     .code64
+        mov ecx, 0x80f
+        mov eax, 0x1ff
+        xor edx, edx
+        wrmsr
+        out 0x8f, al
         mov eax, 5
         mov cr8, rax
         sti

@@ -103,13 +103,13 @@ impl VmxVcpu {
             }
             BasicReason::HLT => Exit::Halt,
             BasicReason::IO_INSTRUCTION => io(IoAccess::from_bits_retain(read(Field::EXIT_QUALIFICATION))),
-            reason => self.decode_rest(reason, page),
+            reason => self.decode_rest(reason),
         }
     }
 
     /// Exits that are rare, or that may have interrupted the delivery of an event.
     #[inline(never)]
-    fn decode_rest(&mut self, reason: BasicReason, page: &SharedPage<X86>) -> Exit {
+    fn decode_rest(&mut self, reason: BasicReason) -> Exit {
         let interrupted = Interruption(read(Field::IDT_VECTORING_INFORMATION) as u32);
         if interrupted.is_valid() {
             redeliver(interrupted);
@@ -144,7 +144,9 @@ impl VmxVcpu {
                 self.set_threshold(0);
                 Exit::Window
             }
-            BasicReason::CR_ACCESS => self.control_register(CrAccess::from_bits_retain(qualification), page),
+            BasicReason::CR_ACCESS => control_register(CrAccess::from_bits_retain(qualification)),
+            // Whatever waits for the host comes now.
+            BasicReason::PREEMPTION_TIMER => Exit::Interrupt(None),
             BasicReason::PAUSE => Exit::Pause,
             BasicReason::XSETBV => Exit::Xsetbv,
             BasicReason::INVD | BasicReason::WBINVD => Exit::CacheControl,
@@ -226,18 +228,6 @@ impl VmxVcpu {
         Exit::Done
     }
 
-    /// Of CR0 the host owns NE, of CR4 what the guest does not have.
-    fn control_register(&mut self, access: CrAccess, page: &SharedPage<X86>) -> Exit {
-        let _ = page;
-        if access.control_register() != 0 {
-            return Exit::Forbidden;
-        }
-        // An exit only because NE is to be other than it seems: with that done the instruction runs again, and has all
-        // its other effects.
-        write(Field::CR0_READ_SHADOW, read(Field::CR0_READ_SHADOW) ^ Cr0::NE.bits());
-        Exit::Done
-    }
-
     fn msr_read(&mut self, page: &SharedPage<X86>) -> Exit {
         let words = page.words();
         if words[General::Rcx as usize].load(Ordering::Relaxed) as u32 != IA32_CSTAR {
@@ -268,6 +258,17 @@ impl VmxVcpu {
         self.skip(2);
         Exit::Done
     }
+}
+
+/// Of CR0 the host owns NE, of CR4 what the guest does not have.
+fn control_register(access: CrAccess) -> Exit {
+    if access.control_register() != 0 {
+        return Exit::Forbidden;
+    }
+    // An exit only because NE is to be other than it seems: with that done the instruction runs again, and has all its
+    // other effects.
+    write(Field::CR0_READ_SHADOW, read(Field::CR0_READ_SHADOW) ^ Cr0::NE.bits());
+    Exit::Done
 }
 
 fn io(access: IoAccess) -> Exit {

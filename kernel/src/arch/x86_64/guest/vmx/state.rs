@@ -5,8 +5,9 @@ use core::arch::asm;
 
 use dragonfly_abi::arch::guest::{DescriptorTable, Segment};
 use dragonfly_hw::x86::control::Cr0;
+use dragonfly_hw::x86::exception::Exception;
 use dragonfly_hw::x86::msr::{Efer, IA32_KERNEL_GS_BASE, PAT_RESET};
-use dragonfly_hw::x86::vmx::control::EntryControls;
+use dragonfly_hw::x86::vmx::control::{EntryControls, SecondaryControls};
 use dragonfly_hw::x86::vmx::event::Interruption;
 use dragonfly_hw::x86::vmx::field::Field;
 use dragonfly_hw::x86::vmx::state::{AccessRights, Interruptibility};
@@ -17,7 +18,6 @@ use super::capability::{GUEST_CR4, Setup, setup};
 use super::cpu::SystemCall;
 use super::vmcs::{read, write};
 use crate::arch::x86_64::registers::read_msr;
-use dragonfly_hw::x86::exception::Exception;
 
 /// DR6 after reset (SDM 3A, "Processor State After Reset").
 pub const DR6_RESET: u64 = 0xffff_0ff0;
@@ -79,6 +79,7 @@ pub fn write_controls(setup: &Setup, vcpu: &VmxVcpu) {
     let exceptions = exceptions.into_iter().fold(0, |bits, exception| bits | 1 << exception.vector());
     for (field, value) in [
         (Field::PIN_BASED_CONTROLS, setup.pin.into()),
+        (Field::PREEMPTION_TIMER, setup.preemption_timer.into()),
         (Field::PRIMARY_PROCESSOR_BASED_CONTROLS, setup.primary.into()),
         (Field::SECONDARY_PROCESSOR_BASED_CONTROLS, setup.secondary.bits().into()),
         (Field::EXIT_CONTROLS, setup.exit.into()),
@@ -102,7 +103,6 @@ pub fn write_controls(setup: &Setup, vcpu: &VmxVcpu) {
     ] {
         write(field, value);
     }
-    use dragonfly_hw::x86::vmx::control::SecondaryControls;
     if setup.secondary.contains(SecondaryControls::PAUSE_LOOP_EXITING) {
         // Loops with up to 128 ticks between two PAUSEs, for longer than 4096: what Linux's KVM uses.
         write(Field::PLE_GAP, 128);
