@@ -1,3 +1,6 @@
-# What the kernel said while it booted, for the host to judge.
-echo "[linux] note cpus $(nproc)"
-dmesg | while read -r line; do echo "[dmesg] $line"; done
+# A boot that is well: on Dragonfly, and directly on an emulator to learn what the kernel says there.
+. /tests/check.sh
+note cpus "$cpus"
+read -r uptime _ </proc/uptime
+note uptime "$uptime"
+kernel_messages

@@ -1,2 +1,9 @@
-# Asks for a reboot; the machine file's `on_reboot` says what comes then.
-reboot -f
+# A boot that is well, and then what the host asks for: another one, or the end.
+. /tests/check.sh
+note cpus "$cpus"
+clock_source
+kernel_messages
+echo "[check] ask"
+read -r answer
+[ "$answer" = reboot ] && reboot -f
+[ "$answer" = off ]

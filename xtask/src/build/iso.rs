@@ -30,6 +30,7 @@ const BIOS_MODULES: &[&str] = &[
     "biosdisk",
     "halt",
     "iso9660",
+    "linux",
     "multiboot2",
     "normal",
     "part_msdos",
@@ -48,18 +49,50 @@ const UEFI_MODULES: &[&str] =
 /// Fails when the command line holds characters that GRUB would interpret, or a tool fails.
 pub fn make(project: &Project, tools: &IsoTools, parts: &Parts, command_line: &str) -> Result<PathBuf> {
     check_command_line(command_line)?;
-    let folder = project.build_folder("iso")?;
-    let bios = platform_image(tools, &folder, "i386-pc-eltorito", "i386-pc", BIOS_MODULES)?;
-    let uefi = platform_image(tools, &folder, "x86_64-efi", "x86_64-efi", UEFI_MODULES)?;
+    let config = grub_config(&format!(
+        "multiboot2 /boot/loader {command_line}\nmodule2 /boot/kernel kernel\nmodule2 /boot/bundle bundle\n"
+    ));
     let files = [
-        ("boot/dragonfly", b"Dragonfly boot medium\n".to_vec()),
-        ("boot/grub/grub.cfg", grub_config(command_line).into_bytes()),
-        ("boot/grub/bios.img", bios),
-        ("boot/grub/efi.img", efi_partition(&uefi)?),
         ("boot/loader", strip::read_stripped(&parts.loader)?),
         ("boot/kernel", strip::read_stripped(&parts.kernel)?),
         ("boot/bundle", parts.bundle.clone()),
     ];
+    make_of(project, tools, &config, files.into())
+}
+
+/// Makes an ISO that boots a Linux kernel by BIOS, with nothing under it, or finds it made already.
+///
+/// # Errors
+/// As [`make`].
+pub fn make_linux(
+    project: &Project,
+    tools: &IsoTools,
+    kernel: Vec<u8>,
+    initrd: Vec<u8>,
+    command_line: &str,
+) -> Result<PathBuf> {
+    check_command_line(command_line)?;
+    let config = grub_config(&format!("linux /boot/kernel {command_line}\ninitrd /boot/initrd\n"));
+    make_of(project, tools, &config, vec![("boot/kernel", kernel), ("boot/initrd", initrd)])
+}
+
+/// Makes the ISO of GRUB's configuration and what that names.
+fn make_of(
+    project: &Project,
+    tools: &IsoTools,
+    config: &str,
+    contents: Vec<(&'static str, Vec<u8>)>,
+) -> Result<PathBuf> {
+    let folder = project.build_folder("iso")?;
+    let bios = platform_image(tools, &folder, "i386-pc-eltorito", "i386-pc", BIOS_MODULES)?;
+    let uefi = platform_image(tools, &folder, "x86_64-efi", "x86_64-efi", UEFI_MODULES)?;
+    let mut files = vec![
+        ("boot/dragonfly", b"Dragonfly boot medium\n".to_vec()),
+        ("boot/grub/grub.cfg", config.as_bytes().to_vec()),
+        ("boot/grub/bios.img", bios),
+        ("boot/grub/efi.img", efi_partition(&uefi)?),
+    ];
+    files.extend(contents);
     let hashes: Vec<_> = files.iter().map(|(name, contents)| format!("{name} {}\n", sha256(contents))).collect();
     let image = folder.join(format!("{}.iso", &sha256(hashes.concat().as_bytes())[..16]));
     if image.exists() {
@@ -88,16 +121,14 @@ pub fn make(project: &Project, tools: &IsoTools, parts: &Parts, command_line: &s
     Ok(image)
 }
 
-/// GRUB's menu-less configuration.
+/// GRUB's menu-less configuration, around the lines that load something.
 ///
 /// Its own errors go to the serial line, as UEFI firmware does by itself, and then the machine is switched off: nobody
 /// may be at its screen.
-fn grub_config(command_line: &str) -> String {
+fn grub_config(load: &str) -> String {
     format!(
         "if [ $grub_platform = pc ]; then serial --unit=0 --speed=115200; terminfo serial dumb; terminal_output serial; fi\n\
-         multiboot2 /boot/loader {command_line}\n\
-         module2 /boot/kernel kernel\n\
-         module2 /boot/bundle bundle\n\
+         {load}\
          boot\n\
          halt\n"
     )

@@ -78,7 +78,7 @@ mod tests {
 
     fn packed() -> Vec<(String, u32, Vec<u8>)> {
         let applets = ["busybox", "sh", "mount"].map(str::to_string);
-        entries(&pack(b"ELF", &applets, &[("load.sh".into(), b"true\n".to_vec())]).unwrap())
+        entries(&pack(b"ELF", &applets, &[("work.sh".into(), b"true\n".to_vec())]).unwrap())
     }
 
     #[test]
@@ -110,6 +110,6 @@ mod tests {
     fn the_scripts_of_this_workspace_are_found() {
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
         let names: Vec<_> = scripts(&root.join(SCRIPTS)).unwrap().into_iter().map(|(name, _)| name).collect();
-        assert!(names.contains(&"load.sh".to_string()), "{names:?}");
+        assert!(names.contains(&"work.sh".to_string()), "{names:?}");
     }
 }

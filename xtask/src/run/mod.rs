@@ -6,6 +6,8 @@ mod bundle;
 mod guests;
 mod session;
 
+pub use guests::host_memory;
+
 use std::{process::ExitCode, time::Duration};
 
 use anyhow::Result;

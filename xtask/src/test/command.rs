@@ -19,6 +19,8 @@ use crate::emulator::interrupt;
 pub struct Finished {
     /// Whether it ended with status 0.
     pub success: bool,
+    /// The status that it ended with by itself.
+    pub status: Option<i32>,
     /// Whether it was cut off.
     pub timed_out: bool,
     /// Everything that it printed on both outputs.
@@ -56,6 +58,7 @@ pub fn run(command: &mut Command, log: &Path, limit: Duration) -> Result<Finishe
     let bytes = fs::read(log).with_context(|| format!("cannot read {}", log.display()))?;
     Ok(Finished {
         success: status.is_some_and(|status| status.success()),
+        status: status.and_then(|status| status.code()),
         timed_out: status.is_none(),
         output: String::from_utf8_lossy(&bytes[start_of_output.min(bytes.len())..]).into_owned(),
     })

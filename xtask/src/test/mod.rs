@@ -1,12 +1,13 @@
 //! `cargo xtask test`: everything that must hold, in stages.
 //!
 //! [`plan`] is the table of stages and levels, [`select`] applies the names on the command line, [`host`], [`boot`]
-//! and [`bench`] run the kinds of stage, [`protocol`] and [`cargo_output`] read what tests say, [`report`] counts and shows.
+//! [`bench`] and [`guests`] run the kinds of stage, [`protocol`] and [`cargo_output`] read what tests say, [`report`] counts and shows.
 
 pub mod bench;
 pub mod boot;
 pub mod cargo_output;
 pub mod command;
+pub mod guests;
 pub mod host;
 pub mod plan;
 pub mod protocol;
@@ -29,6 +30,7 @@ use anyhow::{Result, bail};
 
 use self::{
     boot::BootStage,
+    guests::{GuestStage, direct::DirectBoots, run_status},
     host::HostStage,
     plan::{BootWork, HostWork, Level, STAGES, Stage, Subject, Work},
     report::{Report, StageResult},
@@ -70,22 +72,30 @@ pub fn run(tools: &Tools, arguments: &Test) -> Result<ExitCode> {
     println!("{} of {} stages, level {}", selected.len(), STAGES.len(), level.word());
     let project = Project::load()?;
     let logs = project.build_folder("logs")?;
-    let run = TestRun { tools, project: &project, level, logs: &logs, report: Mutex::default() };
+    let run = TestRun {
+        tools,
+        project: &project,
+        level,
+        logs: &logs,
+        direct: DirectBoots::default(),
+        report: Mutex::default(),
+    };
     let mut boots = Vec::new();
-    let mut benchmarks = Vec::new();
+    let mut others = Vec::new();
     for (stage, filters) in selected {
         match stage.work {
             Work::Host(work) => run.host(stage, work, filters)?,
             // Such a stage has no tests but those about booting.
             Work::Boot(work) if work.subject == Subject::Boot && !names_boot_test(&filters) => {}
             Work::Boot(work) => boots.push(Boot { name: stage.name, work, filters }),
-            Work::Bench(emulator) => benchmarks.push((stage.name, emulator, filters)),
+            Work::Bench(_) | Work::Guests(_) | Work::RunStatus => others.push((stage, filters)),
         }
     }
     run.boots(boots)?;
-    for (name, emulator, filters) in benchmarks {
-        println!("start  {name}");
-        run.add(name, bench::run(tools, &project, name, emulator, &filters))?;
+    // One at a time: a guest's clock is compared with the host's.
+    for (stage, filters) in others {
+        println!("start  {}", stage.name);
+        run.add(stage.name, run.alone(stage, filters))?;
     }
     let report = run.report.into_inner().unwrap_or_else(PoisonError::into_inner);
     println!("\n{:.0} s, logs in {}", start.elapsed().as_secs_f64(), logs.display());
@@ -106,6 +116,7 @@ struct TestRun<'a> {
     project: &'a Project,
     level: Level,
     logs: &'a Path,
+    direct: DirectBoots,
     report: Mutex<Report>,
 }
 
@@ -193,6 +204,19 @@ impl TestRun<'_> {
             logs: self.logs,
         }
         .run()
+    }
+
+    /// Runs a stage that has the machine for itself.
+    fn alone(&self, stage: Stage, filters: Vec<String>) -> Result<StageResult> {
+        let Self { tools, project, logs, direct, .. } = self;
+        match stage.work {
+            Work::Bench(emulator) => bench::run(tools, project, stage.name, emulator, &filters),
+            Work::RunStatus => run_status::run(stage.name, logs, &filters),
+            Work::Guests(scenario) => {
+                GuestStage { tools, project, name: stage.name, scenario, direct, filters, logs }.run()
+            }
+            Work::Host(_) | Work::Boot(_) => bail!("this stage runs elsewhere"),
+        }
     }
 
     /// Takes a stage's result; one that could not run is a failure, but an interrupted run has no result.

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::guests::scenario::{self, Scenario};
 use crate::{
     cli::{Emulator, Emulators, Firmware},
     emulator::{Limits, Machine},
@@ -82,6 +83,10 @@ pub enum Work {
     Boot(BootWork),
     /// Measures twice: figures must repeat and meet their goals.
     Bench(Emulator),
+    /// Boots Linux guests.
+    Guests(&'static Scenario),
+    /// Tests the exit status of `run`.
+    RunStatus,
 }
 
 /// Commands on the host.
@@ -168,6 +173,10 @@ const fn boot(name: &'static str, about: &'static str, from: Level, work: BootWo
     Stage { name, about, from, work: Work::Boot(work) }
 }
 
+const fn guests(name: &'static str, about: &'static str, from: Level, scenario: &'static Scenario) -> Stage {
+    Stage { name, about, from, work: Work::Guests(scenario) }
+}
+
 const QEMU: BootWork = BootWork {
     emulator: Emulator::Qemu,
     cpus: 1,
@@ -221,16 +230,38 @@ pub const STAGES: &[Stage] = &[
         from: Level::Whole,
         work: Work::Bench(Emulator::Qemu),
     },
+    guests("linux-2vcpu", "Debian 12 at work, QEMU", Level::Quick, &scenario::DEBIAN_12),
+    guests("linux-boots", "Debian 12, five boots in a row, QEMU", Level::Whole, &scenario::BOOTS),
+    guests("linux-neighbours", "Debian 12 beside a crash and an exhaustion, QEMU", Level::Whole, &scenario::NEIGHBOURS),
+    guests("linux-4vcpu", "Debian 12, more vCPUs than CPUs, QEMU", Level::Whole, &scenario::OVERCOMMITTED),
+    guests("linux13-2vcpu", "Debian 13 at work, QEMU", Level::Whole, &scenario::DEBIAN_13),
+    Stage { name: "run-status", about: "exit status of `cargo xtask run`", from: Level::Whole, work: Work::RunStatus },
+    guests("linux-1vcpu", "Debian 12 at work, QEMU", Level::Soak, &scenario::DEBIAN_12_1),
+    guests("linux-50-boots", "Debian 12, fifty boots in a row, QEMU", Level::Soak, &scenario::BOOTS_50),
+    guests("linux13-1vcpu", "Debian 13 at work, QEMU", Level::Soak, &scenario::DEBIAN_13_1),
+    guests("linux13-4vcpu", "Debian 13, more vCPUs than CPUs, QEMU", Level::Soak, &scenario::DEBIAN_13_4),
+    guests("generic-1vcpu", "Debian 12's generic kernel, QEMU", Level::Soak, &scenario::GENERIC_12_1),
+    guests("generic-2vcpu", "Debian 12's generic kernel, QEMU", Level::Soak, &scenario::GENERIC_12_2),
+    guests("generic-4vcpu", "Debian 12's generic kernel, QEMU", Level::Soak, &scenario::GENERIC_12_4),
+    guests("generic13-1vcpu", "Debian 13's generic kernel, QEMU", Level::Soak, &scenario::GENERIC_13_1),
+    guests("generic13-2vcpu", "Debian 13's generic kernel, QEMU", Level::Soak, &scenario::GENERIC_13_2),
+    guests("generic13-4vcpu", "Debian 13's generic kernel, QEMU", Level::Soak, &scenario::GENERIC_13_4),
+    guests("bochs-linux-1vcpu", "Debian 12 at work, Bochs", Level::Soak, &scenario::BOCHS),
+    guests("bochs-linux-2vcpu", "Debian 12 at work, Bochs", Level::Soak, &scenario::BOCHS_2),
 ];
 
 /// The stages of a level in these emulators.
 pub fn stages(level: Level, emulators: Emulators) -> impl Iterator<Item = &'static Stage> {
-    STAGES.iter().filter(move |stage| stage.from <= level).filter(move |stage| match (stage.work, emulators) {
-        (Work::Host(_), _) | (_, Emulators::All) => true,
-        (Work::Boot(BootWork { emulator, .. }) | Work::Bench(emulator), Emulators::Qemu) => emulator == Emulator::Qemu,
-        (Work::Boot(BootWork { emulator, .. }) | Work::Bench(emulator), Emulators::Bochs) => {
-            emulator == Emulator::Bochs
-        }
+    let is_wanted = move |emulator| match emulators {
+        Emulators::All => true,
+        Emulators::Qemu => emulator == Emulator::Qemu,
+        Emulators::Bochs => emulator == Emulator::Bochs,
+    };
+    STAGES.iter().filter(move |stage| stage.from <= level).filter(move |stage| match stage.work {
+        Work::Host(_) => true,
+        Work::Boot(BootWork { emulator, .. }) | Work::Bench(emulator) => is_wanted(emulator),
+        Work::Guests(scenario) => is_wanted(scenario.emulator),
+        Work::RunStatus => is_wanted(Emulator::Qemu),
     })
 }
 

@@ -1,0 +1,38 @@
+# What the other scripts share. Each check says what became of it by one line that the host reads:
+#   [check] ok NAME            [check] fail NAME: WHY            [check] note NAME: TEXT
+#   [check] time SECONDS       the guest's clock, for the host to compare with its own
+#   [check] ask                the host types a line in answer
+cpus=$(nproc)
+
+ok() { echo "[check] ok $1"; }
+fail() { echo "[check] fail $1: $2"; }
+note() { echo "[check] note $1: $2"; }
+
+# Hundredths of a second since the guest's start.
+now() {
+    read -r uptime _ </proc/uptime
+    echo "${uptime%.*}${uptime#*.}"
+}
+
+# Some in a row, as one may be late on its way: the host takes the best of those that belong together.
+time_stamps() {
+    for _ in 1 2 3 4; do
+        read -r uptime _ </proc/uptime
+        echo "[check] time $uptime"
+    done
+}
+
+# What of the kernel's messages tells of trouble, with their levels. The host knows which of them mean nothing.
+kernel_messages() {
+    dmesg -r | grep -iE '^<[0-4]>|warn|oops|bug|unstable|lockup|stall|call trace' | sed 's/^/[dmesg] /'
+    ok "kernel messages"
+}
+
+# The source of time that the kernel chose and has not given up.
+clock_source() {
+    source=$(cat /sys/devices/system/clocksource/clocksource0/current_clocksource)
+    case $source in
+    tsc | kvm-clock) ok "clock source" ;;
+    *) fail "clock source" "it is $source" ;;
+    esac
+}

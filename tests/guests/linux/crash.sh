@@ -1,0 +1,6 @@
+# A crash of the kernel while neighbours work. `panic=-1 reboot=t` makes it a triple fault.
+. /tests/check.sh
+note cpus "$cpus"
+sleep 3
+ok "crash"
+echo c >/proc/sysrq-trigger

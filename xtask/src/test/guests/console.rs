@@ -1,0 +1,132 @@
+//! What guests print, with the time at which it came, and what the host types in answer.
+
+use std::{
+    collections::VecDeque,
+    time::{Duration, Instant},
+};
+
+use crate::{
+    emulator::{GuestLine, Watcher, serial::LineSplitter},
+    guest::stream::{Decoder, Encoder, GuestEnd, Output},
+};
+
+/// A script waits for a line.
+const ASK: &str = "[check] ask";
+
+/// The consoles of all guests.
+#[derive(Debug)]
+pub struct Consoles {
+    /// One for each guest.
+    pub guests: Vec<Console>,
+    decoder: Decoder,
+    encoder: Encoder,
+    line: Option<GuestLine>,
+    start: Instant,
+}
+
+/// A guest's console.
+#[derive(Debug, Default)]
+pub struct Console {
+    /// What it showed.
+    pub lines: Vec<Line>,
+    /// The guest's ends, and its reboots.
+    pub ends: Vec<GuestEnd>,
+    answers: VecDeque<&'static str>,
+    splitter: LineSplitter,
+}
+
+/// A line of a console.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Line {
+    /// When its end came, from the start of the emulator.
+    pub at: Duration,
+    /// What it says.
+    pub text: String,
+}
+
+impl Consoles {
+    /// Consoles for guests that start so many times each.
+    pub fn new(boots: impl IntoIterator<Item = usize>) -> Self {
+        let answers = |boots: usize| {
+            let reboots = std::iter::repeat_n("reboot\n", boots.saturating_sub(1));
+            reboots.chain(["off\n"]).collect()
+        };
+        let guests = boots.into_iter().map(|boots| Console { answers: answers(boots), ..Console::default() });
+        Self {
+            guests: guests.collect(),
+            decoder: Decoder::default(),
+            encoder: Encoder::default(),
+            line: None,
+            start: Instant::now(),
+        }
+    }
+
+    fn printed(&mut self, guest: usize, bytes: &[u8]) {
+        let at = self.start.elapsed();
+        let Some(console) = self.guests.get_mut(guest) else { return };
+        for text in console.splitter.push(bytes) {
+            if text.contains(ASK)
+                && let (Some(answer), Some(line)) = (console.answers.pop_front(), &self.line)
+            {
+                // Fails when the machine has ended, which shows elsewhere.
+                let _ = line.input.send(self.encoder.bytes(guest, answer.as_bytes()));
+            }
+            console.lines.push(Line { at, text });
+        }
+    }
+}
+
+impl Console {
+    /// The texts of the lines.
+    pub fn texts(&self) -> impl Iterator<Item = &str> {
+        self.lines.iter().map(|line| line.text.as_str())
+    }
+}
+
+impl Watcher for Consoles {
+    fn started(&mut self, line: GuestLine) {
+        self.line = Some(line);
+        self.start = Instant::now();
+    }
+
+    fn guests(&mut self, bytes: &[u8]) {
+        for output in self.decoder.push(bytes) {
+            match output {
+                Output::Bytes { guest, bytes } => self.printed(guest, &bytes),
+                Output::Ended { guest, status } => {
+                    if let Some(console) = self.guests.get_mut(guest) {
+                        console.ends.push(status);
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::channel;
+
+    use super::*;
+
+    #[test]
+    fn a_guest_that_asks_is_told_to_reboot_as_often_as_it_shall_and_then_to_end() {
+        let (input, typed) = channel();
+        let mut consoles = Consoles::new([1, 3]);
+        consoles.started(GuestLine { input, events: channel().0 });
+        for _ in 0..4 {
+            consoles.guests(b"\x10A[check] ask\r\n");
+        }
+        let typed: Vec<_> = typed.try_iter().collect();
+        assert_eq!(typed, [&b"\x10Areboot\n"[..], b"reboot\n", b"off\n"]);
+    }
+
+    #[test]
+    fn lines_and_ends_belong_to_their_guest() {
+        let mut consoles = Consoles::new([1, 1]);
+        consoles.guests(b"one\r\n\x10Atwo\n\x10x0003\x10x0100");
+        let [first, second] = &consoles.guests[..] else { panic!("two guests") };
+        assert_eq!((first.texts().collect::<Vec<_>>(), second.texts().collect::<Vec<_>>()), (vec!["one"], vec!["two"]));
+        assert_eq!((&first.ends[..], &second.ends[..]), (&[GuestEnd::Rebooted][..], &[GuestEnd::PoweredOff][..]));
+    }
+}

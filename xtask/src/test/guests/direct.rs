@@ -1,0 +1,72 @@
+//! Kernels directly on the emulator, to learn what they say there.
+
+use std::{
+    collections::HashMap,
+    fs,
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
+
+use anyhow::{Context, Result, ensure};
+
+use super::messages::KnownMessages;
+use crate::{
+    build::{Project, iso},
+    cli::Emulator,
+    emulator::{self, End, Limits, Machine, Watcher},
+    guest::initramfs,
+    tools::{Tools, guests::GuestLinux},
+};
+
+/// What the kernels say, learnt once for each.
+#[derive(Debug, Default)]
+pub struct DirectBoots {
+    known: Mutex<HashMap<String, KnownMessages>>,
+}
+
+impl DirectBoots {
+    /// The messages that `linux` prints directly on QEMU.
+    ///
+    /// They are kept in the build folder: that kernel on that QEMU always says the same.
+    ///
+    /// # Errors
+    /// Fails when the kernel cannot be had, or does not come up.
+    pub fn messages(&self, tools: &Tools, project: &Project, linux: GuestLinux) -> Result<KnownMessages> {
+        let kernel = tools.guest_kernel(linux)?;
+        let key = format!("{}-{}-qemu-{}", kernel.release, kernel.version, tools.qemu()?.program.version);
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(messages) = known.get(&key) {
+            return Ok(messages.clone());
+        }
+        let path = project.build_folder("guests")?.join(format!("messages-{key}.txt"));
+        let messages = match fs::read_to_string(&path) {
+            Ok(text) => KnownMessages::from_text(&text),
+            Err(_) => {
+                let bytes =
+                    fs::read(&kernel.image).with_context(|| format!("cannot read {}", kernel.image.display()))?;
+                let initrd = initramfs::build(&tools.busybox()?, &project.root)?;
+                let messages = listen(tools, project, bytes, initrd)
+                    .with_context(|| format!("Linux {} directly on QEMU", kernel.release))?;
+                fs::write(&path, messages.to_text()).with_context(|| format!("cannot write {}", path.display()))?;
+                messages
+            }
+        };
+        known.insert(key, messages.clone());
+        Ok(messages)
+    }
+}
+
+fn listen(tools: &Tools, project: &Project, kernel: Vec<u8>, initrd: Vec<u8>) -> Result<KnownMessages> {
+    const COMMAND_LINE: &str = "console=ttyS0 quiet df.run=boot";
+    const LIMITS: Limits = Limits { total: Some(Duration::from_secs(120)), silence: None };
+    let image = iso::make_linux(project, &tools.iso()?, kernel, initrd, COMMAND_LINE)?;
+    let boot = emulator::boot(tools, &Machine::new(Emulator::Qemu, 2), &image, LIMITS, &mut Silent)?;
+    let came_up = boot.log.iter().any(|line| line.contains("[linux] pass boot"));
+    // It powers the machine off without a word to the host.
+    ensure!(came_up && boot.end == End::Died, "{}, after: {}", boot.end, boot.log.last().map_or("", String::as_str));
+    Ok(KnownMessages::of(boot.log.iter().map(String::as_str)))
+}
+
+struct Silent;
+
+impl Watcher for Silent {}

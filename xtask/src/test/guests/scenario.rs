@@ -1,0 +1,216 @@
+//! What guests run together, and what they must do.
+
+use self::Script::{Crash, Exhaust, Reboot, Work};
+use crate::{
+    cli::Emulator,
+    guest::stream::GuestEnd,
+    tools::guests::GuestLinux::{self, Debian12, Debian12Cloud, Debian13, Debian13Cloud},
+};
+
+/// One boot of an emulator with guests in it.
+#[derive(Clone, Copy, Debug)]
+pub struct Scenario {
+    /// Emulator.
+    pub emulator: Emulator,
+    /// Number of the host's CPUs.
+    pub cpus: u32,
+    /// The guests.
+    pub guests: &'static [LinuxGuest],
+    /// Seconds of wall time after which it is given up.
+    pub at_most_s: u64,
+}
+
+/// A Linux guest, from Debian's kernel and our initial RAM disk.
+#[derive(Clone, Copy, Debug)]
+pub struct LinuxGuest {
+    /// Its name, and that of its console's lines.
+    pub name: &'static str,
+    /// Its kernel.
+    pub linux: GuestLinux,
+    /// Number of vCPUs.
+    pub vcpus: u32,
+    /// What its first program runs.
+    pub script: Script,
+    /// How often it starts, by rebooting itself.
+    pub boots: usize,
+}
+
+/// A script in `tests/guests/linux`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Script {
+    /// Makes each part of the machine work.
+    Work,
+    /// Asks whether to reboot.
+    Reboot,
+    /// Crashes the kernel.
+    Crash,
+    /// Uses up the memory.
+    Exhaust,
+}
+
+impl Script {
+    /// Its file's name without `.sh`.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Work => "work",
+            Self::Reboot => "reboot",
+            Self::Crash => "crash",
+            Self::Exhaust => "exhaust",
+        }
+    }
+
+    /// The checks that it makes in each boot.
+    #[must_use]
+    pub fn checks(self) -> &'static [&'static str] {
+        match self {
+            Self::Work => &[
+                "forks and pipes",
+                "sort",
+                "files",
+                "all CPUs",
+                "clock across CPUs",
+                "sleep",
+                "interrupts",
+                "clock source",
+                "kernel messages",
+            ],
+            Self::Reboot => &["clock source", "kernel messages"],
+            Self::Crash => &["crash"],
+            Self::Exhaust => &["exhaust"],
+        }
+    }
+
+    /// How the guest comes to its end.
+    #[must_use]
+    pub fn end(self) -> GuestEnd {
+        match self {
+            Self::Work | Self::Reboot => GuestEnd::PoweredOff,
+            // Its kernel resets by a triple fault.
+            Self::Crash => GuestEnd::Crashed,
+            // It asks for a reboot, which its machine file takes for power-off.
+            Self::Exhaust => GuestEnd::PoweredOff,
+        }
+    }
+
+    /// Whether the kernel is to be well until the end.
+    #[must_use]
+    pub fn ends_well(self) -> bool {
+        matches!(self, Self::Work | Self::Reboot)
+    }
+
+    /// Words for the kernel's command line.
+    #[must_use]
+    pub fn words(self) -> &'static str {
+        match self {
+            Self::Work | Self::Reboot => "",
+            Self::Crash => " panic=-1 reboot=t",
+            Self::Exhaust => " panic=-1",
+        }
+    }
+}
+
+impl LinuxGuest {
+    /// The machine file.
+    #[must_use]
+    pub fn machine_file(&self) -> String {
+        let Self { name, vcpus, script, .. } = self;
+        let on_reboot = if *script == Reboot { "reboot" } else { "power-off" };
+        format!(
+            "name = \"{name}\"\nvcpus = {vcpus}\nmemory = \"256MiB\"\nkernel = \"{KERNEL}\"\ninitrd = \"{INITRD}\"\n\
+             cmdline = \"console=ttyS0 quiet hostname={name} df.run={}{}\"\non_reboot = \"{on_reboot}\"\n",
+            script.name(),
+            script.words(),
+        )
+    }
+}
+
+/// What machine files call the kernel.
+pub const KERNEL: &str = "vmlinuz";
+/// What machine files call the initial RAM disk.
+pub const INITRD: &str = "initramfs";
+
+const fn guest(name: &'static str, linux: GuestLinux, vcpus: u32, script: Script) -> LinuxGuest {
+    LinuxGuest { name, linux, vcpus, script, boots: 1 }
+}
+
+const fn qemu(guests: &'static [LinuxGuest]) -> Scenario {
+    Scenario { emulator: Emulator::Qemu, cpus: 2, guests, at_most_s: 300 }
+}
+
+const fn bochs(guests: &'static [LinuxGuest]) -> Scenario {
+    Scenario { emulator: Emulator::Bochs, cpus: 1, guests, at_most_s: 1800 }
+}
+
+/// The default guest.
+pub const DEBIAN_12: Scenario = qemu(&[guest("debian", Debian12Cloud, 2, Work)]);
+/// Boots in a row.
+pub const BOOTS: Scenario = qemu(&[LinuxGuest { boots: 5, ..guest("debian", Debian12Cloud, 1, Reboot) }]);
+/// Neighbours that come to grief.
+pub const NEIGHBOURS: Scenario = qemu(&[
+    guest("worker", Debian12Cloud, 1, Work),
+    guest("crasher", Debian12Cloud, 1, Crash),
+    guest("glutton", Debian12Cloud, 1, Exhaust),
+    LinuxGuest { boots: 2, ..guest("rebooter", Debian12Cloud, 1, Reboot) },
+]);
+/// More vCPUs than the host has CPUs.
+pub const OVERCOMMITTED: Scenario = qemu(&[guest("debian", Debian12Cloud, 4, Work)]);
+/// The newer kernel.
+pub const DEBIAN_13: Scenario = qemu(&[guest("debian", Debian13Cloud, 2, Work)]);
+
+/// Debian 12 in Bochs.
+pub const BOCHS: Scenario = bochs(&[guest("debian", Debian12Cloud, 1, Work)]);
+/// The same with two vCPUs on two CPUs.
+pub const BOCHS_2: Scenario = Scenario { cpus: 2, ..bochs(&[guest("debian", Debian12Cloud, 2, Work)]) };
+
+/// Fifty boots in a row.
+pub const BOOTS_50: Scenario =
+    Scenario { at_most_s: 1800, ..qemu(&[LinuxGuest { boots: 50, ..guest("debian", Debian12Cloud, 2, Reboot) }]) };
+/// Debian 12's kernel for virtual machines, alone.
+pub const DEBIAN_12_1: Scenario = qemu(&[guest("debian", Debian12Cloud, 1, Work)]);
+/// The newer kernel, alone.
+pub const DEBIAN_13_1: Scenario = qemu(&[guest("debian", Debian13Cloud, 1, Work)]);
+/// The newer kernel, more vCPUs than CPUs.
+pub const DEBIAN_13_4: Scenario = qemu(&[guest("debian", Debian13Cloud, 4, Work)]);
+/// Debian 12's kernel for all machines.
+pub const GENERIC_12_1: Scenario = qemu(&[guest("debian", Debian12, 1, Work)]);
+/// The same, two vCPUs.
+pub const GENERIC_12_2: Scenario = qemu(&[guest("debian", Debian12, 2, Work)]);
+/// The same, more vCPUs than CPUs.
+pub const GENERIC_12_4: Scenario = qemu(&[guest("debian", Debian12, 4, Work)]);
+/// Debian 13's kernel for all machines.
+pub const GENERIC_13_1: Scenario = qemu(&[guest("debian", Debian13, 1, Work)]);
+/// The same, two vCPUs.
+pub const GENERIC_13_2: Scenario = qemu(&[guest("debian", Debian13, 2, Work)]);
+/// The same, more vCPUs than CPUs.
+pub const GENERIC_13_4: Scenario = qemu(&[guest("debian", Debian13, 4, Work)]);
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, path::Path};
+
+    use dragonfly_machine_file::{MachineFile, OnReboot};
+
+    use super::*;
+
+    #[test]
+    fn machine_files_say_what_the_table_says() {
+        let crasher = MachineFile::parse("m.toml", &guest("a", Debian12Cloud, 3, Crash).machine_file()).unwrap();
+        assert_eq!((crasher.name.as_str(), crasher.vcpus, crasher.on_reboot), ("a", 3, OnReboot::PowerOff));
+        assert!(crasher.cmdline.ends_with("df.run=crash panic=-1 reboot=t"), "{}", crasher.cmdline);
+        let rebooter = MachineFile::parse("m.toml", &guest("b", Debian12Cloud, 1, Reboot).machine_file()).unwrap();
+        assert_eq!(rebooter.on_reboot, OnReboot::Reboot);
+    }
+
+    #[test]
+    fn each_script_makes_the_checks_that_the_table_expects() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/guests/linux");
+        let read = |name: &str| fs::read_to_string(folder.join(format!("{name}.sh"))).unwrap();
+        for script in [Work, Reboot, Crash, Exhaust] {
+            let text = read("check") + &read(script.name());
+            for check in script.checks() {
+                assert!(text.contains(&format!("ok \"{check}\"")), "{check} in {}", script.name());
+            }
+        }
+    }
+}
