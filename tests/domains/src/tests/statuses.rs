@@ -11,8 +11,9 @@ use alloc::vec::Vec;
 use dragonfly_abi::{Call, Handle, ObjectType, PAGE_SIZE, Rights, Status};
 use dragonfly_rt::sys::{
     Commit, Domain, DomainSettings, Gate, Interrupt, Memory, Notification, Object, Owned, Polarity, Ports, System, Thread,
-    ThreadPlan, Trigger,
+    ThreadPlan, Trigger, Vm,
 };
+use dragonfly_rt::guest::VirtualCpu;
 
 use super::Context;
 use crate::check::{Outcome, equal, that};
@@ -85,13 +86,23 @@ const CALLS: &[Description] = &[
     d(Call::InterruptAcknowledge, &[H(ObjectType::Interrupt, Rights::MANAGE)]),
     d(Call::SystemInfo,           &[H(ObjectType::System, Rights::READ), V(1), V(0)]),
     d(Call::LogWrite,             &[H(ObjectType::System, Rights::LOG), V(0)]),
+    d(Call::VmDoorbell,           &[H(ObjectType::Vm, Rights::MANAGE), V(1 << 48 | 0x80), V(0), O(ObjectType::Notification, Rights::SEND), V(1)]),
+    d(Call::VmInterrupt,          &[H(ObjectType::Vm, Rights::SEND), V(0), V(0)]),
+    d(Call::VcpuCreate,           &[H(ObjectType::Vm, Rights::MANAGE), V(64), V(PLAYGROUND)]),
+    d(Call::VcpuRun,              &[H(ObjectType::Vcpu, Rights::MANAGE), V(1 << 63)]),
+    d(Call::VcpuKick,             &[H(ObjectType::Vcpu, Rights::SEND)]),
+    d(Call::VcpuSync,             &[H(ObjectType::Vcpu, Rights::MANAGE), V(0)]),
+    d(Call::VcpuCpuid,            &[H(ObjectType::Vcpu, Rights::MANAGE), V(0), V(0), V(0), V(0)]),
+    d(Call::VcpuMsr,              &[H(ObjectType::Vcpu, Rights::MANAGE), V(0x1b), V(0), V(0)]),
+    d(Call::VcpuApic,             &[H(ObjectType::Vcpu, Rights::MANAGE), V(0x20), V(0), V(0)]),
+    d(Call::NotificationRoute,    &[H(ObjectType::Notification, Rights::RECEIVE), O(ObjectType::Vm, Rights::SEND), V(0), V(0)]),
 ];
 
 /// Calls whose handle may be of any type and needs no right.
 const ANY_TYPE: [Call; 3] = [Call::HandleClose, Call::HandleRevoke, Call::HandleInfo];
 
 /// Calls without handles.
-const WITHOUT: [Call; 19] = [
+const WITHOUT: [Call; 9] = [
     Call::Nop,
     Call::Reply,
     Call::ThreadExit,
@@ -101,19 +112,9 @@ const WITHOUT: [Call; 19] = [
     Call::MemoryCreate,
     Call::ClockNow,
     Call::VmCreate,
-    Call::VmDoorbell,
-    Call::VmInterrupt,
-    Call::VcpuCreate,
-    Call::VcpuRun,
-    Call::VcpuKick,
-    Call::VcpuSync,
-    Call::VcpuCpuid,
-    Call::VcpuMsr,
-    Call::VcpuApic,
-    Call::NotificationRoute,
 ];
 
-const TYPES: [ObjectType; 8] = [
+const TYPES: [ObjectType; 10] = [
     ObjectType::Domain,
     ObjectType::Thread,
     ObjectType::Gate,
@@ -122,6 +123,8 @@ const TYPES: [ObjectType; 8] = [
     ObjectType::Ports,
     ObjectType::Interrupt,
     ObjectType::System,
+    ObjectType::Vm,
+    ObjectType::Vcpu,
 ];
 
 /// An object of each type, with all rights.
@@ -133,6 +136,8 @@ struct Objects {
     memory: Owned<Memory>,
     ports: Owned<Ports>,
     interrupt: Owned<Interrupt>,
+    vm: Owned<Vm>,
+    vcpu: VirtualCpu,
 }
 
 impl Objects {
@@ -149,6 +154,8 @@ impl Objects {
         // A stopped thread, so that calls that would start one find one that only lacks a right. It is never run:
         // each call below that would succeed is left out.
         let thread = crate::light::stopped_thread(child.domain(), &plan)?;
+        let vm = Vm::create()?;
+        let vcpu = VirtualCpu::create(*vm, 0)?;
         Ok(Self {
             child,
             thread,
@@ -157,6 +164,8 @@ impl Objects {
             memory: Memory::create(PAGE_SIZE, Commit::Explicit)?,
             ports: System::OWN.ports(0x80, 1)?,
             interrupt: System::OWN.interrupt(3, Trigger::Edge, Polarity::ActiveHigh)?,
+            vm,
+            vcpu,
         })
     }
 
@@ -169,7 +178,9 @@ impl Objects {
             ObjectType::Memory => self.memory.handle(),
             ObjectType::Ports => self.ports.handle(),
             ObjectType::Interrupt => self.interrupt.handle(),
-            ObjectType::System | ObjectType::Vm | ObjectType::Vcpu => System::OWN.handle(),
+            ObjectType::System => System::OWN.handle(),
+            ObjectType::Vm => self.vm.handle(),
+            ObjectType::Vcpu => self.vcpu.handle(),
         }
     }
 
@@ -227,7 +238,10 @@ fn handle_arguments(_: &Context) -> Outcome {
             for garbage in [0xffff_ffff, 1 << 32 | u64::from(objects.of(object).0), u64::MAX] {
                 with(garbage, "garbage", Status::BadHandle)?;
             }
-            for other in others.iter().copied().filter(|other| *other != object) {
+            // Memory is mapped in domains and in virtual machines.
+            let is_mapping = matches!(description.call, Call::MemoryMap | Call::MemoryUnmap);
+            let fits = |other| other == object || (is_mapping && (object, other) == (ObjectType::Domain, ObjectType::Vm));
+            for other in others.iter().copied().filter(|other| !fits(*other)) {
                 with(objects.of(other).0.into(), &format!("a {other:?}"), Status::BadType)?;
                 // The type is looked at before the rights.
                 let weak = objects.copy(other, NONE)?;
