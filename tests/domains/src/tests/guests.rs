@@ -452,15 +452,21 @@ fn interrupt_window(_: &Context) -> Outcome {
 }
 
 fn task_priority(_: &Context) -> Outcome {
-    let guest = Guest::new_64_bit(code::task_priority(), &[(VECTOR, 256)])?;
-    guest.start_apic()?;
-    expect_output(guest.go_on()?, 0x90)?;
-    equal("CR8", guest.registers()?.cr8, 5)?;
-    guest.vm.interrupt(MESSAGE, VECTOR.into())?;
-    expect_output(guest.go_on()?, 0x91)?;
-    expect_output(guest.go_on()?, 0x80)?;
-    expect_output(guest.go_on()?, 0x92)?;
-    equal("CR8", guest.registers()?.cr8, 0)
+    // QEMU 10's TCG ends itself when a guest on SVM lowers CR8 while an interrupt waits (docs/CAVEATS.md).
+    let ways: &[u64] = if System::OWN.virtualisation()? == Virtualisation::Svm { &[1] } else { &[0, 1] };
+    for way in ways {
+        let guest = Guest::new_64_bit(code::task_priority(), &[(VECTOR, 256)])?;
+        guest.set_general(General::Rbx, *way);
+        guest.start_apic()?;
+        expect_output(guest.go_on()?, 0x90)?;
+        equal("CR8", guest.registers()?.cr8, 5)?;
+        guest.vm.interrupt(MESSAGE, VECTOR.into())?;
+        expect_output(guest.go_on()?, 0x91)?;
+        expect_output(guest.go_on()?, 0x80)?;
+        expect_output(guest.go_on()?, 0x92)?;
+        equal("CR8", guest.registers()?.cr8, 0)?;
+    }
+    Ok(())
 }
 
 fn routes(_: &Context) -> Outcome {
@@ -605,10 +611,14 @@ fn closing(_: &Context) -> Outcome {
 
 fn measure(context: &Context) -> Outcome {
     let (_, kind) = hypercall()?;
+    // A sixth and a tenth of what KVM takes on VT-x; on SVM a tenth and a fifth (docs/SPEC.md). Where several CPUs run,
+    // their instructions count, too.
+    let goals = if kind == 0 { [1122 / 6, 1184 / 6, 7539 / 10] } else { [2754 / 10, 2992 / 10, 3073 / 5] };
+    let goals = goals.map(|goal| if cpus() == 1 { goal } else { 2 * goal });
     for (what, code, goal) in [
-        ("CPUID", code::measure_cpuid(), 1122 / 6),
-        ("hypercall", code::measure_hypercall(), 1184 / 6),
-        ("port write", code::measure_port(), 7539 / 10),
+        ("CPUID", code::measure_cpuid(), goals[0]),
+        ("hypercall", code::measure_hypercall(), goals[1]),
+        ("port write", code::measure_port(), goals[2]),
     ] {
         let guest = Guest::new_64_bit(code, &[])?;
         let entry = CpuidEntry { leaf: 0, sub_leaf: None, ..CpuidEntry::default() };
@@ -620,7 +630,7 @@ fn measure(context: &Context) -> Outcome {
         }
         let ticks = expect_output(exit, 0x80)? / 1000;
         context.note(format_args!("{what}: {ticks} ticks"));
-        context.hold(ticks <= goal.max(300), format_args!("{what} takes {ticks} ticks, not {goal}"))?;
+        context.hold(ticks <= goal, format_args!("{what} takes {ticks} ticks, not {goal}"))?;
     }
     Ok(())
 }

@@ -309,6 +309,7 @@ impl<H: Hardware> GuestCpu<H> {
         exit
     }
 
+    #[inline]
     fn skip(&mut self) {
         let length = self.hardware.length();
         self.hardware.skip(length);

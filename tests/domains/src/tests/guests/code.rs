@@ -203,7 +203,8 @@ pieces! {
         out 0x82, eax
         hlt
     "
-    /// 64-bit: switches the APIC on, raises the task priority to 5, says so, lowers it, says so.
+    /// 64-bit: switches the APIC on, raises the task priority to 5, says so, lowers it, by CR8
+    /// or if EBX is 1 by its MSR, says so.
     task_priority "
     .code64
         mov ecx, 0x80f
@@ -220,8 +221,14 @@ pieces! {
     2:  loop 2b
         out 0x91, al
         xor eax, eax
+        xor edx, edx
+        mov ecx, 0x808
+        test ebx, ebx
+        jnz 3f
         mov cr8, rax
-        nop
+        jmp 4f
+    3:  wrmsr
+    4:  nop
         out 0x92, al
     2:  hlt
         jmp 2b

@@ -30,7 +30,7 @@ use crate::shared_page::SharedPage;
 
 /// Exits after which the length of the instruction is known, by the number of their reason (SDM 3C, "Information for VM
 /// Exits Due to Instruction Execution").
-const OF_INSTRUCTIONS: u128 = {
+const OF_INSTRUCTIONS: u64 = {
     let list = [
         BasicReason::CPUID,
         BasicReason::GETSEC,
@@ -61,7 +61,7 @@ const OF_INSTRUCTIONS: u128 = {
         BasicReason::XSETBV,
         BasicReason::TASK_SWITCH,
     ];
-    let (mut all, mut i) = (0, 0);
+    let (mut all, mut i) = (0_u64, 0);
     while i < list.len() {
         all |= 1 << list[i].0;
         i += 1;
@@ -72,7 +72,7 @@ const OF_INSTRUCTIONS: u128 = {
 /// Whether the length of the instruction is known after such an exit.
 #[inline]
 pub fn is_of_instruction(reason: BasicReason) -> bool {
-    reason.0 < 128 && OF_INSTRUCTIONS >> reason.0 & 1 != 0
+    reason.0 < u64::BITS as u16 && OF_INSTRUCTIONS >> reason.0 & 1 != 0
 }
 
 impl VmxVcpu {
@@ -90,9 +90,6 @@ impl VmxVcpu {
             return self.refused(reason);
         }
         self.vmcs.set_launched();
-        if let Some(vector) = self.injected.take() {
-            self.taken = Some(vector);
-        }
         match reason.basic() {
             BasicReason::CPUID => Exit::Cpuid,
             BasicReason::VMCALL => Exit::Hypercall,

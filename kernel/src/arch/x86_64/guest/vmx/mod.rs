@@ -67,7 +67,8 @@ pub struct VmxVcpu {
     cstar: u64,
     cr2: u64,
     dr6: u64,
-    /// CR2, DR6 and KERNEL_GS_BASE are in the CPU.
+    /// Between [`Hardware::prepare`] and [`Hardware::finish`]: the VMCS is current, and CR2, DR6 and KERNEL_GS_BASE are
+    /// in the CPU.
     is_in_cpu: bool,
     /// Why the guest was left last.
     reason: BasicReason,
@@ -75,10 +76,8 @@ pub struct VmxVcpu {
     primary: PrimaryControls,
     /// The task-priority threshold as the VMCS has it.
     threshold: u8,
-    /// The interrupt that the next entry delivers.
+    /// The interrupt that the next entry delivers, or the last one has.
     injected: Option<u8>,
-    /// It was delivered.
-    taken: Option<u8>,
 }
 
 impl VmxVcpu {
@@ -103,12 +102,19 @@ impl VmxVcpu {
             primary: PrimaryControls::from_bits_retain(setup.primary),
             threshold: 0,
             injected: None,
-            taken: None,
         };
         vcpu.vmcs.load();
         state::write_controls(setup, &vcpu);
         state::write_reset();
         Ok(vcpu)
+    }
+
+    /// Lets VMREAD and VMWRITE reach its VMCS.
+    #[inline]
+    fn make_current(&self) {
+        if !self.is_in_cpu {
+            self.vmcs.load();
+        }
     }
 
     fn set_primary(&mut self, control: PrimaryControls, is_on: bool) {
@@ -171,9 +177,10 @@ impl Hardware for VmxVcpu {
         self.enter_and_decode(page)
     }
 
+    #[inline]
     fn length(&self) -> u32 {
         if exit::is_of_instruction(self.reason) {
-            self.vmcs.load();
+            self.make_current();
             read(Field::EXIT_INSTRUCTION_LENGTH) as u32 & 0xf
         } else {
             0
@@ -182,7 +189,7 @@ impl Hardware for VmxVcpu {
 
     #[inline]
     fn skip(&mut self, length: u32) {
-        self.vmcs.load();
+        self.make_current();
         let rip = read(Field::GUEST_RIP);
         let next = rip.wrapping_add(length.into());
         // Only code at the end of 4 GiB has to be told apart.
@@ -201,12 +208,12 @@ impl Hardware for VmxVcpu {
 
     #[inline]
     fn taken(&mut self) -> Option<u8> {
-        self.taken.take()
+        self.injected.take()
     }
 
     fn inject(&mut self, event: Event) {
         if event.is_valid() {
-            self.vmcs.load();
+            self.make_current();
             event::inject(event);
         }
     }
@@ -220,7 +227,7 @@ impl Hardware for VmxVcpu {
     }
 
     fn set_cr8(&mut self, class: u8) {
-        self.vmcs.load();
+        self.make_current();
         // The threshold must not be above it at an entry (SDM 3C, "VM-Execution Control Fields"); whoever offers an
         // interrupt sets it again.
         self.set_threshold(0);
@@ -228,29 +235,29 @@ impl Hardware for VmxVcpu {
     }
 
     fn pointer(&self) -> (u64, u64) {
-        self.vmcs.load();
+        self.make_current();
         (read(Field::GUEST_RIP), read(Field::GUEST_RFLAGS))
     }
 
     fn set_pointer(&mut self, rip: u64, rflags: u64) {
-        self.vmcs.load();
+        self.make_current();
         write(Field::GUEST_RIP, rip);
         write(Field::GUEST_RFLAGS, rflags & state::RFLAGS | 2);
     }
 
     fn privilege(&self) -> u8 {
-        self.vmcs.load();
+        self.make_current();
         state::privilege()
     }
 
     fn control(&self) -> ControlRegisters {
-        self.vmcs.load();
+        self.make_current();
         let cr2 = if self.is_in_cpu { state::cr2_and_dr6().0 } else { self.cr2 };
         ControlRegisters { cr2, ..state::control() }
     }
 
     fn set_control(&mut self, control: &ControlRegisters) {
-        self.vmcs.load();
+        self.make_current();
         self.cr2 = control.cr2;
         state::set_control(control);
         // What was translated by other registers.
@@ -258,22 +265,22 @@ impl Hardware for VmxVcpu {
     }
 
     fn segments(&self) -> Segments {
-        self.vmcs.load();
+        self.make_current();
         state::segments()
     }
 
     fn set_segments(&mut self, segments: &Segments) {
-        self.vmcs.load();
+        self.make_current();
         state::set_segments(segments);
     }
 
     fn system(&self) -> SystemRegisters {
-        self.vmcs.load();
+        self.make_current();
         state::system(&self.system_call, self.cstar)
     }
 
     fn set_system(&mut self, system: &SystemRegisters) {
-        self.vmcs.load();
+        self.make_current();
         self.system_call = SystemCall {
             star: system.star,
             lstar: cpu::canonical(system.lstar),
@@ -286,28 +293,28 @@ impl Hardware for VmxVcpu {
     }
 
     fn debug(&self) -> (u64, u64) {
-        self.vmcs.load();
+        self.make_current();
         (self.dr6, read(Field::GUEST_DR7))
     }
 
     fn set_debug(&mut self, dr6: u64, dr7: u64) {
-        self.vmcs.load();
+        self.make_current();
         self.dr6 = dr6 & 0xffff_ffff;
         write(Field::GUEST_DR7, dr7 & 0xffff_ffff);
     }
 
     fn interruptibility(&self) -> u64 {
-        self.vmcs.load();
+        self.make_current();
         read(Field::GUEST_INTERRUPTIBILITY_STATE) & state::INTERRUPTIBILITY
     }
 
     fn set_interruptibility(&mut self, value: u64) {
-        self.vmcs.load();
+        self.make_current();
         write(Field::GUEST_INTERRUPTIBILITY_STATE, value & state::INTERRUPTIBILITY);
     }
 
     fn set_tsc_offset(&mut self, offset: u64) {
-        self.vmcs.load();
+        self.make_current();
         write(Field::TSC_OFFSET, offset);
     }
 }
