@@ -41,7 +41,6 @@ mod protocol;
 pub mod root;
 pub mod shared_page;
 #[cfg(test)]
-#[expect(dead_code, reason = "the simulated world can do more than its tests ask of it so far")]
 mod simulation;
 pub mod space;
 pub mod sync;

@@ -2,6 +2,7 @@
 
 use dragonfly_abi::{Call, FOREVER, ObjectType, Rights, Status};
 use dragonfly_memory::UserVirt;
+use proptest::prelude::*;
 
 use super::world::{World, word};
 
@@ -213,4 +214,47 @@ fn a_full_table_refuses_and_serves_again() {
     assert_eq!(world.status(&actor, Call::HandleClose, &[last]), Status::Ok);
     assert_eq!(world.status(&actor, Call::GateCreate, &[]), Status::Ok);
     world.finish();
+}
+
+proptest! {
+    #![proptest_config(super::config(64))]
+
+    #[test]
+    fn a_table_names_what_a_set_of_handles_holds_and_nothing_that_was_closed(
+        steps in proptest::collection::vec((0_u8..5, any::<u16>()), 1..400),
+    ) {
+        let mut world = World::new(1);
+        let (_, actor, own) = world.settler(0, 10);
+        // Each look at the kernel takes time in proportion to its handles.
+        world.is_audited = false;
+        let (mut live, mut stale) = (Vec::new(), vec![0, 1 << 16]);
+        for (kind, choice) in steps {
+            let choice = usize::from(choice);
+            match kind {
+                0 if !live.is_empty() => {
+                    let closed = live.swap_remove(choice % live.len());
+                    assert_eq!(world.status(&actor, Call::HandleClose, &[closed]), Status::Ok);
+                    stale.push(closed);
+                }
+                1 => {
+                    let handle = stale[choice % stale.len()];
+                    assert_eq!(world.status(&actor, Call::HandleInfo, &[handle]), Status::BadHandle);
+                    assert_eq!(world.status(&actor, Call::HandleClose, &[handle]), Status::BadHandle);
+                }
+                2 if !live.is_empty() => {
+                    let handle = live[choice % live.len()];
+                    let (status, words) = world.act(&actor, Call::HandleInfo, &[handle]).expect("an answer");
+                    assert_eq!((status, words[0]), (Status::Ok, ObjectType::Domain as u64));
+                }
+                _ => {
+                    let handle = world.get(&actor, Call::HandleCopy, &[own, own, word(ALL), 0]);
+                    assert!(!live.contains(&handle) && !stale.contains(&handle), "{handle:#x} was there before");
+                    live.push(handle);
+                }
+            }
+        }
+        let count = world.act(&actor, Call::DomainInfo, &[own]).expect("an answer").1[3];
+        assert_eq!(count, live.len() as u64 + 1);
+        world.finish();
+    }
 }

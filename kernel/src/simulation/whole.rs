@@ -152,7 +152,12 @@ impl Run {
         self.go_on(&thread);
         Some(match kind {
             58..80 => self.touch(&thread, words),
-            80..84 => Action::Fault(Fault::Exception { number: words[0], code: 0 }),
+            80..83 => Action::Fault(Fault::Exception { number: words[0], code: 0 }),
+            83 => {
+                // As of a call that gives nothing but a status.
+                self.lives.get_mut(&Ref::as_ptr(&thread)).expect("a life").1.pending = Some((Call::Nop, 0));
+                Action::BadCall(words[0] << (words[1] % 48) | 1 << 16)
+            }
             _ => {
                 let call = CALLS[(usize::from(kind) * 8 + words[5] as usize % 8) % CALLS.len()];
                 let arguments = self.arguments(&thread, call, words);

@@ -157,7 +157,7 @@ impl HostStage<'_> {
     /// A test may be marked as too slow for the interpreter, as it runs on the host all the same.
     fn miri(&self, result: &mut StageResult) -> Result<()> {
         rust::ensure_miri(self.tools.is_offline())?;
-        for package in self.packages().filter(|package| flag(package, "miri")) {
+        for (package, only) in self.packages().filter_map(|package| Some((package, miri_tests(package)?))) {
             let mut command = rust::nightly_cargo(self.tools.is_offline());
             command.args(["miri", "test", "--no-fail-fast", "--package", &package.name, "--lib"]);
             for target in test_targets(package).filter(|target| kind(target) == Kind::Plain) {
@@ -166,7 +166,15 @@ impl HostStage<'_> {
             let cases = if self.level == Level::Soak { "64" } else { "4" };
             command.env("PROPTEST_CASES", cases).env("MIRIFLAGS", "-Zmiri-disable-isolation");
             command.env("CARGO_TARGET_DIR", self.target_folder("miri"));
-            self.many_tests(result, &package.name, &mut command, Ignored::Passes)?;
+            match only {
+                None => self.many_tests(result, &package.name, &mut command, Ignored::Passes)?,
+                Some(mut only) => {
+                    only.retain(|name| self.is_selected(name));
+                    if !only.is_empty() {
+                        self.filtered_tests(result, &package.name, &mut command, Ignored::Passes, &only)?;
+                    }
+                }
+            }
         }
         Ok(())
     }
@@ -231,8 +239,19 @@ impl HostStage<'_> {
 
     /// A command that runs many tests; `name` stands for them if they do not get as far as that.
     fn many_tests(&self, result: &mut StageResult, name: &str, command: &mut Command, ignored: Ignored) -> Result<()> {
-        if !self.filters.is_empty() {
-            command.arg("--").args(&self.filters);
+        self.filtered_tests(result, name, command, ignored, &self.filters)
+    }
+
+    fn filtered_tests(
+        &self,
+        result: &mut StageResult,
+        name: &str,
+        command: &mut Command,
+        ignored: Ignored,
+        filters: &[String],
+    ) -> Result<()> {
+        if !filters.is_empty() {
+            command.arg("--").args(filters);
         }
         let finished = self.start(result, command)?;
         let mut results = cargo_output::read(&finished.output);
@@ -303,6 +322,16 @@ fn setting<'a>(package: &'a Package, name: &str) -> Option<&'a serde_json::Value
 
 fn flag(package: &Package, name: &str) -> bool {
     setting(package, name).and_then(serde_json::Value::as_bool).unwrap_or(false)
+}
+
+/// Which tests of a package run under Miri: none, all, or those whose names are given, where all would take too long.
+fn miri_tests(package: &Package) -> Option<Option<Vec<String>>> {
+    match setting(package, "miri")? {
+        serde_json::Value::Array(names) => {
+            Some(Some(names.iter().filter_map(|name| name.as_str().map(str::to_string)).collect()))
+        }
+        value => value.as_bool()?.then_some(None),
+    }
 }
 
 fn declared_fuzz_targets(package: &Package) -> impl Iterator<Item = &str> {
