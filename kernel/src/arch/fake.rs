@@ -390,7 +390,13 @@ impl Arch for Fake {
         if machine.in_kernel.load(SeqCst) >> cpu & 1 == 0 {
             // It runs a domain or idles, so the interrupt comes at once. What else that does may come later: it is told
             // when the test says so. But the flush is waited for.
-            let _answering = machine.answering.lock().unwrap();
+            let _answering = loop {
+                // Who answers may lose its turn to this CPU meanwhile.
+                match machine.answering.try_lock() {
+                    Ok(answering) => break answering,
+                    Err(_) => assert!(turns::must_switch(), "nobody else can be answering"),
+                }
+            };
             let acting = ACTING.replace(Some((self, cpu)));
             self.kernel().answer_shootdown(cpu);
             ACTING.set(acting);

@@ -17,6 +17,7 @@ mod memory;
 mod notifications;
 mod rounds;
 mod scheduler;
+mod shortage;
 mod whole;
 mod world;
 

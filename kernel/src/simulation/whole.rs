@@ -15,6 +15,7 @@ use proptest::test_runner::{Config, RngAlgorithm, TestError, TestRng, TestRunner
 
 use super::Ref;
 use super::rounds::{Pace, random_turns};
+use super::shortage::Withheld;
 use super::world::{Action, Buffer, DomainRef, Home, Results, ThreadRef, World};
 use crate::arch::Arch;
 use crate::arch::fake::Fake;
@@ -55,6 +56,9 @@ struct Run {
     home: Home,
     lives: HashMap<*const Thread<Fake>, (ThreadRef, Life)>,
     messages: u64,
+    /// For how many more steps there is no memory, and the frames that are kept away meanwhile.
+    shortage: u64,
+    withheld: Option<Withheld>,
     /// Threads that the keeper made: the number of the message buffer, and the keeper's handle.
     nurtured: VecDeque<(u64, u64)>,
 }
@@ -63,7 +67,15 @@ impl Run {
     fn new() -> Self {
         let mut world = World::new(CPUS);
         let home = world.home(QUOTA);
-        let mut run = Self { world, home, lives: HashMap::new(), messages: 0, nurtured: VecDeque::new() };
+        let mut run = Self {
+            world,
+            home,
+            lives: HashMap::new(),
+            messages: 0,
+            shortage: 0,
+            withheld: None,
+            nurtured: VecDeque::new(),
+        };
         (0..CPUS).for_each(|cpu| run.nurture(cpu, 20));
         let first = run.world.thread(&home, 0, 40);
         for call in [Call::GateCreate, Call::NotificationCreate, Call::GateCreate, Call::NotificationCreate] {
@@ -101,7 +113,28 @@ impl Run {
         }
     }
 
+    /// For the next steps there is memory for a few objects or frames more, and then for none.
+    fn run_short(&mut self, steps: u64, left: u64) {
+        self.shortage = steps;
+        if steps.is_multiple_of(2) {
+            self.world.fake.fail_after(left);
+        } else {
+            self.withheld = Some(Withheld::all_but(self.world.fake, left));
+        }
+    }
+
+    fn end_shortage(&mut self) {
+        self.world.fake.fail_after(u64::MAX);
+        self.withheld = None;
+    }
+
     fn step(&mut self, step: &Step) {
+        if self.shortage > 0 {
+            self.shortage -= 1;
+            if self.shortage == 0 {
+                self.end_shortage();
+            }
+        }
         let cpu = usize::from(step.cpu) % CPUS;
         let fake = self.world.fake;
         let [first, ..] = step.words.map(u64::from);
@@ -112,7 +145,8 @@ impl Run {
             16..32 => {
                 self.world.tick(cpu);
             }
-            32..42 => fake.advance(1 << (first % 24)),
+            32..34 if self.shortage == 0 => self.run_short(1 + first % 32, u64::from(step.words[1]) % 8),
+            34..42 => fake.advance(1 << (first % 24)),
             42..50 => {
                 let next = fake.timer(cpu);
                 if next != FOREVER {
@@ -365,6 +399,7 @@ impl Run {
 
     /// Destroys everything that the random domains made: nothing must be left of it.
     fn end(mut self) {
+        self.end_shortage();
         self.lives.clear();
         assert_eq!(self.world.insist(Call::DomainDestroy, &[self.home.handle]), Status::Ok);
         self.world.step_all();

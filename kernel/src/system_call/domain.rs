@@ -1,15 +1,15 @@
 //! Calls about domains.
 
 use dragonfly_abi::{PRIORITIES, Rights, Status};
-use dragonfly_memory::{Account, AccountError};
+use dragonfly_memory::{Account, AccountError, Vacant};
 
 use super::{DONE, Flow, Outcome};
+use crate::Kernel;
 use crate::arch::Arch;
 use crate::capability::Object;
 use crate::cpu::Cpu;
 use crate::domain::{Domain, DomainLimits, publish};
 use crate::space::DomainSpace;
-use crate::{Kernel, Ref};
 
 impl<A: Arch> Kernel<A> {
     pub(super) fn domain_create(
@@ -42,10 +42,11 @@ impl<A: Arch> Kernel<A> {
             AccountError::QuotaExceeded => Status::QuotaExceeded,
             AccountError::OutOfMemory => Status::OutOfMemory,
         })?;
+        // Before the address space, which is not given back by being dropped.
+        let vacant = Vacant::<_, A::Heap>::reserve(self.arch.heap()).map_err(|_| Status::OutOfMemory)?;
         let space = DomainSpace::new(self, &account)?;
         let limits = DomainLimits { max_priority, cpu_mask };
-        let domain = Domain::new(account, &limits, Some(parent.clone()), space, death, charge);
-        let domain = Ref::<_, A>::try_new(self.arch.heap(), domain).map_err(|_| Status::OutOfMemory)?;
+        let domain = vacant.fill(Domain::new(account, &limits, Some(parent.clone()), space, death, charge));
         let holder = cpu.running()?;
         let handle = publish(self.arch, parent, &holder.domain, Object::Domain(domain.clone()), Rights::all());
         if handle.is_err() {
