@@ -7,7 +7,7 @@ pub mod backtrace;
 pub mod bochs;
 pub mod interrupt;
 mod observation;
-mod pseudo_terminal;
+pub(crate) mod pseudo_terminal;
 pub mod qemu;
 mod qmp;
 pub mod serial;

@@ -92,3 +92,40 @@ pub fn read_input(to: Sender<Event>) {
         }
     });
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        mem,
+        panic::{AssertUnwindSafe, catch_unwind},
+    };
+
+    use rustix::{stdio::dup2_stdin, termios::LocalModes};
+
+    use super::*;
+    use crate::emulator::pseudo_terminal;
+
+    #[test]
+    fn the_terminal_is_as_it_was_after_raw_mode_and_after_a_panic_in_it() {
+        let terminal = pseudo_terminal::open().unwrap();
+        dup2_stdin(&terminal.held).unwrap();
+        let mut settings = tcgetattr(&terminal.held).unwrap();
+        settings.local_modes |= LocalModes::ICANON | LocalModes::ECHO;
+        tcsetattr(&terminal.held, OptionalActions::Now, &settings).unwrap();
+        let modes = || tcgetattr(&terminal.held).unwrap().local_modes;
+        let before = modes();
+
+        let raw = RawTerminal::enter().unwrap();
+        assert!(!modes().intersects(LocalModes::ICANON | LocalModes::ECHO));
+        drop(raw);
+        assert_eq!(modes(), before);
+
+        let panicked = catch_unwind(AssertUnwindSafe(|| {
+            // As in a process that ends without dropping anything.
+            mem::forget(RawTerminal::enter().unwrap());
+            panic!("on purpose");
+        }));
+        assert!(panicked.is_err());
+        assert_eq!(modes(), before);
+    }
+}
