@@ -5,7 +5,7 @@ use core::sync::atomic::{AtomicBool, Ordering};
 
 use dragonfly_machine::{Event, Machine};
 use dragonfly_rt::sync::Mutex;
-use dragonfly_rt::sys::{Notification, Owned, Vm, clock_now_ns};
+use dragonfly_rt::sys::{Notification, Owned, Vm};
 use log::info;
 
 use crate::clock::Clock;
@@ -88,7 +88,7 @@ impl Shared {
     pub(crate) fn with_machine<R>(&self, work: impl FnOnce(&mut Machine, u64) -> R) -> R {
         let mut devices = self.devices.lock();
         // Taken under the lock: the devices' time does not go back.
-        let now_ns = self.clock.guest_ns(clock_now_ns());
+        let now_ns = self.clock.now_ns();
         let result = work(&mut devices.machine, now_ns);
         while let Some(message) = devices.machine.take_message() {
             // A message that the guest made up, and that means nothing, goes nowhere.
@@ -131,7 +131,7 @@ impl Shared {
     /// When the devices are to be asked, on the kernel's clock: the caller promises to do so.
     pub(crate) fn next_deadline_ns(&self) -> Option<u64> {
         let mut devices = self.devices.lock();
-        let now_ns = self.clock.guest_ns(clock_now_ns());
+        let now_ns = self.clock.now_ns();
         devices.asked_ns = devices.machine.deadline_ns(now_ns);
         devices.asked_ns.map(|guest_ns| self.clock.host_ns(guest_ns))
     }

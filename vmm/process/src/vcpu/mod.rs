@@ -149,31 +149,25 @@ impl VcpuThread {
         if is_single_step {
             self.cpu.sync(RunFlags::DEBUG).map_err(Fatal::Run)?;
         }
-        let mut state = self.cpu.state().read();
-        let mut cpu = registers::for_emulation(&state, self.shared.physical_bits);
+        let state = self.cpu.state();
+        let mut cpu = registers::for_emulation(state, self.shared.physical_bits);
         let outcome = emulate::emulate(&mut cpu, &mut self.bus(), cause, MAX_ITERATIONS)?;
-        registers::take_emulated(&mut state, &cpu);
+        state.set_pointer(&cpu.general, cpu.rip, cpu.rflags);
         let mut flags = RunFlags::POINTER;
-        let exception = match outcome {
+        match outcome {
             Outcome::Fault(fault) => {
                 if let Some(address) = fault.cr2 {
-                    state.cr2 = address;
+                    state.set_cr2(address);
                     flags |= RunFlags::CONTROL;
                 }
-                Some(Exception { vector: fault.exception as u8, error_code: fault.error_code })
+                flags |= self.raise(Exception { vector: fault.exception as u8, error_code: fault.error_code });
             }
             Outcome::Done | Outcome::Partial if is_single_step => {
-                state.dr6 |= STEPPED;
-                flags |= RunFlags::DEBUG;
-                Some(Exception::DEBUG)
+                state.set_dr6_bits(STEPPED);
+                flags |= RunFlags::DEBUG | self.raise(Exception::DEBUG);
             }
-            Outcome::Done | Outcome::Partial | Outcome::Retry => None,
-        };
-        if let Some(exception) = exception {
-            (state.inject, state.inject_error) = exception.event();
-            flags |= RunFlags::EVENT;
+            Outcome::Done | Outcome::Partial | Outcome::Retry => {}
         }
-        self.cpu.state().write(&state);
         Ok(flags)
     }
 
@@ -223,12 +217,15 @@ impl VcpuThread {
     fn hypercall(&self, length: u32) -> Result<RunFlags, Fatal> {
         self.cpu.sync(RunFlags::SEGMENTS).map_err(Fatal::Run)?;
         let state = self.cpu.state();
-        let privilege = registers::privilege(&state.read());
+        let [_, _, stack, ..] = state.segments();
         let send = |address, data| {
             // To a vCPU that is not there, nothing is sent.
             let _ = self.shared.vm.interrupt(address, data);
         };
-        state.set_general(General::Rax, hypercall::answer(|register| state.general(register), privilege, send));
+        state.set_general(
+            General::Rax,
+            hypercall::answer(|register| state.general(register), registers::privilege(stack), send),
+        );
         self.skip(length)
     }
 
@@ -241,8 +238,7 @@ impl VcpuThread {
     #[cold]
     fn skip_unknown(&self) -> Result<RunFlags, Fatal> {
         self.cpu.sync(RunFlags::CONTROL | RunFlags::SEGMENTS).map_err(Fatal::Run)?;
-        let state = self.cpu.state().read();
-        let cpu = registers::for_emulation(&state, self.shared.physical_bits);
+        let cpu = registers::for_emulation(self.cpu.state(), self.shared.physical_bits);
         let length = match emulate::instruction_length(&cpu, &mut self.bus()) {
             Ok(length) => length,
             // The guest changes code or page tables at this very moment: it is to try again.
@@ -250,7 +246,7 @@ impl VcpuThread {
             Err(Stop::Miss(_) | Stop::Unsupported) => return Err(Fatal::UnknownLength),
         };
         // Beyond 4 GiB there is code in 64-bit mode only, where RIP wraps nowhere.
-        self.cpu.state().set_rip(state.rip.wrapping_add(length as u64));
+        self.cpu.state().set_rip(cpu.rip.wrapping_add(length as u64));
         Ok(RunFlags::POINTER)
     }
 
@@ -265,7 +261,7 @@ impl VcpuThread {
         // Should the kernel not give them, then older ones are better than none.
         let _ = self.cpu.sync(RunFlags::GROUPS);
         let state = self.cpu.state().read();
-        let mut view = registers::for_emulation(&state, self.shared.physical_bits);
+        let mut view = registers::for_emulation(self.cpu.state(), self.shared.physical_bits);
         // Of code and stack, whoever they belong to.
         view.cpl = 0;
         view.rflags |= ALLOW_USER_PAGES;

@@ -4,6 +4,7 @@ use dragonfly_abi::arch::guest::{DescriptorTable, Segment, VcpuState};
 use dragonfly_emulate as emulate;
 use dragonfly_guest_boot as boot;
 use dragonfly_guest_boot::GeneralRegisters;
+use dragonfly_rt::guest::StatePage;
 
 /// Sets the registers that a boot protocol speaks of.
 pub(crate) fn set_start(state: &mut VcpuState, start: &boot::StartState) {
@@ -45,37 +46,32 @@ pub(crate) fn set_startup(state: &mut VcpuState, vector: u8) {
 }
 
 /// What the emulation sees of a vCPU. Control registers and segments must be up to date.
-pub(crate) fn for_emulation(state: &VcpuState, physical_address_bits: u8) -> emulate::Cpu {
-    let segment = |from: Segment| emulate::Segment {
-        selector: from.selector as u16,
-        attributes: from.attributes,
-        limit: from.limit,
-        base: from.base,
-    };
+pub(crate) fn for_emulation(state: &StatePage, physical_address_bits: u8) -> emulate::Cpu {
+    let segments = state.segments();
+    let [_, _, stack, ..] = segments;
+    let [cr0, cr3, cr4, efer] = state.paging();
     emulate::Cpu {
-        general: state.general,
-        rip: state.rip,
-        rflags: state.rflags,
-        segments: [state.es, state.cs, state.ss, state.ds, state.fs, state.gs].map(segment),
-        cpl: privilege(state),
-        cr0: state.cr0,
-        cr3: state.cr3,
-        cr4: state.cr4,
-        efer: state.efer,
+        general: state.all_general(),
+        rip: state.rip(),
+        rflags: state.rflags(),
+        segments: segments.map(|from| emulate::Segment {
+            selector: from.selector as u16,
+            attributes: from.attributes,
+            limit: from.limit,
+            base: from.base,
+        }),
+        cpl: privilege(stack),
+        cr0,
+        cr3,
+        cr4,
+        efer,
         physical_address_bits,
     }
 }
 
 /// Current privilege level: that of the stack segment (SDM 3C, "Guest Register State").
-pub(crate) const fn privilege(state: &VcpuState) -> u8 {
-    (state.ss.attributes >> 5 & 3) as u8
-}
-
-/// The registers that an emulated instruction changes.
-pub(crate) fn take_emulated(state: &mut VcpuState, cpu: &emulate::Cpu) {
-    state.general = cpu.general;
-    state.rip = cpu.rip;
-    state.rflags = cpu.rflags;
+pub(crate) const fn privilege(stack: Segment) -> u8 {
+    (stack.attributes >> 5 & 3) as u8
 }
 
 /// The value of RAX after an input of so many bytes (SDM 1 3.4.1.1: 32-bit results clear the upper half).
@@ -90,10 +86,10 @@ pub(crate) const fn merged(rax: u64, width: u8, value: u32) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use dragonfly_abi::arch::guest::VcpuState;
+    use dragonfly_abi::arch::guest::{Segment, VcpuState};
     use zerocopy::FromZeros;
 
-    use super::{for_emulation, merged, privilege, set_startup, take_emulated};
+    use super::{merged, privilege, set_startup};
 
     #[test]
     fn an_input_changes_as_much_of_the_register_as_it_is_wide() {
@@ -112,23 +108,8 @@ mod tests {
     }
 
     #[test]
-    fn the_emulation_gets_the_segments_in_their_order_and_gives_back_what_it_changes() {
-        let mut state = VcpuState::new_zeroed();
-        for (segment, selector) in
-            [&mut state.es, &mut state.cs, &mut state.ss, &mut state.ds, &mut state.fs, &mut state.gs]
-                .into_iter()
-                .zip(1..)
-        {
-            segment.selector = selector;
-        }
-        state.ss.attributes = 3 << 5;
-        let mut cpu = for_emulation(&state, 40);
-        assert_eq!(cpu.segments.map(|segment| segment.selector), [1, 2, 3, 4, 5, 6]);
-        assert_eq!((cpu.cpl, privilege(&state), cpu.physical_address_bits), (3, 3, 40));
-        cpu.general[15] = 7;
-        cpu.rip = 8;
-        cpu.rflags = 9;
-        take_emulated(&mut state, &cpu);
-        assert_eq!((state.general[15], state.rip, state.rflags), (7, 8, 9));
+    fn the_privilege_is_that_of_the_stack() {
+        let stack = Segment { attributes: 0xc0f3, ..VcpuState::new_zeroed().ss };
+        assert_eq!(privilege(stack), 3);
     }
 }

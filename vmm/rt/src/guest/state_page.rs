@@ -4,11 +4,12 @@
 //! words of 64 bits, each of them atomic.
 #![expect(unsafe_code, reason = "the page is shared with the kernel and reached through its address")]
 
+use core::array;
 use core::mem::offset_of;
 use core::ptr;
 use core::sync::atomic::{AtomicU64, Ordering};
 
-use dragonfly_abi::arch::guest::{EXIT_COUNTERS, General, VCPU_GENERAL_OFFSET, VcpuState};
+use dragonfly_abi::arch::guest::{EXIT_COUNTERS, General, Segment, VCPU_GENERAL_OFFSET, VcpuState};
 use dragonfly_abi::{PAGE_SIZE, Status};
 
 use crate::address_space;
@@ -70,6 +71,60 @@ impl StatePage {
     #[must_use]
     pub fn rflags(&self) -> u64 {
         self.load(offset_of!(VcpuState, rflags))
+    }
+
+    /// All general registers.
+    #[inline]
+    #[must_use]
+    pub fn all_general(&self) -> [u64; 16] {
+        array::from_fn(|register| self.load(VCPU_GENERAL_OFFSET + register * WORD))
+    }
+
+    /// Sets all general registers, instruction pointer and flags; the latter two are taken with
+    /// [`RunFlags::POINTER`](dragonfly_abi::guest::RunFlags::POINTER).
+    #[inline]
+    pub fn set_pointer(&self, general: &[u64; 16], rip: u64, rflags: u64) {
+        for (register, value) in general.iter().enumerate() {
+            self.store(VCPU_GENERAL_OFFSET + register * WORD, *value);
+        }
+        self.set_rip(rip);
+        self.store(offset_of!(VcpuState, rflags), rflags);
+    }
+
+    /// The segments ES, CS, SS, DS, FS and GS.
+    #[inline]
+    #[must_use]
+    pub fn segments(&self) -> [Segment; 6] {
+        array::from_fn(|segment| {
+            let offset = offset_of!(VcpuState, es) + segment * size_of::<Segment>();
+            zerocopy::transmute!([self.load(offset), self.load(offset + WORD), self.load(offset + 2 * WORD)])
+        })
+    }
+
+    /// CR0, CR3, CR4 and EFER.
+    #[inline]
+    #[must_use]
+    pub fn paging(&self) -> [u64; 4] {
+        [
+            offset_of!(VcpuState, cr0),
+            offset_of!(VcpuState, cr3),
+            offset_of!(VcpuState, cr4),
+            offset_of!(VcpuState, efer),
+        ]
+        .map(|offset| self.load(offset))
+    }
+
+    /// Sets the linear address of a page fault; taken with
+    /// [`RunFlags::CONTROL`](dragonfly_abi::guest::RunFlags::CONTROL), so the other control registers have to be valid.
+    pub fn set_cr2(&self, address: u64) {
+        self.store(offset_of!(VcpuState, cr2), address);
+    }
+
+    /// Sets bits of DR6; taken with [`RunFlags::DEBUG`](dragonfly_abi::guest::RunFlags::DEBUG), so the debug registers
+    /// have to be valid.
+    pub fn set_dr6_bits(&self, bits: u64) {
+        let offset = offset_of!(VcpuState, dr6);
+        self.store(offset, self.load(offset) | bits);
     }
 
     /// Sets the event to inject and its error code; taken with
@@ -160,6 +215,24 @@ mod tests {
             assert_eq!((state.general[15], state.rip), (15, 0x1000));
             assert_eq!((state.inject, state.inject_error), (0x8000_0b0d, 7));
             assert_eq!((page.general(General::R15), page.rip(), page.rflags()), (15, 0x1000, 0));
+        });
+    }
+
+    #[test]
+    fn the_parts_are_those_of_the_whole() {
+        with_page(|page| {
+            let segment = |selector| Segment { selector, attributes: 1, limit: 2, reserved: 0, base: 3 };
+            let [es, cs, ss, ds, fs, gs] = [1, 2, 3, 4, 5, 6].map(segment);
+            let all = VcpuState { es, cs, ss, ds, fs, gs, cr0: 1, cr3: 3, cr4: 4, efer: 5, ..VcpuState::new_zeroed() };
+            page.write(&all);
+            assert_eq!(page.segments(), [es, cs, ss, ds, fs, gs]);
+            assert_eq!(page.paging(), [1, 3, 4, 5]);
+            page.set_pointer(&[7; 16], 8, 9);
+            assert_eq!((page.all_general(), page.rip(), page.rflags()), ([7; 16], 8, 9));
+            page.set_cr2(10);
+            page.set_dr6_bits(1);
+            page.set_dr6_bits(2);
+            assert_eq!(page.read(), VcpuState { general: [7; 16], rip: 8, rflags: 9, cr2: 10, dr6: 3, ..all });
         });
     }
 
