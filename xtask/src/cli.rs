@@ -37,8 +37,8 @@ pub enum Task {
     #[command(after_help = "Example:\n  cargo xtask setup && cargo xtask --offline test")]
     Setup,
     /// Show which tools were found, in which version and where; exit 1 if one is missing.
-    #[command(after_help = "Example:\n  cargo xtask doctor")]
-    Doctor,
+    #[command(after_help = "Examples:\n  cargo xtask doctor\n  cargo xtask doctor --size")]
+    Doctor(Doctor),
     /// Build kernel, loader and the programs that run guests.
     #[command(after_help = "Example:\n  cargo xtask build --debug")]
     Build(Build),
@@ -104,6 +104,14 @@ Examples:
   cargo xtask test host
   cargo xtask test qemu-2cpu/ipc
   cargo xtask test --emulator bochs --soak";
+
+/// Arguments of `doctor`.
+#[derive(Args, Clone, Copy, Debug)]
+pub struct Doctor {
+    /// Count the kernel's lines instead, logic and definitions apart.
+    #[arg(long)]
+    pub size: bool,
+}
 
 /// Arguments of `build`.
 #[derive(Args, Clone, Debug)]
@@ -315,6 +323,39 @@ pub enum Bench {
     /// System calls, IPC, notifications, faults, mapping and domain creation, in instructions.
     #[command(after_help = "Example:\n  cargo xtask bench ipc --json build/ipc.json")]
     Ipc(BenchIpc),
+    /// Exits of virtual machines, in instructions, beside KVM's in the same emulated machine.
+    #[command(after_help = BENCH_EXITS_HELP)]
+    Exits(BenchExits),
+}
+
+const BENCH_EXITS_HELP: &str = "\
+The same guest measures on Dragonfly and, with --vs kvm, on KVM with the smallest user-space machine there can be, in
+Debian 12's kernel. Without --vs KVM's figures are those of tests/figures.
+
+Examples:
+  cargo xtask bench exits
+  cargo xtask bench exits --vs kvm --json tests/figures/exits-qemu.json
+  cargo xtask bench exits --emulator bochs --vs kvm";
+
+/// What Dragonfly is compared with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Peer {
+    /// KVM in Debian 12's kernel.
+    Kvm,
+}
+
+/// Arguments of `bench exits`.
+#[derive(Args, Clone, Debug)]
+pub struct BenchExits {
+    /// Emulator to measure in: SVM in QEMU, VT-x in Bochs.
+    #[arg(long, value_enum, default_value_t = Emulator::Qemu)]
+    pub emulator: Emulator,
+    /// Measure this too.
+    #[arg(long, value_enum, value_name = "PEER")]
+    pub vs: Option<Peer>,
+    /// Also write the figures to this file.
+    #[arg(long, value_name = "FILE")]
+    pub json: Option<PathBuf>,
 }
 
 /// Arguments of `bench ipc`.

@@ -11,11 +11,11 @@ use xtask::{
     bench,
     build::{Project, cargo::Profile, iso},
     clean,
-    cli::{Bench, Cli, Image, Task},
+    cli::{Bench, Cli, Doctor, Image, Task},
     emulator::interrupt,
     guest::description,
     run, test,
-    tools::{Tools, doctor, rust},
+    tools::{Tools, doctor, kernel_size, rust},
 };
 
 fn main() -> ExitCode {
@@ -43,7 +43,10 @@ fn perform(cli: &Cli) -> Result<ExitCode> {
             rust::ensure_miri(cli.offline)?;
             println!("Everything is there; `cargo xtask doctor` shows it.");
         }
-        Task::Doctor => return Ok(if doctor::report(&tools)? { ExitCode::SUCCESS } else { ExitCode::FAILURE }),
+        Task::Doctor(Doctor { size: true }) => kernel_size::report(&Project::load()?.root)?,
+        Task::Doctor(Doctor { size: false }) => {
+            return Ok(if doctor::report(&tools)? { ExitCode::SUCCESS } else { ExitCode::FAILURE });
+        }
         Task::Build(arguments) => {
             let project = Project::load()?;
             let profile = Profile::from_debug(arguments.debug);
@@ -56,7 +59,8 @@ fn perform(cli: &Cli) -> Result<ExitCode> {
         Task::Image(arguments) => write_image(&tools, arguments)?,
         Task::Run(arguments) => return run::run(&tools, arguments),
         Task::Test(arguments) => return test::run(&tools, arguments),
-        Task::Bench(Bench::Ipc(arguments)) => bench::ipc(&tools, arguments)?,
+        Task::Bench(Bench::Ipc(arguments)) => bench::ipc::run(&tools, arguments)?,
+        Task::Bench(Bench::Exits(arguments)) => bench::exits::run(&tools, arguments)?,
         Task::Clean(arguments) => clean::run(&tools, arguments)?,
     }
     Ok(ExitCode::SUCCESS)

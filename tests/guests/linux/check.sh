@@ -4,7 +4,10 @@
 #   [check] ask                the host types a line in answer
 cpus=$(nproc)
 
-ok() { echo "[check] ok $1"; }
+ok() {
+    echo "[check] ok $1"
+    time_stamp
+}
 fail() { echo "[check] fail $1: $2"; }
 note() { echo "[check] note $1: $2"; }
 
@@ -14,12 +17,10 @@ now() {
     echo "${uptime%.*}${uptime#*.}"
 }
 
-# Some in a row, as one may be late on its way: the host takes the best of those that belong together.
-time_stamps() {
-    for _ in 1 2 3 4; do
-        read -r uptime _ </proc/uptime
-        echo "[check] time $uptime"
-    done
+# There are many, as one may be late on its way: the host takes the best of the first ones and of the last ones.
+time_stamp() {
+    read -r uptime _ </proc/uptime
+    echo "[check] time $uptime"
 }
 
 # What of the kernel's messages tells of trouble, with their levels. The host knows which of them mean nothing.

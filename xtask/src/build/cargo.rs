@@ -50,10 +50,24 @@ pub const LOADER: Program<'_> = Program { package: "dragonfly-multiboot2", bin: 
 /// # Errors
 /// Fails when cargo fails; its messages have been shown by then.
 pub fn build_bin(project: &Project, offline: bool, program: &Program, profile: Profile) -> Result<PathBuf> {
+    build_bin_for(project, offline, program, profile, BARE_TARGET)
+}
+
+/// Builds `program` for `target` and returns the file.
+///
+/// # Errors
+/// As [`build_bin`].
+pub fn build_bin_for(
+    project: &Project,
+    offline: bool,
+    program: &Program,
+    profile: Profile,
+    target: &str,
+) -> Result<PathBuf> {
     let Program { package, bin, features } = *program;
     let mut command = rust::cargo(offline);
     command.current_dir(&project.root).args(["build", "--message-format=json-render-diagnostics"]);
-    command.args(["--package", package, "--bin", bin, "--target", BARE_TARGET]);
+    command.args(["--package", package, "--bin", bin, "--target", target]);
     if !features.is_empty() {
         command.args(["--features", &features.join(",")]);
     }

@@ -75,7 +75,7 @@ fn configuration(bochs: &Bochs, machine: &Machine, image: &Path, folder: &Path, 
         format!("com2: enabled=1, mode=term, dev=\"{}\"", device.display())
     });
     format!(
-        "cpu: model=corei7_icelake_u, count={cpus}, ips={INSTRUCTIONS_PER_SECOND}, reset_on_triple_fault=0\n\
+        "cpu: model={model}, count={cpus}, ips={INSTRUCTIONS_PER_SECOND}, reset_on_triple_fault=0\n\
          memory: guest={memory}, host={memory}\n\
          romimage: file=\"{bios}\"\n\
          vgaromimage: file=\"{vga_bios}\"\n\
@@ -91,6 +91,7 @@ fn configuration(bochs: &Bochs, machine: &Machine, image: &Path, folder: &Path, 
          error: action=report\n\
          info: action=ignore\n\
          debug: action=ignore\n",
+        model = if machine.kvm { "corei7_haswell_4770" } else { "corei7_icelake_u" },
         cpus = machine.cpus,
         bios = bochs.bios.display(),
         vga_bios = bochs.vga_bios.display(),

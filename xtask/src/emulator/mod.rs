@@ -62,6 +62,9 @@ pub struct Machine {
     pub interactive: bool,
     /// Whether there is a second serial line, which carries the guests' consoles.
     pub guests: bool,
+    /// Whether KVM is to run in the machine: for Bochs that is a CPU without posted interrupts, whose descriptors Bochs
+    /// wants aligned as KVM's are not.
+    pub kvm: bool,
 }
 
 impl Machine {
@@ -78,6 +81,7 @@ impl Machine {
             debugger: false,
             interactive: false,
             guests: false,
+            kvm: false,
         }
     }
 }

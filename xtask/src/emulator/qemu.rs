@@ -118,7 +118,9 @@ fn arguments(machine: &Machine, image: &Path, accelerated: bool) -> Vec<OsString
         add(&["-accel", "kvm", "-cpu", "host"]);
     } else if machine.deterministic {
         // The x2APIC's registers of time stop QEMU with "Bad icount read": it does not take MSR accesses for I/O.
-        add(&["-accel", "tcg,thread=single", "-cpu", "max,x2apic=off", "-icount", "shift=0,sleep=off"]);
+        // Random numbers and the time of day would reach into how kernels lay their memory out.
+        add(&["-accel", "tcg,thread=single", "-cpu", "max,x2apic=off,rdrand=off,rdseed=off"]);
+        add(&["-icount", "shift=0,sleep=off", "-rtc", "base=2025-01-01,clock=vm"]);
     } else {
         add(&["-accel", "tcg,thread=multi", "-cpu", "max"]);
     }

@@ -6,7 +6,10 @@ use anyhow::Result;
 
 use super::report::{Outcome, StageResult};
 use crate::{
-    bench::{self, Figures, GOALS},
+    bench::{
+        exits,
+        ipc::{self, Figures, GOALS},
+    },
     build::Project,
     cli::Emulator,
     tools::Tools,
@@ -24,8 +27,8 @@ pub fn run(
     filters: &[String],
 ) -> Result<StageResult> {
     let start = Instant::now();
-    let first = bench::figures(project, tools, emulator)?;
-    let second = bench::figures(project, tools, emulator)?;
+    let first = ipc::figures(project, tools, emulator)?;
+    let second = ipc::figures(project, tools, emulator)?;
     let mut outcomes = judge(&first, &second);
     outcomes
         .retain(|outcome| filters.is_empty() || filters.iter().any(|filter| outcome.name.contains(filter.as_str())));
@@ -37,6 +40,24 @@ pub fn run(
         log: None,
         duration: start.elapsed(),
     })
+}
+
+/// Measures exits of virtual machines in `emulator` and judges the figures.
+///
+/// # Errors
+/// Fails when a machine gives no figures, or there are none to compare with.
+pub fn run_exits(
+    tools: &Tools,
+    project: &Project,
+    stage: &'static str,
+    emulator: Emulator,
+    filters: &[String],
+) -> Result<StageResult> {
+    let start = Instant::now();
+    let (mut outcomes, notes) = exits::test(tools, project, emulator)?;
+    outcomes
+        .retain(|outcome| filters.is_empty() || filters.iter().any(|filter| outcome.name.contains(filter.as_str())));
+    Ok(StageResult { stage, outcomes, notes, excerpt: Vec::new(), log: None, duration: start.elapsed() })
 }
 
 fn judge(first: &Figures, second: &Figures) -> Vec<Outcome> {

@@ -88,7 +88,7 @@ pub fn run(tools: &Tools, arguments: &Test) -> Result<ExitCode> {
             // Such a stage has no tests but those about booting.
             Work::Boot(work) if work.subject == Subject::Boot && !names_boot_test(&filters) => {}
             Work::Boot(work) => boots.push(Boot { name: stage.name, work, filters }),
-            Work::Bench(_) | Work::Guests(_) | Work::RunStatus => others.push((stage, filters)),
+            Work::Bench(_) | Work::Exits(_) | Work::Guests(_) | Work::RunStatus => others.push((stage, filters)),
         }
     }
     run.boots(boots)?;
@@ -211,6 +211,7 @@ impl TestRun<'_> {
         let Self { tools, project, logs, direct, .. } = self;
         match stage.work {
             Work::Bench(emulator) => bench::run(tools, project, stage.name, emulator, &filters),
+            Work::Exits(emulator) => bench::run_exits(tools, project, stage.name, emulator, &filters),
             Work::RunStatus => run_status::run(stage.name, logs, &filters),
             Work::Guests(scenario) => {
                 GuestStage { tools, project, name: stage.name, scenario, direct, filters, logs }.run()

@@ -83,6 +83,8 @@ pub enum Work {
     Boot(BootWork),
     /// Measures twice: figures must repeat and meet their goals.
     Bench(Emulator),
+    /// Measures exits of virtual machines: figures must not rise and meet their goals.
+    Exits(Emulator),
     /// Boots Linux guests.
     Guests(&'static Scenario),
     /// Tests the exit status of `run`.
@@ -230,6 +232,12 @@ pub const STAGES: &[Stage] = &[
         from: Level::Whole,
         work: Work::Bench(Emulator::Qemu),
     },
+    Stage {
+        name: "bench-exits-qemu",
+        about: "exits of virtual machines have not become dearer and meet their goals, QEMU",
+        from: Level::Whole,
+        work: Work::Exits(Emulator::Qemu),
+    },
     guests("linux-2vcpu", "Debian 12 at work, QEMU", Level::Quick, &scenario::DEBIAN_12),
     guests("linux-boots", "Debian 12, five boots in a row, QEMU", Level::Whole, &scenario::BOOTS),
     guests("linux-neighbours", "Debian 12 beside a crash and an exhaustion, QEMU", Level::Whole, &scenario::NEIGHBOURS),
@@ -259,7 +267,7 @@ pub fn stages(level: Level, emulators: Emulators) -> impl Iterator<Item = &'stat
     };
     STAGES.iter().filter(move |stage| stage.from <= level).filter(move |stage| match stage.work {
         Work::Host(_) => true,
-        Work::Boot(BootWork { emulator, .. }) | Work::Bench(emulator) => is_wanted(emulator),
+        Work::Boot(BootWork { emulator, .. }) | Work::Bench(emulator) | Work::Exits(emulator) => is_wanted(emulator),
         Work::Guests(scenario) => is_wanted(scenario.emulator),
         Work::RunStatus => is_wanted(Emulator::Qemu),
     })

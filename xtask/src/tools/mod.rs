@@ -9,6 +9,7 @@ pub mod cache;
 pub mod doctor;
 mod fetch;
 pub mod guests;
+pub mod kernel_size;
 mod place;
 pub mod progress;
 pub mod rust;

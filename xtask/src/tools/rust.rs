@@ -13,6 +13,8 @@ use super::on_path;
 
 /// The target of kernel, loader and user domains.
 pub const BARE_TARGET: &str = "x86_64-unknown-none";
+/// The target of programs for Linux guests that have no libraries.
+pub const STATIC_TARGET: &str = "x86_64-unknown-linux-musl";
 
 /// Adds rustfmt and clippy if they are missing.
 ///
@@ -33,21 +35,27 @@ pub fn ensure_components(offline: bool) -> Result<()> {
 /// Adds the bare-metal target if it is missing.
 ///
 /// # Errors
-/// Fails when the target is missing and `offline` forbids to add it, there is no rustup, or rustup fails.
+/// As [`ensure_target`].
 pub fn ensure_bare_target(offline: bool) -> Result<()> {
-    if has_bare_target()? {
+    ensure_target(BARE_TARGET, offline)
+}
+
+/// Adds a target if it is missing.
+///
+/// # Errors
+/// Fails when the target is missing and `offline` forbids to add it, there is no rustup, or rustup fails.
+pub fn ensure_target(target: &str, offline: bool) -> Result<()> {
+    if has_target(target)? {
         return Ok(());
     }
     if offline {
-        bail!("the Rust target {BARE_TARGET} is missing; run `rustup target add {BARE_TARGET}` while online");
+        bail!("the Rust target {target} is missing; run `rustup target add {target}` while online");
     }
     if on_path("rustup").is_none() {
-        bail!(
-            "the Rust target {BARE_TARGET} is missing and there is no rustup to add it; install rustup from rustup.rs"
-        );
+        bail!("the Rust target {target} is missing and there is no rustup to add it; install rustup from rustup.rs");
     }
-    eprintln!("Adding the Rust target {BARE_TARGET}");
-    show(Command::new("rustup").args(["target", "add", BARE_TARGET]))
+    eprintln!("Adding the Rust target {target}");
+    show(Command::new("rustup").args(["target", "add", target]))
 }
 
 /// Whether the toolchain in use has the bare-metal target.
@@ -55,9 +63,13 @@ pub fn ensure_bare_target(offline: bool) -> Result<()> {
 /// # Errors
 /// Fails when `rustc` does not start.
 pub fn has_bare_target() -> Result<bool> {
+    has_target(BARE_TARGET)
+}
+
+fn has_target(target: &str) -> Result<bool> {
     let output = Command::new("rustc").args(["--print", "sysroot"]).output().context("cannot start rustc")?;
     let sysroot = PathBuf::from(String::from_utf8_lossy(&output.stdout).trim());
-    Ok(sysroot.join("lib/rustlib").join(BARE_TARGET).join("lib").is_dir())
+    Ok(sysroot.join("lib/rustlib").join(target).join("lib").is_dir())
 }
 
 /// Makes Miri available on the nightly toolchain.

@@ -60,7 +60,7 @@ fn listen(tools: &Tools, project: &Project, kernel: Vec<u8>, initrd: Vec<u8>) ->
     const COMMAND_LINE: &str = "console=ttyS0 quiet df.run=boot";
     const LIMITS: Limits = Limits { total: Some(Duration::from_secs(120)), silence: None };
     let image = iso::make_linux(project, &tools.iso()?, kernel, initrd, COMMAND_LINE)?;
-    let boot = emulator::boot(tools, &Machine::new(Emulator::Qemu, 2), &image, LIMITS, &mut Silent)?;
+    let boot = emulator::boot(tools, &Machine::new(Emulator::Qemu, 1), &image, LIMITS, &mut Silent)?;
     let came_up = boot.log.iter().any(|line| line.contains("[linux] pass boot"));
     // It powers the machine off without a word to the host.
     ensure!(came_up && boot.end == End::Died, "{}, after: {}", boot.end, boot.log.last().map_or("", String::as_str));

@@ -1,4 +1,4 @@
-//! `cargo xtask bench`: figures in instructions, the same in every run.
+//! `cargo xtask bench ipc`: what system calls cost.
 //!
 //! The domain that measures prints `[bench] NAME VALUE`, one line a figure.
 
@@ -7,10 +7,11 @@ use std::{collections::BTreeMap, fs, path::Path, time::Duration};
 use anyhow::{Context, Result, bail};
 use serde_json::{Number, json};
 
+use super::Silent;
 use crate::{
     build::{Parts, Project, cargo::Profile, iso},
     cli::{BenchIpc, Emulator},
-    emulator::{self, Limits, Machine, Watcher, backtrace},
+    emulator::{self, Limits, Machine, backtrace},
     tools::Tools,
 };
 
@@ -49,7 +50,7 @@ pub type Figures = BTreeMap<String, Number>;
 ///
 /// # Errors
 /// Fails when a build fails or a machine does not end cleanly with figures. A missed goal is told, and fails the tests.
-pub fn ipc(tools: &Tools, arguments: &BenchIpc) -> Result<()> {
+pub fn run(tools: &Tools, arguments: &BenchIpc) -> Result<()> {
     let project = Project::load()?;
     let figures = figures(&project, tools, arguments.emulator)?;
     print(&figures);
@@ -62,7 +63,7 @@ pub fn ipc(tools: &Tools, arguments: &BenchIpc) -> Result<()> {
 /// Measures in `emulator`.
 ///
 /// # Errors
-/// See [`ipc`].
+/// See [`run`].
 pub fn figures(project: &Project, tools: &Tools, emulator: Emulator) -> Result<Figures> {
     let parts = project.build(tools, BUNDLE, Profile::Release)?;
     let mut figures = measure(project, tools, &parts, emulator, 1)?;
@@ -125,10 +126,6 @@ fn write_json(path: &Path, figures: &Figures) -> Result<()> {
     let text = serde_json::to_string_pretty(&json!({ "ipc": figures }))?;
     fs::write(path, text + "\n").with_context(|| format!("cannot write {}", path.display()))
 }
-
-struct Silent;
-
-impl Watcher for Silent {}
 
 #[cfg(test)]
 mod tests {

@@ -1,0 +1,101 @@
+//! The measuring guest on Dragonfly.
+
+use std::{collections::BTreeMap, fs, time::Duration};
+
+use anyhow::{Context, Result, ensure};
+use dragonfly_machine_file::MachineFile;
+use dragonfly_peer_image::Figures;
+
+use crate::{
+    build::{
+        Project,
+        cargo::{self, Profile, Program},
+        iso,
+    },
+    cli::Emulator,
+    emulator::{self, Limits, Machine, Watcher},
+    guest::{
+        description::Guest,
+        stream::{Decoder, Output},
+    },
+    tools::Tools,
+};
+
+/// The guest that measures.
+pub const GUEST: Program<'_> = Program { package: "dragonfly-guest-bench", bin: "guest-bench", features: &[] };
+/// When a machine that measures is given up.
+pub const LIMITS: Limits = Limits { total: Some(Duration::from_secs(900)), silence: None };
+
+/// Figures by name, the least of many measurements each.
+pub type Minima = BTreeMap<String, u64>;
+
+/// Measures in `emulator`.
+///
+/// # Errors
+/// Fails when a build fails or the guest does not come to its end.
+pub fn measure(tools: &Tools, project: &Project, emulator: Emulator) -> Result<Minima> {
+    let kernel = cargo::build_bin(project, tools.is_offline(), &GUEST, Profile::Release)?;
+    let kernel = fs::read(&kernel).with_context(|| format!("cannot read {}", kernel.display()))?;
+    let mut figures = boot(tools, project, emulator, 1, &kernel)?;
+    if emulator == Emulator::Qemu {
+        // Only what needs a second CPU; in Bochs that would count the instructions of both.
+        for (name, value) in boot(tools, project, emulator, 2, &kernel)? {
+            figures.entry(name).or_insert(value);
+        }
+    }
+    Ok(figures)
+}
+
+fn boot(tools: &Tools, project: &Project, emulator: Emulator, cpus: u32, kernel: &[u8]) -> Result<Minima> {
+    eprintln!("Measuring on Dragonfly in {} with {cpus} CPU(s)", emulator.word());
+    let text = format!("name = \"bench\"\nvcpus = {cpus}\nmemory = \"64MiB\"\nkernel = \"guest-bench\"\n");
+    let machine = MachineFile::parse("bench.toml", &text)?;
+    let files = vec![("guest-bench".to_string(), kernel.to_vec())];
+    let guests = [Guest { machine, text, files, source: None }];
+    let parts = project.build_for_guests(tools, &guests, Profile::Release)?;
+    let image = iso::make(project, &tools.iso()?, &parts, &format!("log=info exit={}", emulator.word()))?;
+    let machine = Machine { deterministic: true, guests: true, ..Machine::new(emulator, cpus) };
+    let mut console = Console::default();
+    let boot = emulator::boot(tools, &machine, &image, LIMITS, &mut console)?;
+    let printed = String::from_utf8_lossy(&console.printed).into_owned();
+    minima(printed.lines()).with_context(|| format!("{}: {}\n{printed}", boot.end, boot.log.join("\n")))
+}
+
+/// The least measurements in what a guest printed.
+///
+/// # Errors
+/// Fails when it did not come to its end.
+pub fn minima<'a>(lines: impl IntoIterator<Item = &'a str>) -> Result<Minima> {
+    let figures = Figures::read(lines);
+    ensure!(figures.is_complete(), "the measuring guest did not come to its end");
+    Ok(figures.iter().map(|(name, figure)| (name.to_string(), figure.minimum)).collect())
+}
+
+/// What the guest prints.
+#[derive(Debug, Default)]
+struct Console {
+    decoder: Decoder,
+    printed: Vec<u8>,
+}
+
+impl Watcher for Console {
+    fn guests(&mut self, bytes: &[u8]) {
+        for output in self.decoder.push(bytes) {
+            if let Output::Bytes { bytes, .. } = output {
+                self.printed.extend(bytes);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_least_measurements_count_once_the_guest_has_ended() {
+        let lines = ["[bench] cpuid 250 260", "[bench] end"];
+        assert_eq!(minima(lines).unwrap(), Minima::from([("cpuid".into(), 250)]));
+        assert!(minima(["[bench] cpuid 250 260"]).is_err());
+    }
+}
