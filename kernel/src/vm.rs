@@ -24,13 +24,16 @@ pub struct Vm<A: Arch> {
     /// Its physical memory.
     pub space: GuestSpace<A>,
     /// Its virtual CPUs by number.
-    vcpus: Lock<[Option<Ref<Vcpu<A>, A>>; MAX_VCPUS as usize], A>,
+    vcpus: Lock<Vcpus<A>, A>,
     doorbells: Lock<[Option<Doorbell<A>>; MAX_DOORBELLS], A>,
     /// How many doorbells there are.
     doorbell_count: AtomicUsize,
     is_closed: AtomicBool,
     _charge: Charge<A::Heap>,
 }
+
+/// Virtual CPUs by number.
+type Vcpus<A> = [Option<Ref<Vcpu<A>, A>>; MAX_VCPUS as usize];
 
 /// Where a doorbell is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -29,7 +29,9 @@ pub mod sync;
 mod unique;
 
 pub use account::{Account, AccountError, Charge, MAX_ACCOUNT_DEPTH, QuotaExceeded};
-pub use address::{Address, GuestPhys, HostPhys, HostVirt, ObjectOffset, PAGE_SHIFT, PAGE_SIZE, PageSize, SpaceAddr, UserVirt};
+pub use address::{
+    Address, GuestPhys, HostPhys, HostVirt, ObjectOffset, PAGE_SHIFT, PAGE_SIZE, PageSize, SpaceAddr, UserVirt,
+};
 pub use frames::{
     FrameAllocator, FrameUse, Frames, FreeError, MAX_ORDER, MAX_RANGES, MAX_ZONES, NodeFrames, RangeError,
 };

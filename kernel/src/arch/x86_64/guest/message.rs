@@ -34,13 +34,14 @@ fn deliver(cpu: &mut Cpu<X86>, vm: &Vm<X86>, message: &Message, sender: Option<u
         return;
     }
     // An APIC's ID is its virtual CPU's number.
-    if message.shorthand == Shorthand::None && !message.is_logical && message.destination != BROADCAST {
-        if let Some(vcpu) = vm.vcpu(message.destination)
-            && vcpu.interrupts.apic.destined(message.destination, false)
-        {
-            post(cpu, &vcpu, message);
-            return;
-        }
+    if message.shorthand == Shorthand::None
+        && !message.is_logical
+        && message.destination != BROADCAST
+        && let Some(vcpu) = vm.vcpu(message.destination)
+        && vcpu.interrupts.apic.destined(message.destination, false)
+    {
+        post(cpu, &vcpu, message);
+        return;
     }
     for vcpu in vm.vcpus() {
         let is_sender = sender == Some(vcpu.number);

@@ -221,21 +221,17 @@ impl<H: Hardware> GuestCpu<H> {
     fn cpuid(&mut self, leaf: u32, subleaf: u32) -> Option<[u32; 4]> {
         let mut answer = self.cpuid.get(leaf, subleaf)?;
         match leaf {
-            LEAF_FEATURES => {
-                if self.hardware.control().cr4 & Cr4::OSXSAVE.bits() != 0 {
-                    answer[2] |= Leaf1Ecx::OSXSAVE.bits();
-                }
-            }
-            LEAF_EXTENDED_FEATURES if subleaf == 0 => {
-                if self.hardware.control().cr4 & Cr4::PKE.bits() != 0 {
-                    answer[2] |= OSPKE;
-                }
-            }
+            LEAF_FEATURES if self.has_cr4(Cr4::OSXSAVE) => answer[2] |= Leaf1Ecx::OSXSAVE.bits(),
+            LEAF_EXTENDED_FEATURES if subleaf == 0 && self.has_cr4(Cr4::PKE) => answer[2] |= OSPKE,
             // The size for the components that are on: the CPU has the guest's XCR0.
             LEAF_XSAVE if subleaf < 2 => answer[1] = __cpuid_count(LEAF_XSAVE, subleaf).ebx,
             _ => {}
         }
         Some(answer)
+    }
+
+    fn has_cr4(&self, flag: Cr4) -> bool {
+        self.hardware.control().cr4 & flag.bits() != 0
     }
 
     fn msr_exit(&mut self, cpu: &mut Cpu<X86>, vcpu: &Ref<Vcpu<X86>, X86>, is_write: bool) -> Option<GuestExit> {

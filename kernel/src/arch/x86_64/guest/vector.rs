@@ -32,8 +32,11 @@ const IN_MEMORY: usize = usize::MAX;
 /// What this machine's save areas hold, as XCR0; 0 before [`detect`].
 static SUPPORTED: AtomicU64 = AtomicU64::new(0);
 static HAS_TSC_AUX: AtomicBool = AtomicBool::new(false);
+/// Whose state a CPU has.
+type Owner = Lock<Option<Ref<Vcpu<X86>, X86>>, X86>;
+
 /// Whose state each CPU has. Only that CPU changes its own.
-static OWNERS: [Lock<Option<Ref<Vcpu<X86>, X86>>, X86>; MAX_CPUS] = [const { Lock::<_, X86>::new(None) }; MAX_CPUS];
+static OWNERS: [Owner; MAX_CPUS] = [const { Lock::<_, X86>::new(None) }; MAX_CPUS];
 /// CPUs that are asked to put what they have into memory.
 static ASKED: [AtomicBool; MAX_CPUS] = [const { AtomicBool::new(false) }; MAX_CPUS];
 
