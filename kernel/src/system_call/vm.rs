@@ -2,7 +2,7 @@
 
 use dragonfly_abi::guest::{DoorbellKind, GUEST_END, MAX_VCPUS, MsrPolicy, RunFlags};
 use dragonfly_abi::{Handle, Rights, Status};
-use dragonfly_memory::UserVirt;
+use dragonfly_memory::{UserVirt, Vacant};
 
 use super::{DONE, Flow, Outcome};
 use crate::arch::{Arch, Guest};
@@ -24,7 +24,9 @@ impl<A: Arch> Kernel<A> {
     pub(super) fn vm_create(&'static self, cpu: &mut Cpu<A>) -> Outcome {
         let current = cpu.running()?;
         let domain = &current.domain;
-        let vm = Ref::<_, A>::try_new(self.arch.heap(), Vm::new(self, domain)?).map_err(|_| Status::OutOfMemory)?;
+        // Before the guest's memory, whose root is not given back by being dropped.
+        let vacant = Vacant::<_, A::Heap>::reserve(self.arch.heap()).map_err(|_| Status::OutOfMemory)?;
+        let vm = vacant.fill(Vm::new(self, domain)?);
         let rights = Rights::COPY | Rights::MANAGE | Rights::SEND;
         let handle = publish(self.arch, domain, domain, Object::Vm(vm.clone()), rights);
         if handle.is_err() {
