@@ -1,0 +1,96 @@
+//! The attacker's life.
+#![expect(unsafe_code, reason = "attacks are made of instructions")]
+
+mod attacks;
+mod interrupts;
+mod memory;
+mod registers;
+
+use core::arch::asm;
+use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+use dragonfly_guest_kit::{
+    Random, apic, argument, catch, cpu, finish, interrupts as arrivals, number_argument, print, set_idt, smp, this_cpu,
+};
+
+/// Attacks in a row before the CPU is put in order.
+const ROW: u64 = 64;
+/// How long a CPU may take to come back before it is started anew.
+const PATIENCE_MS: u64 = 20_000;
+
+static EXCEPTIONS: AtomicU64 = AtomicU64::new(0);
+static STEPS: AtomicU64 = AtomicU64::new(0);
+
+#[expect(unsafe_code, reason = "the kit calls the program by its name")]
+#[unsafe(no_mangle)]
+fn guest_main() {
+    let (steps, seed) = (number_argument("steps", 10_000), number_argument("seed", 1));
+    print!("[hostile] start: {steps} steps, seed {seed}\n");
+    let cpus = smp::cpus();
+    let each = steps / cpus as u64;
+    for number in 1..cpus {
+        if smp::start(number) {
+            smp::give(number, attack, each << 32 | (seed + number as u64));
+        }
+    }
+    attack(each << 32 | seed);
+    put_in_order();
+    // Those that another one's INIT has stopped have no part in the rest.
+    for number in 1..cpus {
+        if !smp::wait(number, PATIENCE_MS) {
+            print!("[hostile] CPU {number} does not answer\n");
+        }
+    }
+    print!("[hostile] end: {} steps, {} exceptions\n", STEPS.load(Relaxed), EXCEPTIONS.load(Relaxed));
+    end()
+}
+
+/// So many attacks (upper half) from a seed (lower half).
+fn attack(what: u64) {
+    let mut random = Random::new(what & 0xffff_ffff);
+    for step in 0..what >> 32 {
+        if step % ROW == 0 {
+            put_in_order();
+        }
+        if catch(|| attacks::one(&mut random)).is_some() {
+            EXCEPTIONS.fetch_add(1, Relaxed);
+        }
+        STEPS.fetch_add(1, Relaxed);
+    }
+    put_in_order();
+}
+
+/// Makes this CPU such that it can go on: its interrupts, its control registers.
+fn put_in_order() {
+    cpu::forbid_interrupts();
+    cpu::set_dr7(0x400);
+    set_idt(None);
+    memory::restore();
+    let _ = catch(apic::enable);
+    let _ = catch(interrupts::stop_timer);
+    (0..16).for_each(|_| {
+        let _ = catch(apic::end);
+    });
+    arrivals::window();
+    arrivals::forget();
+}
+
+fn end() -> ! {
+    debug_assert_eq!(this_cpu(), 0);
+    match argument("end") {
+        Some("fault") => {
+            set_idt(Some((0, 0)));
+            // SAFETY: the end is what is asked for.
+            unsafe { asm!("ud2") };
+        }
+        Some("tables") => cpu::set_cr3(0xff_ffff_f000),
+        Some("reserved") => {
+            let _ = catch(|| cpu::set_cr4(cpu::cr4() | 1 << 63));
+            cpu::cpuid(0, 0);
+        }
+        // SAFETY: as above.
+        Some("device") => unsafe { asm!("jmp {}", in(reg) 0xfec0_0000_u64) },
+        _ => {}
+    }
+    finish()
+}

@@ -1,0 +1,43 @@
+//! The local APIC, in x2APIC mode.
+
+use dragonfly_hw::x86::apic::{EOI, ICR_LOW, SELF_IPI, SVR, SpuriousVector, TPR, x2apic_icr, x2apic_msr};
+use dragonfly_hw::x86::msr::{ApicBase, IA32_APIC_BASE};
+
+use super::cpu;
+
+/// Vector of spurious interrupts.
+pub const SPURIOUS: u8 = 0xff;
+
+/// Turns this CPU's local APIC on, in x2APIC mode. It does no harm where that is so already.
+pub fn enable() {
+    let on = cpu::read_msr(IA32_APIC_BASE) | ApicBase::EN.bits();
+    cpu::write_msr(IA32_APIC_BASE, on);
+    cpu::write_msr(IA32_APIC_BASE, on | ApicBase::EXTD.bits());
+    write(TPR, 0);
+    write(SVR, u64::from(u32::from(SPURIOUS) | SpuriousVector::ENABLE.bits()));
+}
+
+/// Ends the interrupt in service.
+pub fn end() {
+    write(EOI, 0);
+}
+
+/// Interrupts this CPU.
+pub fn interrupt_self(vector: u8) {
+    write(SELF_IPI, u64::from(vector));
+}
+
+/// Sends an interrupt command to the CPU `id`.
+pub fn command(low: u32, id: u32) {
+    write(ICR_LOW, x2apic_icr(low, id));
+}
+
+/// Writes the register at an offset of the register page.
+pub fn write(register: u32, value: u64) {
+    cpu::write_msr(x2apic_msr(register), value);
+}
+
+/// Reads it.
+pub fn read(register: u32) -> u64 {
+    cpu::read_msr(x2apic_msr(register))
+}
