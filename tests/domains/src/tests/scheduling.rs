@@ -168,8 +168,10 @@ fn yielding_keeps_priority(_: &Context) -> Outcome {
         let _high = Builder::new(cpu).priority(21).spawn(child.domain(), endless_yielder, &[])?;
         let _low = Builder::new(cpu).priority(20).spawn(child.domain(), counter, &[0])?;
         run_for(20 * MS)?;
+        let turns = child.word(1)?;
+        // At once where time is exact; a loaded host may have left that CPU alone so far.
+        expect_that(|| load(turns) > 10, "the yielding thread's turns")?;
         equal("what the lower priority did", load(child.word(0)?), 0)?;
-        that(load(child.word(1)?) > 10, "the yielding thread did not run")?;
     }
     Ok(())
 }
