@@ -246,3 +246,61 @@ fn show(bytes: &[u8]) {
         let _ = stdout.write_all(bytes).and_then(|()| stdout.flush());
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::{Receiver, channel};
+
+    use super::*;
+
+    /// A session of two guests, and what it sends to them.
+    fn session(terminal: bool) -> (Session, Receiver<Vec<u8>>) {
+        let mut session = Session::new(Settings {
+            names: vec!["one".into(), "two".into()],
+            console: None,
+            terminal,
+            input: false,
+            shows_log: false,
+            log: tempfile::tempfile().unwrap(),
+            progress: Progress::new(),
+        });
+        let (input, sent) = channel();
+        let (events, _) = channel();
+        session.started(GuestLine { input, events });
+        (session, sent)
+    }
+
+    #[test]
+    fn keys_go_to_the_guest_that_is_shown() {
+        let (mut session, sent) = session(true);
+        session.typed(b"a\x03\x1d1b\x1dmc");
+        let sent: Vec<u8> = sent.try_iter().flatten().collect();
+        assert_eq!(sent, b"a\x03\x10Ab");
+    }
+
+    #[test]
+    fn the_user_can_quit() {
+        let (mut session, _sent) = session(true);
+        session.typed(b"q");
+        assert!(!session.wants_end());
+        session.typed(b"\x1dq");
+        assert!(session.wants_end());
+    }
+
+    #[test]
+    fn each_guests_last_end_is_remembered() {
+        let (mut session, _sent) = session(false);
+        session.guests(b"bye\n\x10x0103");
+        session.guests(b"\x10x0101\x10x00");
+        assert_eq!(session.ends, [None, Some(GuestEnd::Crashed)]);
+        session.guests(b"00");
+        assert_eq!(session.finish(), [Some(GuestEnd::PoweredOff), Some(GuestEnd::Crashed)]);
+    }
+
+    #[test]
+    fn the_end_of_a_guest_that_nobody_started_means_nothing() {
+        let (mut session, _sent) = session(false);
+        session.guests(b"\x10x0500");
+        assert_eq!(session.finish(), [None, None]);
+    }
+}
