@@ -67,6 +67,8 @@ impl<H: Hardware> GuestCpu<H> {
                 if let Some(exit) = self.look_at_requests(vcpu) {
                     return exit;
                 }
+                // Waiting for a lock, this CPU may have given away what another virtual CPU was thought to have here.
+                vector::load(vcpu);
             }
             let exit = self.hardware.enter(&vcpu.page);
             count(words, ExitCounter::Total);
