@@ -88,6 +88,11 @@ impl<N> Consoles<N> {
         is_owner
     }
 
+    /// Whether the console is the caller's.
+    pub(crate) fn is_owner(&mut self, guest: u64, badge: u64) -> bool {
+        self.console(guest, badge).is_some()
+    }
+
     /// Takes a byte from the line; gives what is to be signalled: the input of a console that had none.
     pub(crate) fn received(&mut self, byte: u8) -> Option<&N> {
         let Input::Byte { console, byte } = self.decoder.byte(byte)? else { return None };
@@ -132,6 +137,7 @@ mod tests {
         assert_eq!(consoles.read(0, 12, &mut [0]), None);
         assert!(!consoles.end(0, 12, EndStatus::PoweredOff));
         assert_eq!(consoles.write(1, 10, b"x"), None);
+        assert!(consoles.is_owner(0, 10) && !consoles.is_owner(0, 12));
     }
 
     #[test]

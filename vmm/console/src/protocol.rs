@@ -33,6 +33,10 @@ pub const ENDED: u32 = 4;
 /// kernel's clock was at the nanoseconds in the second word. Refused if the machine has no clock.
 pub const TIME: u32 = 5;
 
+/// Asks whether all has been sent, so that the machine can be switched off: the reply's first word is how many bytes are
+/// still on their way.
+pub const PENDING: u32 = 6;
+
 /// Label of a reply: done.
 pub const OK: u32 = 0;
 

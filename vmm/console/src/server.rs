@@ -9,7 +9,7 @@ use log::{info, warn};
 
 use crate::cmos;
 use crate::consoles::Consoles;
-use crate::protocol::{ENDED, EndStatus, GATE_NAME, MAX_BYTES, OK, READ, REFUSED, REGISTER, TIME, WRITE};
+use crate::protocol::{ENDED, EndStatus, GATE_NAME, MAX_BYTES, OK, PENDING, READ, REFUSED, REGISTER, TIME, WRITE};
 use crate::uart::Uart;
 
 /// Names of the handles that `bundle.toml` gives.
@@ -123,6 +123,7 @@ impl Server {
                 self.transmit()?;
                 ended.then_some(0)
             }
+            PENDING if self.consoles.is_owner(guest, owner) => Some(self.pending()?),
             TIME => {
                 let Some((seconds, at_ns)) = self.time else { return Ok(refused()) };
                 return Ok(Message::new(OK, [seconds, at_ns, 0, 0]));
@@ -130,6 +131,13 @@ impl Server {
             _ => None,
         };
         Ok(done.map_or_else(refused, |word| Message::new(OK, [word as u64, 0, 0, 0])))
+    }
+
+    /// How many bytes have not left the machine yet.
+    fn pending(&mut self) -> Result<usize, Status> {
+        self.transmit()?;
+        let Some(line) = &mut self.line else { return Ok(0) };
+        Ok(self.consoles.output.len() + usize::from(!line.uart.has_sent_all()?))
     }
 
     fn transmit(&mut self) -> Result<(), Status> {

@@ -55,6 +55,7 @@ const MODEM_ON: u8 = 0x0b;
 
 const DATA_READY: u8 = 1 << 0;
 const THR_EMPTY: u8 = 1 << 5;
+const ALL_SENT: u8 = 1 << 6;
 
 /// Access to the registers.
 pub(crate) trait Registers {
@@ -109,6 +110,11 @@ impl<R: Registers> Uart<R> {
             }
         }
         self.enable(if queue.is_empty() { RECEIVED } else { RECEIVED | TRANSMITTER_EMPTY })
+    }
+
+    /// Whether the last byte has left the transmitter.
+    pub(crate) fn has_sent_all(&mut self) -> Result<bool, Status> {
+        self.registers.read(Register::LineStatus).map(|status| status & ALL_SENT != 0)
     }
 
     /// Serves all causes of an interrupt: takes bytes in, sends from the queue.
@@ -219,7 +225,9 @@ mod tests {
         let mut uart = Uart::start(&mut fake).unwrap().unwrap();
         uart.transmit(&mut queue).unwrap();
         assert_eq!((uart.registers.sent.len(), uart.registers.enabled), (16, RECEIVED | TRANSMITTER_EMPTY));
+        assert_eq!(uart.has_sent_all(), Ok(false));
         uart.registers.room = FIFO_SIZE;
+        assert_eq!(uart.has_sent_all(), Ok(true));
         uart.serve(&mut queue, |_| {}).unwrap();
         assert_eq!(uart.registers.sent, Vec::from_iter(0..20));
         assert_eq!(uart.registers.enabled, RECEIVED);

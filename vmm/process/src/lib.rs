@@ -59,7 +59,9 @@ pub fn run() {
                     (EndStatus::BadInput, BAD_INPUT)
                 }
             };
-            Console::new(number).ended(status);
+            let console = Console::new(number);
+            console.ended(status);
+            console.drain();
             exit_code
         }
         Err(problem) => {

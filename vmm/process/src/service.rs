@@ -18,8 +18,9 @@ const COLLECT: Duration = Duration::from_micros(500);
 /// How long to wait for a busy line, or for a guest that does not take its input.
 const BUSY_NS: u64 = 2_000_000;
 
-/// How long the last output may take at a guest's end.
-const LAST_OUTPUT_NS: u64 = 5_000_000_000;
+/// How long the last output may wait for the line at a guest's end: what a serial port of 115,200 baud takes for a full
+/// queue of the console server.
+const LAST_OUTPUT_NS: u64 = 9_000_000_000;
 
 /// Serves the guest until it comes to its end.
 pub(crate) fn serve(shared: &Shared, console: &mut Console, events: Notification) -> End {
