@@ -133,6 +133,7 @@ impl<H: Hardware> GuestCpu<H> {
                     set_general(words, General::Rax, answer);
                     self.skip();
                 }
+                Exit::Xsetbv if !self.has_cr4(Cr4::OSXSAVE) => self.inject(Exception::InvalidOpcode, None),
                 Exit::Xsetbv => {
                     let value = general(words, General::Rdx) << 32 | general(words, General::Rax) & 0xffff_ffff;
                     if general(words, General::Rcx) as u32 == 0
@@ -204,17 +205,19 @@ impl<H: Hardware> GuestCpu<H> {
             return Some(self.leave(vcpu, GuestExit::Halted));
         }
         // The hardware compares with the guest's task priority itself, which changes without an exit.
-        let class = self.hardware.cr8();
+        let (class, old) = (self.hardware.cr8(), apic.task_priority());
         apic.set_task_priority(0);
         let pending = apic.pending();
-        apic.set_task_priority(class << 4);
+        // The lower half of TPR is only in the APIC.
+        apic.set_task_priority(if old >> 4 == class { old } else { class << 4 });
         if pending.is_some() && self.wait == Wait::Interrupt {
             self.wait = Wait::Nothing;
         }
         if self.wait != Wait::Nothing {
             return Some(self.leave(vcpu, GuestExit::Halted));
         }
-        self.hardware.offer(pending);
+        // QEMU's emulation lets an interrupt of the task priority's own class through (ctl_has_irq in its svm_helper.c).
+        self.hardware.offer(pending.filter(|vector| vector >> 4 != class));
         None
     }
 

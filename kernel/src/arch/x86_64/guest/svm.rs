@@ -53,6 +53,10 @@ const BLOCKED_BY_STI: u64 = 1;
 const BLOCKED_BY_MOV_SS: u64 = 2;
 /// NMIs are blocked.
 const NMI_BLOCKED: u64 = 8;
+/// RFLAGS.TF.
+const TRAP_FLAG: u64 = 1 << 8;
+/// DR6.BS: the debug exception is a single step (APM 2, 13.1.1.3).
+const SINGLE_STEPPED: u64 = 1 << 14;
 /// DR6 after reset (APM 2, 14.1.3).
 const DR6_RESET: u64 = 0xffff_0ff0;
 /// DR7 after reset.
@@ -180,13 +184,25 @@ pub struct SvmVcpu {
     offered: Option<u8>,
     /// An NMI was injected, and its handler has not ended.
     is_nmi_blocked: bool,
+    /// Where the IRET is that ends the handler and has not been executed yet.
+    iret_at: Option<u64>,
+    /// The IRET is executed as a single step, since another NMI waits for its end.
+    is_stepping: bool,
 }
 
 impl SvmVcpu {
     /// As after reset, with a second stage.
     pub fn new(arch: X86, account: &Ref<Account<KernelHeap>, X86>, root: HostPhys) -> Result<Self, Status> {
         let frame = OwnedFrame::new(arch, account)?;
-        let mut vcpu = Self { frame, host: 0, asid_for: (0, 0, 0), offered: None, is_nmi_blocked: false };
+        let mut vcpu = Self {
+            frame,
+            host: 0,
+            asid_for: (0, 0, 0),
+            offered: None,
+            is_nmi_blocked: false,
+            iret_at: None,
+            is_stepping: false,
+        };
         let vmcb = vcpu.vmcb();
         let control = &mut vmcb.control;
         control.intercept_exception = InterceptException::MC | InterceptException::AC | InterceptException::DB;
@@ -290,6 +306,19 @@ impl SvmVcpu {
         }
     }
 
+    /// An IRET of an NMI handler was to be executed: has it been?
+    fn look_at_iret(&mut self) {
+        if self.iret_at != Some(self.view().save.rip) && !self.is_stepping {
+            self.end_nmi();
+        }
+    }
+
+    /// The guest can take an NMI again.
+    fn end_nmi(&mut self) {
+        self.is_nmi_blocked = false;
+        self.iret_at = None;
+    }
+
     fn io(info: IoInfo) -> Exit {
         let access = PortAccess::new(info.port(), info.access_size(), info.contains(IoInfo::IN));
         if info.contains(IoInfo::STR) {
@@ -321,8 +350,9 @@ impl SvmVcpu {
             // STGI lets the host's NMI come.
             ExitCode::NMI | ExitCode::SMI | ExitCode::INIT => Exit::Nmi,
             ExitCode::IRET => {
-                // One instruction early: an NMI that comes now nests where it should wait for the IRET.
-                self.is_nmi_blocked = false;
+                // NMIs stay blocked until it has been executed: a handler on a stack of its own may not be entered
+                // again while its frame is in use.
+                self.iret_at = Some(self.view().save.rip);
                 self.vmcb().control.intercept_3 &= !Intercept3::IRET;
                 Exit::Window
             }
@@ -343,6 +373,12 @@ impl SvmVcpu {
             ExitCode::INVALID => Exit::EntryFailed(u64::from(code.0)),
             _ => match code.exception() {
                 Some(vector) if vector == Exception::MachineCheck.vector() => Exit::MachineCheck,
+                Some(vector) if vector == Exception::Debug.vector() && self.is_stepping => {
+                    self.is_stepping = false;
+                    self.vmcb().save.dr6 &= !SINGLE_STEPPED;
+                    self.end_nmi();
+                    Exit::Window
+                }
                 // Intercepted only so that an endless stream of them is left at each (CVE-2015-5307, CVE-2015-8104).
                 Some(vector) => {
                     let has_code = vector == Exception::AlignmentCheck.vector();
@@ -396,6 +432,9 @@ impl Hardware for SvmVcpu {
         if vmcb.control.exit_int_info.is_valid() {
             self.redeliver();
         }
+        if self.iret_at.is_some() {
+            self.look_at_iret();
+        }
         self.decode()
     }
 
@@ -418,6 +457,10 @@ impl Hardware for SvmVcpu {
         let is_long = vmcb.save.cs.attributes.contains(SegmentAttributes::L) && vmcb.save.efer & Efer::LMA.bits() != 0;
         vmcb.save.rip = if is_long { next } else { next & 0xffff_ffff };
         vmcb.control.interrupt_shadow = InterruptShadow::empty();
+        if vmcb.save.rflags & TRAP_FLAG != 0 {
+            vmcb.save.dr6 |= SINGLE_STEPPED;
+            self.inject(Event::exception(Exception::Debug.vector(), None));
+        }
     }
 
     #[inline]
@@ -459,6 +502,11 @@ impl Hardware for SvmVcpu {
     }
 
     fn inject_nmi(&mut self) -> bool {
+        if self.iret_at.is_some() && !self.is_stepping {
+            // Leave the guest behind the IRET (as a trap of its flag, which IRET itself replaces).
+            self.is_stepping = true;
+            self.vmcb().save.rflags |= TRAP_FLAG;
+        }
         let is_blocked = self.is_nmi_blocked;
         let control = &mut self.vmcb().control;
         if is_blocked || control.event_injection.is_valid() || !control.interrupt_shadow.is_empty() {
@@ -570,6 +618,7 @@ impl Hardware for SvmVcpu {
 
     fn set_interruptibility(&mut self, value: u64) {
         self.is_nmi_blocked = value & NMI_BLOCKED != 0;
+        (self.iret_at, self.is_stepping) = (None, false);
         let is_blocked = self.is_nmi_blocked;
         let control = &mut self.vmcb().control;
         control.intercept_3.set(Intercept3::IRET, is_blocked);
