@@ -14,15 +14,20 @@ const MAX_OUTPUT: usize = 64 << 10;
 
 /// One guest's console. `N` is what is signalled when there is input.
 struct Console<N> {
-    /// Badge of the VMM that has it.
-    owner: u64,
-    notify: N,
+    owner: Option<Owner<N>>,
+    /// What came for it, also while nobody has it yet: input that is there at the start waits for its guest.
     input: VecDeque<u8>,
+}
+
+/// The VMM that has a console.
+struct Owner<N> {
+    badge: u64,
+    notify: N,
 }
 
 /// All consoles, and the line that they share.
 pub(crate) struct Consoles<N> {
-    consoles: [Option<Console<N>>; MAX_GUESTS],
+    consoles: [Console<N>; MAX_GUESTS],
     encoder: Encoder,
     decoder: Decoder,
     /// What waits for the line.
@@ -32,30 +37,29 @@ pub(crate) struct Consoles<N> {
 impl<N> Consoles<N> {
     pub(crate) fn new() -> Self {
         Self {
-            consoles: array::from_fn(|_| None),
+            consoles: array::from_fn(|_| Console { owner: None, input: VecDeque::new() }),
             encoder: Encoder::default(),
             decoder: Decoder::default(),
             output: VecDeque::new(),
         }
     }
 
-    /// Gives a console to a VMM, or a new notification to the VMM that has it. Whether that may be.
-    pub(crate) fn register(&mut self, guest: u64, owner: u64, notify: N) -> bool {
-        let Some(place) = usize::try_from(guest).ok().and_then(|guest| self.consoles.get_mut(guest)) else {
-            return false;
-        };
-        match place {
-            Some(console) if console.owner != owner => return false,
-            Some(console) => console.notify = notify,
-            None => *place = Some(Console { owner, notify, input: VecDeque::new() }),
+    /// Gives a console to a VMM, or a new notification to the VMM that has it. Whether that may be; and what is to be
+    /// signalled, if input waits already.
+    pub(crate) fn register(&mut self, guest: u64, badge: u64, notify: N) -> (bool, Option<&N>) {
+        let console = usize::try_from(guest).ok().and_then(|guest| self.consoles.get_mut(guest));
+        let Some(Console { owner, input }) = console else { return (false, None) };
+        if owner.as_ref().is_some_and(|owner| owner.badge != badge) {
+            return (false, None);
         }
-        true
+        let Owner { notify, .. } = owner.insert(Owner { badge, notify });
+        (true, (!input.is_empty()).then_some(&*notify))
     }
 
     /// Queues what a guest prints, as far as there is room; gives how many bytes were taken. `None` if the console is
     /// not the caller's.
-    pub(crate) fn write(&mut self, guest: u64, owner: u64, bytes: &[u8]) -> Option<usize> {
-        self.console(guest, owner)?;
+    pub(crate) fn write(&mut self, guest: u64, badge: u64, bytes: &[u8]) -> Option<usize> {
+        self.console(guest, badge)?;
         let guest = guest as u8;
         let mut taken = 0;
         for byte in bytes {
@@ -69,8 +73,8 @@ impl<N> Consoles<N> {
     }
 
     /// Takes input for a guest, as much as fits; gives how many bytes. `None` if the console is not the caller's.
-    pub(crate) fn read(&mut self, guest: u64, owner: u64, into: &mut [u8]) -> Option<usize> {
-        let console = self.console(guest, owner)?;
+    pub(crate) fn read(&mut self, guest: u64, badge: u64, into: &mut [u8]) -> Option<usize> {
+        let console = self.console(guest, badge)?;
         let size = console.input.len().min(into.len());
         for (place, byte) in into.iter_mut().zip(console.input.drain(..size)) {
             *place = byte;
@@ -79,8 +83,8 @@ impl<N> Consoles<N> {
     }
 
     /// Queues the news of a guest's end. Whether the console is the caller's.
-    pub(crate) fn end(&mut self, guest: u64, owner: u64, status: EndStatus) -> bool {
-        let is_owner = self.console(guest, owner).is_some();
+    pub(crate) fn end(&mut self, guest: u64, badge: u64, status: EndStatus) -> bool {
+        let is_owner = self.console(guest, badge).is_some();
         // A VMM that says it over and over fills its own part of the queue only.
         if is_owner && self.output.len() <= MAX_OUTPUT {
             self.output.extend(ended(guest as u8, status));
@@ -96,17 +100,18 @@ impl<N> Consoles<N> {
     /// Takes a byte from the line; gives what is to be signalled: the input of a console that had none.
     pub(crate) fn received(&mut self, byte: u8) -> Option<&N> {
         let Input::Byte { console, byte } = self.decoder.byte(byte)? else { return None };
-        let console = self.consoles.get_mut(usize::from(console))?.as_mut()?;
-        if console.input.len() >= MAX_INPUT {
+        let Console { owner, input } = self.consoles.get_mut(usize::from(console))?;
+        if input.len() >= MAX_INPUT {
             return None;
         }
-        console.input.push_back(byte);
-        (console.input.len() == 1).then_some(&console.notify)
+        input.push_back(byte);
+        owner.as_ref().filter(|_| input.len() == 1).map(|owner| &owner.notify)
     }
 
-    fn console(&mut self, guest: u64, owner: u64) -> Option<&mut Console<N>> {
-        let console = self.consoles.get_mut(usize::try_from(guest).ok()?)?.as_mut()?;
-        (console.owner == owner).then_some(console)
+    /// The guest's console, if it is the VMM's with this badge.
+    fn console(&mut self, guest: u64, badge: u64) -> Option<&mut Console<N>> {
+        let console = self.consoles.get_mut(usize::try_from(guest).ok()?)?;
+        console.owner.as_ref().is_some_and(|owner| owner.badge == badge).then_some(console)
     }
 }
 
@@ -118,7 +123,9 @@ mod tests {
     /// Consoles 0 and 2, of the VMMs with badges 10 and 12.
     fn consoles() -> Consoles<&'static str> {
         let mut consoles = Consoles::new();
-        assert!(consoles.register(0, 10, "first") && consoles.register(2, 12, "third"));
+        for (guest, badge, name) in [(0, 10, "first"), (2, 12, "third")] {
+            assert_eq!(consoles.register(guest, badge, name), (true, None));
+        }
         consoles
     }
 
@@ -129,10 +136,10 @@ mod tests {
     #[test]
     fn a_console_belongs_to_the_first_who_takes_it() {
         let mut consoles = consoles();
-        assert!(!consoles.register(0, 12, "thief"));
-        assert!(consoles.register(0, 10, "again"));
-        assert!(!consoles.register(32, 12, "none"));
-        assert!(!consoles.register(u64::MAX, 12, "none"));
+        assert_eq!(consoles.register(0, 10, "again"), (true, None));
+        for (guest, badge) in [(0, 12), (32, 12), (u64::MAX, 12)] {
+            assert_eq!(consoles.register(guest, badge, "thief"), (false, None));
+        }
         assert_eq!(consoles.write(0, 12, b"x"), None);
         assert_eq!(consoles.read(0, 12, &mut [0]), None);
         assert!(!consoles.end(0, 12, EndStatus::PoweredOff));
@@ -189,10 +196,11 @@ mod tests {
     }
 
     #[test]
-    fn input_for_a_console_that_nobody_has_is_lost() {
+    fn input_waits_for_whoever_takes_the_console() {
         let mut consoles = consoles();
-        assert_eq!(receive(&mut consoles, b"\x10\x41x"), Vec::<&str>::new());
-        assert!(consoles.register(1, 11, "second"));
-        assert_eq!(consoles.read(1, 11, &mut [0]), Some(0));
+        assert_eq!(receive(&mut consoles, b"\x10\x41xy"), Vec::<&str>::new());
+        assert_eq!(consoles.register(1, 11, "second"), (true, Some(&"second")));
+        let mut bytes = [0; 8];
+        assert_eq!(consoles.read(1, 11, &mut bytes), Some(2));
     }
 }

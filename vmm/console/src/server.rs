@@ -85,10 +85,7 @@ impl Server {
             let mut output = core::mem::take(&mut self.consoles.output);
             let consoles = &mut self.consoles;
             let served = uart.serve(&mut output, |byte| {
-                if let Some(notify) = consoles.received(byte) {
-                    // Through a badged handle: the bits are the VMM's choice. It may be gone.
-                    let _ = notify.signal(0);
-                }
+                consoles.received(byte).into_iter().for_each(tell);
             });
             self.consoles.output = output;
             served?;
@@ -104,10 +101,11 @@ impl Server {
         let [guest, word, ..] = message.words;
         let owner = received.badge;
         let done = match message.tag.label() {
-            REGISTER => {
-                let registered = handle.is_some_and(|notify| self.consoles.register(guest, owner, notify));
-                registered.then_some(0)
-            }
+            REGISTER => handle.and_then(|notify| {
+                let (is_registered, waiting) = self.consoles.register(guest, owner, notify);
+                waiting.into_iter().for_each(tell);
+                is_registered.then_some(0)
+            }),
             WRITE => {
                 let size = message.read(&mut *self.bytes);
                 let taken = self.consoles.write(guest, owner, self.bytes.get(..size).unwrap_or_default());
@@ -160,6 +158,12 @@ fn start_line(notification: Notification) -> Result<Option<Line>, Status> {
     interrupt.bind(notification, INTERRUPTED, cpu)?;
     interrupt.acknowledge()?;
     Ok(Some(Line { uart, interrupt }))
+}
+
+/// Tells a VMM that there is input.
+fn tell(notify: &Owned<Notification>) {
+    // Through a badged handle: the bits are the VMM's choice. It may be gone.
+    let _ = notify.signal(1);
 }
 
 fn refused() -> Message {

@@ -1,8 +1,8 @@
 //! What CPUID tells a guest: the host's processor, as far as the machine has it.
 //!
 //! [`CpuidTable::new`] asks the host's CPUID and answers leaf by leaf: features that the machine does not have are left out
-//! ([`features`]), vCPUs are cores of one package ([`topology`]), state components are those that XCR0 may have
-//! ([`xsave`]), and KVM's leaves tell stock kernels of the paravirtual clock and its like ([`paravirtual`]). Leaves that are
+//! (`features`), vCPUs are cores of one package (`topology`), state components are those that XCR0 may have
+//! (`xsave`), and KVM's leaves tell stock kernels of the paravirtual clock and its like (`paravirtual`). Leaves that are
 //! not in the table are zero.
 //!
 //! Left to who executes CPUID, as they follow the guest's registers: leaf 1 ECX.OSXSAVE, leaf 7 ECX.OSPKE, and the sizes in

@@ -1,5 +1,6 @@
 //! The machine as a whole: what its owner calls for each access of a vCPU, and what comes of it.
 
+mod ports;
 mod state;
 #[cfg(test)]
 mod tests;
@@ -10,18 +11,16 @@ use dragonfly_guest_boot::GuestPhys;
 use log::debug;
 
 use crate::bus::Bus;
-use crate::debug_port::{self, DebugPort};
+use crate::debug_port::DebugPort;
 use crate::ioapic::IoApic;
 use crate::message::Message;
 use crate::pci::PciBus;
-use crate::platform::{
-    COM1_PIN, COM1_PORTS, DEBUG_PORT, ECAM, IOAPIC, KEYBOARD_COMMAND_PORT, PCI_ADDRESS_PORTS, PCI_DATA_PORTS, PM_PORTS,
-    RESET_PORT, RTC_PORTS, SCI_PIN, SYSTEM_CONTROL_PORT,
-};
+use crate::platform::{COM1_PIN, ECAM, IOAPIC, SCI_PIN};
 use crate::pm::Pm;
 use crate::reset::Reset;
 use crate::rtc::Rtc;
 use crate::uart::Uart;
+use ports::Port;
 
 const NS_PER_S: u64 = 1_000_000_000;
 
@@ -41,19 +40,6 @@ pub enum Event {
     PowerOff,
     /// Reset: the guest wants to begin again.
     Reset,
-}
-
-/// A device on the ports.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Port {
-    Com1,
-    Rtc,
-    KeyboardCommand,
-    SystemControl,
-    Debug,
-    Pm,
-    PciAddress,
-    PciData,
 }
 
 /// A device in memory.
@@ -87,7 +73,7 @@ impl Machine {
     pub fn new(config: &Config) -> Self {
         Self {
             start_s: config.start_s,
-            ports: ports(),
+            ports: ports::bus(),
             memory: memory(),
             uart: Uart::new(),
             rtc: Rtc::new(),
@@ -111,6 +97,7 @@ impl Machine {
                 if self.ports.count_unclaimed(u64::from(port)) {
                     debug!("IN from port {port:#x}, {width} bytes: no device");
                 }
+                return u32::from_le_bytes(bytes);
             }
         }
         self.update_lines(now_ns);
@@ -127,6 +114,7 @@ impl Machine {
                 if self.ports.count_unclaimed(u64::from(port)) {
                     debug!("OUT to port {port:#x}, {width} bytes: no device");
                 }
+                return;
             }
         }
         self.update_lines(now_ns);
@@ -142,6 +130,7 @@ impl Machine {
                 if self.memory.count_unclaimed(address.0) {
                     debug!("read of {} bytes at {address}: no device", data.len());
                 }
+                return;
             }
         }
         self.update_lines(now_ns);
@@ -156,6 +145,7 @@ impl Machine {
                 if self.memory.count_unclaimed(address.0) {
                     debug!("write of {} bytes at {address}: no device", data.len());
                 }
+                return;
             }
         }
         self.update_lines(now_ns);
@@ -223,67 +213,7 @@ impl Machine {
         (self.ports.unclaimed(), self.memory.unclaimed())
     }
 
-    /// Reads a port of a device that has all of the access.
-    fn read_port(&mut self, device: Port, offset: u16, data: &mut [u8], now_ns: u64) {
-        match device {
-            Port::Pm => fill(data, self.pm.read(offset, now_ns)),
-            Port::PciAddress if data.len() == 4 => fill(data, self.pci.read_address()),
-            Port::PciAddress if is_reset(offset, data) => data.fill(self.reset.read_control()),
-            Port::PciAddress => data.fill(u8::MAX),
-            Port::PciData => self.pci.read_data(offset, data),
-            // The others are eight bits wide: a wider access is one of each byte (ISA bus).
-            Port::Com1 => (0u8..).zip(data).for_each(|(index, byte)| *byte = self.uart.read(offset as u8 + index)),
-            Port::Rtc => {
-                let host_s = self.host_s(now_ns);
-                for (port, byte) in (offset..).zip(data) {
-                    *byte = if port == 0 { u8::MAX } else { self.rtc.read_data(host_s) };
-                }
-            }
-            Port::KeyboardCommand => data.fill(self.reset.read_keyboard_status()),
-            Port::SystemControl => data.fill(self.reset.read_system_control()),
-            Port::Debug => data.fill(debug_port::PRESENT),
-        }
-    }
-
-    /// Writes a port of a device that has all of the access.
-    fn write_port(&mut self, device: Port, offset: u16, data: &[u8], now_ns: u64) {
-        match device {
-            Port::PciAddress => {
-                if let Some(address) = data.first_chunk() {
-                    self.pci.write_address(u32::from_le_bytes(*address));
-                } else if is_reset(offset, data) {
-                    let is_reset = data.iter().any(|value| self.reset.write_control(*value));
-                    self.raise(Event::Reset, is_reset);
-                }
-                return;
-            }
-            Port::PciData => return self.pci.write_data(offset, data),
-            _ => {}
-        }
-        for (port, value) in (offset..).zip(data.iter().copied()) {
-            match device {
-                Port::Com1 => self.uart.write(port as u8, value),
-                Port::Rtc if port == 0 => self.rtc.write_index(value),
-                Port::Rtc => self.rtc.write_data(value, self.host_s(now_ns)),
-                Port::KeyboardCommand => self.raise(Event::Reset, self.reset.write_keyboard_command(value)),
-                Port::SystemControl => self.raise(Event::Reset, self.reset.write_system_control(value)),
-                Port::Debug => self.debug_port.write(value),
-                Port::Pm => {
-                    let is_off = self.pm.write(port, value, now_ns);
-                    self.raise(Event::PowerOff, is_off);
-                }
-                Port::PciAddress | Port::PciData => {}
-            }
-        }
-    }
-
-    fn raise(&mut self, event: Event, is_raised: bool) {
-        if is_raised {
-            self.event = Some(event);
-        }
-    }
-
-    /// The I/O APIC sees what the devices' interrupt lines are after each access.
+    /// The I/O APIC sees what the devices' interrupt lines are after each access to one, and after each [`tick`](Self::tick).
     fn update_lines(&mut self, now_ns: u64) {
         self.ioapic.set_line(COM1_PIN, self.uart.interrupt());
         self.ioapic.set_line(SCI_PIN, self.pm.interrupt(now_ns));
@@ -292,20 +222,6 @@ impl Machine {
     const fn host_s(&self, now_ns: u64) -> u64 {
         self.start_s.saturating_add(now_ns / NS_PER_S)
     }
-}
-
-fn ports() -> Bus<Port> {
-    let one = |port: u16| port..port + 1;
-    claimed([
-        (RTC_PORTS, Port::Rtc),
-        (one(KEYBOARD_COMMAND_PORT), Port::KeyboardCommand),
-        (one(SYSTEM_CONTROL_PORT), Port::SystemControl),
-        (COM1_PORTS, Port::Com1),
-        (one(DEBUG_PORT), Port::Debug),
-        (PM_PORTS, Port::Pm),
-        (PCI_ADDRESS_PORTS, Port::PciAddress),
-        (PCI_DATA_PORTS, Port::PciData),
-    ])
 }
 
 fn memory() -> Bus<Memory> {
@@ -320,15 +236,4 @@ fn claimed<T: Copy, A: Into<u64>, const N: usize>(claims: [(core::ops::Range<A>,
         debug_assert!(claim.is_ok(), "devices overlap");
     }
     bus
-}
-
-/// Whether an access to the PCI address port is one to the reset control register, which is its second byte.
-fn is_reset(offset: u16, data: &[u8]) -> bool {
-    offset == RESET_PORT - PCI_ADDRESS_PORTS.start && data.len() == 1
-}
-
-fn fill(data: &mut [u8], value: u32) {
-    for (byte, value) in data.iter_mut().zip(value.to_le_bytes()) {
-        *byte = value;
-    }
 }

@@ -328,3 +328,26 @@ fn a_section_of_a_later_release_is_refused_by_name() {
         "section COM1 of the saved state has version 2, which is too new: use a later release"
     );
 }
+
+/// What release 0.1 saved of [`machine_of_0_1`].
+const STATE_OF_0_1: &[u8] = include_bytes!("state-0.1.bin");
+
+/// A machine whose guest has routed its interrupts, written to the console and not read all keys.
+fn machine_of_0_1() -> Machine {
+    let mut machine = routed();
+    for (port, value) in [(0x3f8, 0x6f), (0x3f8, 0x6b), (0x3fa, 0xc1), (0x3f9, 0x05), (0x3ff, 0x5a), (0x70, 0x0b)] {
+        machine.port_out(port, 1, value, 0);
+    }
+    machine.port_out(0x602, 2, 0x0101, 0);
+    machine.port_out(0xcf9, 1, 0x0a, 0);
+    machine.port_out(0xcf8, 4, 0x8000_1234, 0);
+    machine.console_input(b"keys", 0);
+    while machine.take_message().is_some() {}
+    machine
+}
+
+#[test]
+fn the_state_that_release_0_1_saved_can_be_read() {
+    let restored = Machine::restore(&CONFIG, STATE_OF_0_1).unwrap();
+    assert_eq!(restored.save(), machine_of_0_1().save());
+}

@@ -98,7 +98,8 @@ impl Pm {
     /// Whether the system control interrupt is asserted.
     #[must_use]
     pub fn interrupt(&self, now_ns: u64) -> bool {
-        self.current_status(now_ns).intersects(self.enable)
+        self.status.intersects(self.enable)
+            || self.enable.contains(Events::TIMER) && timer_changes(now_ns) != self.seen_changes
     }
 
     /// When the interrupt will be asserted if nothing else happens, in nanoseconds since the machine's start.
