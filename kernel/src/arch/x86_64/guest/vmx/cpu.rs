@@ -115,7 +115,8 @@ impl Local {
         }
     }
 
-    /// A number for a virtual CPU's [`SystemCall`] registers, by which it finds them on this CPU again.
+    /// Puts a virtual CPU's registers into the CPU, unless it has them still: `owner` is what this gave the last time on
+    /// this CPU, or 0 if the registers have changed since. Gives the number by which the CPU knows them.
     pub fn load_system_call(&mut self, owner: u64, registers: &SystemCall) -> u64 {
         if owner != 0 && owner == self.system_call_of {
             return owner;
@@ -126,8 +127,8 @@ impl Local {
         self.system_call_of
     }
 
-    /// Identifier and epoch, for translations of this CPU. `tag` is what [`tag`](Self::tag) gave last on it, for the
-    /// same generation of the second stage.
+    /// A fresh virtual-processor identifier and its epoch, for a virtual CPU that has come to this CPU or whose second
+    /// stage has changed. Forgets what was translated by its EPT pointer.
     pub fn tag(&mut self, eptp: u64) -> (u16, u64) {
         // Translations of guest-physical addresses have no identifier (SDM 3C, "Cached Translation Information").
         invalidate_ept(eptp, InveptType::SINGLE_CONTEXT);

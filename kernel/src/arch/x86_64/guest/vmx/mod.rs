@@ -4,6 +4,8 @@
 //! structure and where it is. [`entry`] is the way in and out, [`exit`] tells why the guest was left, [`event`] injects,
 //! and [`state`] has the guest's registers.
 
+use core::sync::atomic::Ordering;
+
 use dragonfly_abi::Status;
 use dragonfly_abi::arch::guest::General;
 use dragonfly_hw::x86::vmx::control::{PrimaryControls, SecondaryControls};
@@ -155,14 +157,14 @@ impl Hardware for VmxVcpu {
             }
         }
         self.system_call_owner = local.load_system_call(self.system_call_owner, &self.system_call);
-        write(Field::GUEST_RSP, page.words()[General::Rsp as usize].load(core::sync::atomic::Ordering::Relaxed));
+        write(Field::GUEST_RSP, page.words()[General::Rsp as usize].load(Ordering::Relaxed));
         state::load_cr2_and_dr6(self.cr2, self.dr6);
         self.is_in_cpu = true;
     }
 
     fn finish(&mut self, page: &SharedPage<X86>) {
         let rsp = read(Field::GUEST_RSP);
-        page.words()[General::Rsp as usize].store(rsp, core::sync::atomic::Ordering::Relaxed);
+        page.words()[General::Rsp as usize].store(rsp, Ordering::Relaxed);
         (self.cr2, self.dr6) = state::cr2_and_dr6();
         self.system_call.kernel_gs_base = state::kernel_gs_base();
         self.is_in_cpu = false;
