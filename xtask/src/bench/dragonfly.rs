@@ -6,6 +6,7 @@ use anyhow::{Context, Result, ensure};
 use dragonfly_machine_file::MachineFile;
 use dragonfly_peer_image::Figures;
 
+use super::start;
 use crate::{
     build::{
         Project,
@@ -43,6 +44,7 @@ pub fn measure(tools: &Tools, project: &Project, emulator: Emulator) -> Result<M
             figures.entry(name).or_insert(value);
         }
     }
+    figures.insert("guest_start".into(), start::measure(tools, project, emulator)?);
     Ok(figures)
 }
 

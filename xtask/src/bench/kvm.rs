@@ -3,11 +3,12 @@
 use std::fs;
 
 use anyhow::{Context, Result};
-use dragonfly_peer_image::{COMMAND_LINE, Initramfs, MODULES};
+use dragonfly_peer_image::{COMMAND_LINE, Initramfs, LinuxGuest, MODULES, QemuMicrovm};
 
 use super::{
     Silent,
     dragonfly::{GUEST, LIMITS, Minima, minima},
+    start::{self, Linux},
 };
 use crate::{
     build::{
@@ -41,11 +42,22 @@ pub fn measure(tools: &Tools, project: &Project, emulator: Emulator) -> Result<M
     let vmm = cargo::build_bin_for(project, tools.is_offline(), &VMM, Profile::Release, rust::STATIC_TARGET)?;
     let guest = cargo::build_bin(project, tools.is_offline(), &GUEST, Profile::Release)?;
     let (busybox, vmm, guest) = (read(&tools.busybox()?.program)?, read(&vmm)?, read(&guest)?);
-    let initramfs = Initramfs { busybox: &busybox, modules, vmm: &vmm, guest: &guest, linux: None }.archive()?;
-    let kernel = read(&linux.image)?;
-    let mut figures = boot(tools, project, emulator, 1, &kernel, &initramfs)?;
+    let qemu = QemuMicrovm::read(&tools.qemu_packages()?)?;
+    let Linux { kernel, initrd } = Linux::read(tools, project)?;
+    let to_start = LinuxGuest {
+        qemu: &qemu,
+        kernel: &kernel,
+        initrd: &initrd,
+        command_line: start::COMMAND_LINE,
+        marker: start::MARKER,
+        vcpus: 1,
+        memory_mib: start::MEMORY_MIB,
+    };
+    let with_linux = Initramfs { busybox: &busybox, modules, vmm: &vmm, guest: &guest, linux: Some(to_start) };
+    let mut figures = boot(tools, project, emulator, 1, &kernel, &with_linux.archive()?)?;
     if emulator == Emulator::Qemu {
-        for (name, value) in boot(tools, project, emulator, 2, &kernel, &initramfs)? {
+        let alone = Initramfs { linux: None, ..with_linux };
+        for (name, value) in boot(tools, project, emulator, 2, &kernel, &alone.archive()?)? {
             figures.entry(name).or_insert(value);
         }
     }

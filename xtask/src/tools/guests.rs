@@ -100,6 +100,14 @@ impl Tools {
         self.find_or_fetch(&sets::BUSYBOX, Self::find_busybox)
     }
 
+    /// The folder with the files of Debian's QEMU packages, fetched even if there is a QEMU on PATH.
+    ///
+    /// # Errors
+    /// See [`Tools::ensure_all`].
+    pub fn qemu_packages(&self) -> Result<PathBuf> {
+        self.find_or_fetch(&sets::QEMU, |tools| Some(tools.private(&sets::QEMU)?.0))
+    }
+
     /// A guest's kernel, if it has been fetched.
     #[must_use]
     pub fn find_guest_kernel(&self, linux: GuestLinux) -> Option<GuestKernel> {
