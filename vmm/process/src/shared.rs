@@ -1,7 +1,7 @@
 //! What the threads of one guest share.
 
 use alloc::vec::Vec;
-use core::sync::atomic::{AtomicBool, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use dragonfly_machine::{Event, Machine};
 use dragonfly_rt::sync::Mutex;
@@ -46,6 +46,8 @@ pub(crate) struct Shared {
     pub(crate) ram: Ram,
     /// Its time.
     pub(crate) clock: Clock,
+    /// Ports that the guest has written to, and no device has.
+    pub(crate) dead_ports: DeadPorts,
     /// How wide its physical addresses are.
     pub(crate) physical_bits: u8,
     /// Wakes the serving thread.
@@ -57,6 +59,28 @@ pub(crate) struct Shared {
     end: Mutex<Option<End>>,
     /// Registers that were told of.
     told: Mutex<Vec<u32>>,
+}
+
+/// A set of ports without a device: writes there, which some kernels make to pass time, need not ask the machine.
+pub(crate) struct DeadPorts(Vec<AtomicU64>);
+
+impl DeadPorts {
+    fn new() -> Self {
+        Self((0..1 << 10).map(|_| AtomicU64::new(0)).collect())
+    }
+
+    /// Whether the port was found to be dead.
+    #[inline]
+    pub(crate) fn has(&self, port: u16) -> bool {
+        self.0.get(usize::from(port >> 6)).is_some_and(|word| word.load(Ordering::Relaxed) >> (port & 63) & 1 != 0)
+    }
+
+    /// Adds a port.
+    pub(crate) fn add(&self, port: u16) {
+        if let Some(word) = self.0.get(usize::from(port >> 6)) {
+            word.fetch_or(1 << (port & 63), Ordering::Relaxed);
+        }
+    }
 }
 
 impl Shared {
@@ -73,6 +97,7 @@ impl Shared {
             vm,
             ram,
             clock,
+            dead_ports: DeadPorts::new(),
             physical_bits,
             events,
             devices: Mutex::new(Devices { machine, asked_ns: None, debug_lines: 0 }),
@@ -170,5 +195,21 @@ impl Shared {
     fn wake(&self, bits: u64) {
         // The notification is there for as long as the domain is.
         let _ = self.events.signal(bits);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::DeadPorts;
+
+    #[test]
+    fn a_port_is_dead_once_it_was_added() {
+        let ports = DeadPorts::new();
+        for port in [0, 0x80, u16::MAX] {
+            assert!(!ports.has(port));
+            ports.add(port);
+            assert!(ports.has(port));
+        }
+        assert!(!ports.has(0x81) && !ports.has(0x40));
     }
 }

@@ -37,7 +37,7 @@ use crate::root::RootPlan;
 use dragonfly_hw::x86::descriptor::InterruptGate;
 
 /// Bytes of a CPU's kernel stack.
-const STACK_SIZE: u64 = 32 << 10;
+const STACK_SIZE: u64 = if cfg!(debug_assertions) { 96 << 10 } else { 32 << 10 };
 /// Bytes of an interrupt stack.
 const INTERRUPT_STACK_SIZE: u64 = 8 << 10;
 /// Bytes of the stack until there is memory for another.

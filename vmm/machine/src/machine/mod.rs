@@ -120,6 +120,12 @@ impl Machine {
         self.update_lines(now_ns);
     }
 
+    /// Whether a device has this port.
+    #[must_use]
+    pub fn has_port(&self, port: u16) -> bool {
+        self.ports.find(u64::from(port), 1).is_some()
+    }
+
     /// Reads memory that is not RAM, at most 64 bytes: the most that one instruction accesses.
     pub fn mmio_read(&mut self, address: GuestPhys, data: &mut [u8], now_ns: u64) {
         match self.memory.find(address.0, data.len()) {

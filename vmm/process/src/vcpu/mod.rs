@@ -130,8 +130,16 @@ impl VcpuThread {
             let value = self.shared.with_machine(|machine, now_ns| machine.port_in(port, width, now_ns));
             let state = self.cpu.state();
             state.set_general(General::Rax, registers::merged(state.general(General::Rax), width, value));
-        } else {
+        } else if width != 1 {
             self.shared.with_machine(|machine, now_ns| machine.port_out(port, width, value, now_ns));
+        } else if !self.shared.dead_ports.has(port) {
+            let is_dead = self.shared.with_machine(|machine, now_ns| {
+                machine.port_out(port, width, value, now_ns);
+                !machine.has_port(port)
+            });
+            if is_dead {
+                self.shared.dead_ports.add(port);
+            }
         }
     }
 
