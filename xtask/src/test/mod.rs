@@ -212,7 +212,7 @@ impl TestRun<'_> {
         match stage.work {
             Work::Bench(emulator) => bench::run(tools, project, stage.name, emulator, &filters),
             Work::Exits(emulator) => bench::run_exits(tools, project, stage.name, emulator, &filters),
-            Work::RunStatus => run_status::run(stage.name, logs, &filters),
+            Work::RunStatus => run_status::run(tools, stage.name, logs, &filters),
             Work::Guests(scenario) => {
                 GuestStage { tools, project, name: stage.name, scenario, direct, filters, logs }.run()
             }

@@ -9,9 +9,12 @@ use std::{
 
 use anyhow::{Context, Result};
 
-use crate::test::{
-    command::{self, Finished},
-    report::{Outcome, StageResult},
+use crate::{
+    test::{
+        command::{self, Finished},
+        report::{Outcome, StageResult},
+    },
+    tools::Tools,
 };
 
 /// A use of `run`, and what must come of it.
@@ -88,7 +91,7 @@ const CASES: [Case; 8] = [
 ///
 /// # Errors
 /// Fails when the program cannot be started, or the user interrupts.
-pub fn run(stage: &'static str, logs: &Path, filters: &[String]) -> Result<StageResult> {
+pub fn run(tools: &Tools, stage: &'static str, logs: &Path, filters: &[String]) -> Result<StageResult> {
     const AT_MOST: Duration = Duration::from_secs(300);
     let start = Instant::now();
     let log = logs.join(format!("{stage}.log"));
@@ -111,7 +114,8 @@ pub fn run(stage: &'static str, logs: &Path, filters: &[String]) -> Result<Stage
             fs::write(folder.path().join("m.toml"), text)?;
         }
         let mut command = Command::new(&program);
-        command.args(["--offline", "run", "--headless"]).args(case.arguments);
+        command.args(tools.is_offline().then_some("--offline"));
+        command.args(["run", "--headless"]).args(case.arguments);
         command.current_dir(folder.path()).stdin(Stdio::null());
         let finished = command::run(&mut command, &log, AT_MOST)?;
         let outcome = judge(&case, &finished);
