@@ -12,7 +12,8 @@ const SHORTHAND: u64 = 0xc_0000;
 
 /// Any interrupt command but INIT, which would end the attacks.
 pub fn command(random: &mut Random) {
-    let low = random.number() & 0x000f_cfff;
+    // Interrupts with the vectors of exceptions would be this guest's end.
+    let low = random.number() & 0x000f_cfff | 0x20;
     let low = if low & MODE == INIT { low & !INIT } else { low };
     // Lowest-priority, SMI, NMI, start-up and what is reserved are all right, to anybody.
     let destination = match random.below(4) {

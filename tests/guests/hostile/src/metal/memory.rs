@@ -24,9 +24,9 @@ fn device_address(random: &mut Random) -> u64 {
     }
 }
 
-/// A value that does not let the I/O APIC send INIT, which would end the attacks.
+/// A value that does not let the I/O APIC send INIT or the vectors of exceptions, which would end the attacks.
 fn device_value(random: &mut Random) -> u64 {
-    let value = random.awkward();
+    let value = random.awkward() | 0x20;
     if value & 0x700 == INIT { value & !INIT } else { value }
 }
 
@@ -100,8 +100,8 @@ pub fn entry(random: &mut Random) {
 pub fn control(random: &mut Random) {
     // TSD, DE, PGE, PCE, OSFXSR, OSXMMEXCPT, UMIP, FSGSBASE, OSXSAVE, SMEP, SMAP, PKE.
     const CR4: u64 = 1 << 2 | 1 << 3 | 0x780 | 1 << 11 | 1 << 16 | 1 << 18 | 1 << 20 | 1 << 21 | 1 << 22;
-    // MP, EM, TS, WP, AM, NW, CD.
-    const CR0: u64 = 0b1110 | 1 << 16 | 1 << 18 | 3 << 29;
+    // MP, EM, TS, WP, AM, CD.
+    const CR0: u64 = 0b1110 | 1 << 16 | 1 << 18 | 1 << 30;
     match random.below(4) {
         0 => cpu::set_cr4(cpu::cr4() ^ random.number() & CR4),
         1 => cpu::set_cr0(cpu::cr0() ^ random.number() & CR0),

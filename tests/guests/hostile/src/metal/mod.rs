@@ -10,14 +10,14 @@ use core::arch::asm;
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use dragonfly_guest_kit::{
-    Random, apic, argument, catch, cpu, finish, interrupts as arrivals, number_argument, print, set_idt, smp, this_cpu,
+    Random, apic, argument, catch, cpu, finish, interrupts as arrivals, number_argument, print, put_serial_in_order,
+    set_idt, smp, this_cpu,
 };
 
 /// Attacks in a row before the CPU is put in order.
 const ROW: u64 = 64;
 /// How long a CPU may take to come back before it is started anew.
 const PATIENCE_MS: u64 = 20_000;
-
 static EXCEPTIONS: AtomicU64 = AtomicU64::new(0);
 static STEPS: AtomicU64 = AtomicU64::new(0);
 
@@ -41,7 +41,8 @@ fn guest_main() {
             print!("[hostile] CPU {number} does not answer\n");
         }
     }
-    print!("[hostile] end: {} steps, {} exceptions\n", STEPS.load(Relaxed), EXCEPTIONS.load(Relaxed));
+    put_serial_in_order();
+    print!("\n[hostile] end: {} steps, {} exceptions\n", STEPS.load(Relaxed), EXCEPTIONS.load(Relaxed));
     end()
 }
 

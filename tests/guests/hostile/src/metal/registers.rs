@@ -9,6 +9,11 @@ use super::attacks::drop_value;
 
 const EFER: u32 = 0xc000_0080;
 const ICR: u32 = 0x830;
+/// Local vector table and SELF_IPI.
+const VECTORS_START: u32 = 0x832;
+const VECTORS_END: u32 = 0x83f;
+/// A selector of the local descriptor table.
+const LOCAL: u16 = 4;
 /// KVM's registers that name memory to be written to.
 const MEMORY_NAMES: [u32; 8] =
     [0x11, 0x12, 0x4b56_4d00, 0x4b56_4d01, 0x4b56_4d02, 0x4b56_4d03, 0x4b56_4d04, 0x4b56_4d05];
@@ -32,6 +37,8 @@ pub fn model_specific(random: &mut Random) {
     match register {
         // Commands have their own attack, which stops nobody who has to go on.
         ICR => {}
+        // Interrupts with the vectors of exceptions would be this guest's end.
+        VECTORS_START..=VECTORS_END => cpu::write_msr(register, value | 0x20),
         // Long mode stays on; SYSCALL stays off, which would run the kit on a program's stack.
         EFER => cpu::write_msr(register, (value | 0x500) & !1),
         // What is written there may not be this program.
@@ -71,13 +78,16 @@ pub fn segments(random: &mut Random) {
             0 => asm!("mov ds, {0:x}", in(reg) SPARE),
             1 => asm!("mov es, {0:x}", in(reg) SPARE | 3),
             2 => asm!("mov fs, {0:x}", in(reg) SPARE),
-            3 => asm!("mov gs, {0:x}", in(reg) random.number() as u16),
+            3 => asm!("mov gs, {0:x}", in(reg) random.number() as u16 & !LOCAL),
             4 => asm!("lldt {0:x}", in(reg) SPARE),
             _ => asm!("verr {0:x}", "verw {0:x}", "lar {1:e}, {0:e}", "lsl {1:e}, {0:e}", in(reg) SPARE, out(reg) _),
         }
     }
     drop_value(cpu::cpuid(0, 0));
     let _: u8 = cpu::read_port(0x80);
+    // A table in a device would make loads of segments accesses to it, which nobody emulates.
+    // SAFETY: as above.
+    unsafe { asm!("lldt {0:x}", in(reg) 0) };
 }
 
 /// Descriptor tables that are none, while nothing needs them.

@@ -21,7 +21,7 @@ pub use block::{
     set_descriptor, set_tss_limit, this_cpu,
 };
 pub use report::{Check, Failure, Report, ensure, equal};
-pub use serial::Com1;
+pub use serial::{Com1, put_serial_in_order};
 pub use trap::{Frame, Trap, catch, enter_user, faults, run_user, set_gate_present, set_gate_stack, set_hook, set_idt};
 
 /// Switches the machine off, or resets it if the command line has `end=reset`.
@@ -40,6 +40,7 @@ pub fn finish() -> ! {
 
 #[panic_handler]
 fn panic(info: &core::panic::PanicInfo<'_>) -> ! {
+    put_serial_in_order();
     crate::print!("[check] fail panic: {info}\n");
     finish()
 }

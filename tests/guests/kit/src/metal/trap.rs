@@ -4,7 +4,7 @@ use core::arch::{asm, global_asm};
 use core::sync::atomic::Ordering::Relaxed;
 
 use super::block::{CODE_64, DATA, pseudo_descriptor, this};
-use super::{cpu, finish, interrupts, playground};
+use super::{cpu, finish, interrupts, playground, put_serial_in_order};
 use crate::print;
 
 global_asm!(include_str!("trap.s"), trap = sym trap);
@@ -159,6 +159,7 @@ extern "C" fn trap(frame: &mut Frame) {
     }
     let seen = Trap { frame: *frame, cr2: cpu::cr2(), dr6: cpu::dr6() };
     if slot == 0 {
+        put_serial_in_order();
         let Frame { vector, error, rip, cs, rsp, .. } = *frame;
         print!("[check] fail exception: vector {vector}, error {error:#x}, at {cs:#x}:{rip:#x}, stack {rsp:#x}, ");
         print!("cr2 {:#x}\n", seen.cr2);
