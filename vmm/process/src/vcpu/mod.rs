@@ -10,7 +10,7 @@ pub(crate) mod registers;
 use alloc::sync::Arc;
 
 use dragonfly_abi::arch::guest::{General, VcpuState};
-use dragonfly_abi::guest::{PortAccess, RunFlags};
+use dragonfly_abi::guest::{ExitReason, PortAccess, RunFlags};
 use dragonfly_emulate::{self as emulate, Access, Cause, Outcome, Stop};
 use dragonfly_rt::guest::VirtualCpu;
 use dragonfly_rt::sys::RawExit;
@@ -61,6 +61,7 @@ impl VcpuThread {
         let mut flags = RunFlags::GROUPS | self.waiting();
         loop {
             let done = match self.cpu.run(flags) {
+                Ok(exit) if self.is_write_to_nothing(&exit) => Ok(RunFlags::SKIP),
                 Ok(exit) => self.handle(exit),
                 Err(status) => Err(Fatal::Run(status)),
             };
@@ -119,6 +120,16 @@ impl VcpuThread {
         }
     }
 
+    /// Whether an exit is a write to a port of which it is known that no device has it: there is nothing to do.
+    #[inline(always)]
+    fn is_write_to_nothing(&self, exit: &RawExit) -> bool {
+        let access = PortAccess(exit.details[0]);
+        exit.reason == ExitReason::Port as u32
+            && access == PortAccess::new(access.port(), 1, false)
+            && exit.length != 0
+            && self.shared.dead_ports.has(access.port())
+    }
+
     fn waiting(&self) -> RunFlags {
         if self.is_waiting { RunFlags::WAIT_FOR_STARTUP } else { RunFlags::empty() }
     }
@@ -130,12 +141,10 @@ impl VcpuThread {
             let value = self.shared.with_machine(|machine, now_ns| machine.port_in(port, width, now_ns));
             let state = self.cpu.state();
             state.set_general(General::Rax, registers::merged(state.general(General::Rax), width, value));
-        } else if width != 1 {
-            self.shared.with_machine(|machine, now_ns| machine.port_out(port, width, value, now_ns));
-        } else if !self.shared.dead_ports.has(port) {
+        } else {
             let is_dead = self.shared.with_machine(|machine, now_ns| {
                 machine.port_out(port, width, value, now_ns);
-                !machine.has_port(port)
+                width == 1 && !machine.has_port(port)
             });
             if is_dead {
                 self.shared.dead_ports.add(port);
