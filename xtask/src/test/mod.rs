@@ -30,7 +30,7 @@ use anyhow::{Result, bail};
 
 use self::{
     boot::BootStage,
-    guests::{GuestStage, direct::DirectBoots, run_status},
+    guests::{GuestStage, bare::BareStage, direct::DirectBoots, run_status},
     host::HostStage,
     plan::{BootWork, HostWork, Level, STAGES, Stage, Subject, Work},
     report::{Report, StageResult},
@@ -88,7 +88,9 @@ pub fn run(tools: &Tools, arguments: &Test) -> Result<ExitCode> {
             // Such a stage has no tests but those about booting.
             Work::Boot(work) if work.subject == Subject::Boot && !names_boot_test(&filters) => {}
             Work::Boot(work) => boots.push(Boot { name: stage.name, work, filters }),
-            Work::Bench(_) | Work::Exits(_) | Work::Guests(_) | Work::RunStatus => others.push((stage, filters)),
+            Work::Bench(_) | Work::Exits(_) | Work::Guests(_) | Work::BareGuests(_) | Work::RunStatus => {
+                others.push((stage, filters))
+            }
         }
     }
     run.boots(boots)?;
@@ -216,6 +218,7 @@ impl TestRun<'_> {
             Work::Guests(scenario) => {
                 GuestStage { tools, project, name: stage.name, scenario, direct, filters, logs }.run()
             }
+            Work::BareGuests(scenario) => BareStage { tools, project, name: stage.name, scenario, filters, logs }.run(),
             Work::Host(_) | Work::Boot(_) => bail!("this stage runs elsewhere"),
         }
     }

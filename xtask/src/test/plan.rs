@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use super::guests::scenario::{self, Scenario};
+use super::guests::{
+    bare::{self, BareScenario},
+    scenario::{self, Scenario},
+};
 use crate::{
     cli::{Emulator, Emulators, Firmware},
     emulator::{Limits, Machine},
@@ -87,6 +90,8 @@ pub enum Work {
     Exits(Emulator),
     /// Boots Linux guests.
     Guests(&'static Scenario),
+    /// Boots guests without an operating system.
+    BareGuests(&'static BareScenario),
     /// Tests the exit status of `run`.
     RunStatus,
 }
@@ -179,6 +184,10 @@ const fn guests(name: &'static str, about: &'static str, from: Level, scenario: 
     Stage { name, about, from, work: Work::Guests(scenario) }
 }
 
+const fn bare(name: &'static str, about: &'static str, from: Level, scenario: &'static BareScenario) -> Stage {
+    Stage { name, about, from, work: Work::BareGuests(scenario) }
+}
+
 const QEMU: BootWork = BootWork {
     emulator: Emulator::Qemu,
     cpus: 1,
@@ -238,6 +247,11 @@ pub const STAGES: &[Stage] = &[
         from: Level::Whole,
         work: Work::Exits(Emulator::Qemu),
     },
+    bare("qemu-conformance-2vcpu", "the machine from inside, QEMU", Level::Quick, &bare::CONFORMANCE_2),
+    bare("qemu-conformance-1vcpu", "the machine from inside, QEMU", Level::Whole, &bare::CONFORMANCE_1),
+    bare("qemu-conformance-4vcpu", "more vCPUs than CPUs from inside, QEMU", Level::Soak, &bare::CONFORMANCE_4),
+    bare("qemu-reset", "a guest that resets its machine, QEMU", Level::Whole, &bare::RESET),
+    bare("qemu-hostile", "an attacker beside a neighbour, QEMU", Level::Soak, &bare::HOSTILITY),
     guests("linux-2vcpu", "Debian 12 at work, QEMU", Level::Quick, &scenario::DEBIAN_12),
     guests("linux-boots", "Debian 12, five boots in a row, QEMU", Level::Whole, &scenario::BOOTS),
     guests("linux-neighbours", "Debian 12 beside a crash and an exhaustion, QEMU", Level::Whole, &scenario::NEIGHBOURS),
@@ -256,6 +270,9 @@ pub const STAGES: &[Stage] = &[
     guests("generic13-4vcpu", "Debian 13's generic kernel, QEMU", Level::Soak, &scenario::GENERIC_13_4),
     guests("bochs-linux-1vcpu", "Debian 12 at work, Bochs", Level::Soak, &scenario::BOCHS),
     guests("bochs-linux-2vcpu", "Debian 12 at work, Bochs", Level::Soak, &scenario::BOCHS_2),
+    bare("bochs-conformance-1vcpu", "the machine from inside, Bochs", Level::Soak, &bare::BOCHS_CONFORMANCE_1),
+    bare("bochs-conformance-2vcpu", "the machine from inside, Bochs", Level::Soak, &bare::BOCHS_CONFORMANCE_2),
+    bare("bochs-hostile", "an attacker beside a neighbour, Bochs", Level::Soak, &bare::BOCHS_HOSTILITY),
 ];
 
 /// The stages of a level in these emulators.
@@ -269,6 +286,7 @@ pub fn stages(level: Level, emulators: Emulators) -> impl Iterator<Item = &'stat
         Work::Host(_) => true,
         Work::Boot(BootWork { emulator, .. }) | Work::Bench(emulator) | Work::Exits(emulator) => is_wanted(emulator),
         Work::Guests(scenario) => is_wanted(scenario.emulator),
+        Work::BareGuests(scenario) => is_wanted(scenario.emulator),
         Work::RunStatus => is_wanted(Emulator::Qemu),
     })
 }

@@ -2,8 +2,9 @@
 //!
 //! [`scenario`] is the table of guests, [`console`] takes down what they print and answers what they ask, [`judge`] reads
 //! it, [`messages`] finds kernel messages that tell of trouble, [`direct`] learns which of those mean nothing.
-//! [`run_status`] tests the exit status of `run` itself.
+//! [`bare`] are the guests without an operating system. [`run_status`] tests the exit status of `run` itself.
 
+pub mod bare;
 pub mod console;
 pub mod direct;
 pub mod judge;
@@ -74,7 +75,7 @@ impl GuestStage<'_> {
         let mut outcomes = vec![judge_host(plans, &boot)];
         let mut notes = Vec::new();
         for (plan, console) in plans.iter().zip(&consoles.guests) {
-            let known = self.direct.messages(self.tools, self.project, plan.linux)?;
+            let known = self.direct.messages(self.tools, self.project, plan.linux, emulator)?;
             // Bochs counts its instructions, whatever time they take.
             outcomes.extend(judge::judge(plan, console, &known, emulator == Emulator::Qemu));
             let start = judge::start_s(console);

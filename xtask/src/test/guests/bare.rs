@@ -1,0 +1,238 @@
+//! The stages that boot guests without an operating system: one that checks its machine from inside, and one that attacks.
+
+use std::{fs, path::Path, time::Duration};
+
+use anyhow::{Context, Result};
+use dragonfly_machine_file::MachineFile;
+
+use super::{
+    console::{Console, Consoles},
+    excerpt,
+};
+use crate::{
+    build::{
+        Project,
+        cargo::{self, Profile, Program},
+        iso,
+    },
+    cli::Emulator,
+    emulator::{self, Boot, Limits, Machine, backtrace},
+    guest::{
+        description::{self, Guest},
+        stream::GuestEnd,
+    },
+    run::host_memory,
+    test::report::{Outcome, StageResult},
+    tools::Tools,
+};
+
+/// One boot of an emulator with such guests in it.
+#[derive(Clone, Copy, Debug)]
+pub struct BareScenario {
+    /// Emulator.
+    pub emulator: Emulator,
+    /// Number of the host's CPUs.
+    pub cpus: u32,
+    /// The guests.
+    pub guests: &'static [BareGuest],
+    /// Seconds of wall time after which it is given up.
+    pub at_most_s: u64,
+}
+
+/// A guest of our own.
+#[derive(Clone, Copy, Debug)]
+pub struct BareGuest {
+    /// Its machine file's name in `tests/guests/machines`, without `.toml`.
+    pub machine: &'static str,
+    /// Its program, which the machine file calls by the name of the binary.
+    pub program: Program<'static>,
+    /// Its last line begins so.
+    pub last_line: &'static str,
+    /// How it comes to its end.
+    pub end: GuestEnd,
+}
+
+const CONFORMANCE: Program<'_> =
+    Program { package: "dragonfly-guest-conformance", bin: "guest-conformance", features: &[] };
+const HOSTILE: Program<'_> = Program { package: "dragonfly-guest-hostile", bin: "guest-hostile", features: &[] };
+
+const fn conformance(machine: &'static str) -> BareGuest {
+    BareGuest { machine, program: CONFORMANCE, last_line: "[check] end ", end: GuestEnd::PoweredOff }
+}
+
+const fn hostile(machine: &'static str) -> BareGuest {
+    BareGuest { machine, program: HOSTILE, last_line: "[hostile] end", end: GuestEnd::Crashed }
+}
+
+const fn qemu(guests: &'static [BareGuest]) -> BareScenario {
+    BareScenario { emulator: Emulator::Qemu, cpus: 2, guests, at_most_s: 300 }
+}
+
+const fn bochs(guests: &'static [BareGuest]) -> BareScenario {
+    BareScenario { emulator: Emulator::Bochs, cpus: 1, guests, at_most_s: 1800 }
+}
+
+/// The machine from inside.
+pub const CONFORMANCE_1: BareScenario = qemu(&[conformance("conformance-1")]);
+/// With another CPU.
+pub const CONFORMANCE_2: BareScenario = qemu(&[conformance("conformance-2")]);
+/// With more than the host has.
+pub const CONFORMANCE_4: BareScenario = qemu(&[conformance("conformance-4")]);
+/// A reset that the machine file takes for power-off.
+pub const RESET: BareScenario = qemu(&[conformance("reset")]);
+/// An attacker beside a guest whose checks go on.
+pub const HOSTILITY: BareScenario =
+    BareScenario { at_most_s: 900, ..qemu(&[hostile("hostile"), conformance("neighbour")]) };
+/// The machine from inside, on VT-x.
+pub const BOCHS_CONFORMANCE_1: BareScenario = bochs(&[conformance("conformance-1")]);
+/// With another CPU.
+pub const BOCHS_CONFORMANCE_2: BareScenario = bochs(&[conformance("conformance-2")]);
+/// An attacker beside a guest whose checks go on, on VT-x.
+pub const BOCHS_HOSTILITY: BareScenario = bochs(&[hostile("hostile"), conformance("neighbour")]);
+
+/// Everything that such a stage needs to know.
+#[derive(Debug)]
+pub struct BareStage<'a> {
+    /// Finds emulators.
+    pub tools: &'a Tools,
+    /// The workspace.
+    pub project: &'a Project,
+    /// The stage's name.
+    pub name: &'static str,
+    /// The guests.
+    pub scenario: &'a BareScenario,
+    /// Substrings of outcomes to show; none for all.
+    pub filters: Vec<String>,
+    /// Folder for logs.
+    pub logs: &'a Path,
+}
+
+impl BareStage<'_> {
+    /// Boots and judges.
+    ///
+    /// # Errors
+    /// Fails when something cannot be had or built, or an emulator does not start.
+    pub fn run(&self) -> Result<StageResult> {
+        let BareScenario { emulator, cpus, guests: plans, at_most_s } = *self.scenario;
+        let guests = plans.iter().map(|plan| self.guest(plan)).collect::<Result<Vec<_>>>()?;
+        description::check(&guests, cpus)?;
+        let parts = self.project.build_for_guests(self.tools, &guests, Profile::Release)?;
+        let image = iso::make(self.project, &self.tools.iso()?, &parts, &format!("log=info exit={}", emulator.word()))?;
+        let memory = host_memory(&guests, parts.bundle.len());
+        let machine = Machine { guests: true, memory, ..Machine::new(emulator, cpus) };
+        let limits = Limits { total: Some(Duration::from_secs(at_most_s)), silence: None };
+        let mut consoles = Consoles::new(plans.iter().map(|_| 1));
+        let boot = emulator::boot(self.tools, &machine, &image, limits, &mut consoles)?;
+
+        let mut outcomes = vec![judge_host(plans, &boot)];
+        for (plan, console) in plans.iter().zip(&consoles.guests) {
+            outcomes.extend(judge(plan, console));
+        }
+        let is_wanted = |outcome: &Outcome| self.filters.iter().any(|filter| outcome.name.contains(filter.as_str()));
+        outcomes.retain(|outcome| self.filters.is_empty() || is_wanted(outcome));
+
+        let mut text = boot.log.clone();
+        text.extend(backtrace::explain(&boot, &parts.kernel));
+        for (plan, console) in plans.iter().zip(&consoles.guests) {
+            text.extend(console.texts().map(|line| format!("{}: {line}", plan.machine)));
+        }
+        text.push(format!("xtask: {}", boot.end));
+        let log = self.logs.join(format!("{}.log", self.name));
+        fs::write(&log, text.join("\n") + "\n")?;
+        Ok(StageResult {
+            stage: self.name,
+            excerpt: excerpt(&text, &boot, &outcomes),
+            outcomes,
+            notes: Vec::new(),
+            log: Some(log),
+            duration: boot.duration,
+        })
+    }
+
+    fn guest(&self, plan: &BareGuest) -> Result<Guest> {
+        let path = self.project.root.join("tests/guests/machines").join(format!("{}.toml", plan.machine));
+        let text = fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+        let machine = MachineFile::parse(plan.machine, &text)?;
+        let program = cargo::build_bin(self.project, self.tools.is_offline(), &plan.program, Profile::Release)?;
+        let bytes = fs::read(&program).with_context(|| format!("cannot read {}", program.display()))?;
+        Ok(Guest { machine, text, files: vec![(plan.program.bin.into(), bytes)], source: None })
+    }
+}
+
+/// The hypervisor ends well if all of its guests do; it never panics.
+fn judge_host(plans: &[BareGuest], boot: &Boot) -> Outcome {
+    const NAME: &str = "hypervisor";
+    let is_clean = plans.iter().all(|plan| plan.end == GuestEnd::PoweredOff);
+    match boot.end {
+        emulator::End::Exit(code) if (code == 0) == is_clean => Outcome::passed(NAME),
+        end => Outcome::failed(NAME, &end.to_string()),
+    }
+}
+
+/// What a guest said of its checks, and how it came to its end.
+fn judge(plan: &BareGuest, console: &Console) -> Vec<Outcome> {
+    let mut outcomes = Vec::new();
+    let mut started = None;
+    for line in console.texts() {
+        let Some((word, rest)) = line.strip_prefix("[check] ").and_then(|rest| rest.split_once(' ')) else { continue };
+        match word {
+            "start" => started = Some(rest),
+            "ok" => {
+                outcomes.push(Outcome::passed(rest));
+                started = None;
+            }
+            "fail" => {
+                let (name, why) = rest.split_once(": ").unwrap_or((rest, "it is not so"));
+                outcomes.push(Outcome::failed(name, why));
+                started = None;
+            }
+            _ => {}
+        }
+    }
+    outcomes.extend(started.map(|name| Outcome::failed(name, "it did not come to its end")));
+    outcomes.push(if console.ends != [plan.end] {
+        Outcome::failed("end", &format!("{:?}, not {:?}", console.ends, plan.end))
+    } else if !console.texts().any(|line| line.starts_with(plan.last_line)) {
+        Outcome::failed("end", &format!("no line `{}`", plan.last_line))
+    } else {
+        Outcome::passed("end")
+    });
+    for outcome in &mut outcomes {
+        outcome.name = format!("{}: {}", plan.machine, outcome.name);
+    }
+    outcomes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::emulator::Watcher;
+
+    fn judged(printed: &[u8]) -> Vec<(String, Option<String>)> {
+        let mut consoles = Consoles::new([1]);
+        consoles.guests(printed);
+        let outcomes = judge(&conformance("guest"), &consoles.guests[0]);
+        outcomes.into_iter().map(|outcome| (outcome.name, outcome.failure)).collect()
+    }
+
+    #[test]
+    fn each_check_of_a_guest_is_a_test() {
+        let printed = b"[check] start a\n[check] ok a\n[check] start b\n[check] fail b: x: 0x1 instead of 0x2\n\
+                        [check] end 1 ok 1 failed\n\x10x0000";
+        let failure = Some("x: 0x1 instead of 0x2".to_string());
+        let wanted = [("guest: a".into(), None), ("guest: b".into(), failure), ("guest: end".into(), None)];
+        assert_eq!(judged(printed), wanted);
+    }
+
+    #[test]
+    fn a_check_that_does_not_come_to_its_end_has_failed_and_so_has_its_guest() {
+        let outcomes = judged(b"[check] start a\n\x10x0001");
+        assert!(outcomes.len() == 2 && outcomes.iter().all(|(_, failure)| failure.is_some()), "{outcomes:?}");
+    }
+
+    #[test]
+    fn a_guest_that_never_says_that_it_is_done_is_not() {
+        let outcomes = judged(b"[check] ok a\n\x10x0000");
+        assert_eq!(outcomes[1].1.as_deref(), Some("no line `[check] end `"));
+    }
+}
