@@ -130,6 +130,8 @@ pub struct GuestCpu<H> {
     wait: Wait,
     /// An NMI waits until the guest can take it.
     is_nmi_pending: bool,
+    /// Whether something may have changed what the guest is to be offered.
+    has_news: bool,
 }
 
 /// What a guest waits for.
@@ -165,6 +167,7 @@ impl<H: Hardware> GuestCpu<H> {
             length: 0,
             wait: Wait::Nothing,
             is_nmi_pending: false,
+            has_news: true,
         })
     }
 
@@ -179,7 +182,7 @@ impl<H: Hardware> GuestCpu<H> {
 
     /// An access of the VMM to the local APIC.
     fn access_controller(
-        &self,
+        &mut self,
         cpu: &mut Cpu<X86>,
         vcpu: &Vcpu<X86>,
         offset: u32,
@@ -190,6 +193,7 @@ impl<H: Hardware> GuestCpu<H> {
             None => Ok(apic.read_page(offset, self.clock())),
             Some(value) => {
                 let effect = apic.write_page(offset, value, self.clock());
+                self.has_news = true;
                 message::perform(cpu, vcpu, effect);
                 Ok(0)
             }

@@ -62,12 +62,22 @@ const SEGMENTS: [usize; 8] = [at!(es), at!(cs), at!(ss), at!(ds), at!(fs), at!(g
 
 impl<H: Hardware> GuestCpu<H> {
     /// Takes what the VMM has changed.
+    #[inline]
     pub(super) fn take_groups(&mut self, vcpu: &Vcpu<X86>, flags: RunFlags) {
-        let state = State(&vcpu.page);
         if flags.contains(RunFlags::SKIP) {
             self.hardware.skip(self.length);
         }
         self.length = 0;
+        // Most exits change nothing else.
+        if flags != RunFlags::SKIP && !flags.is_empty() {
+            self.take_registers(vcpu, flags);
+        }
+    }
+
+    #[inline(never)]
+    fn take_registers(&mut self, vcpu: &Vcpu<X86>, flags: RunFlags) {
+        let state = State(&vcpu.page);
+        self.has_news = true;
         if flags.contains(RunFlags::WAIT_FOR_STARTUP) {
             self.wait = Wait::Startup;
         } else if flags.intersects(RunFlags::POINTER | RunFlags::EVENT) {

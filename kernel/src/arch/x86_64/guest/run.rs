@@ -56,14 +56,14 @@ impl<H: Hardware> GuestCpu<H> {
         let words = vcpu.page.words();
         if apic.timer_deadline().is_some_and(|deadline| deadline <= registers::read_tsc()) {
             apic.timer_expired(self.clock());
+            self.has_news = true;
         }
         vector::load(vcpu);
         self.hardware.prepare(&mut cpu.local, &vcpu.page, vcpu.vm.space.generation());
-        // Whether something may have changed what the guest is to be offered.
-        let mut has_news = true;
+        self.has_news |= self.wait != Wait::Nothing;
         loop {
-            if has_news || apic.has_work() {
-                has_news = false;
+            if self.has_news || apic.has_work() {
+                self.has_news = false;
                 if let Some(exit) = self.look_at_requests(vcpu) {
                     return exit;
                 }
@@ -75,7 +75,7 @@ impl<H: Hardware> GuestCpu<H> {
             if let Some(vector) = self.hardware.taken() {
                 count(words, ExitCounter::Injected);
                 apic.accept(vector);
-                has_news = true;
+                self.has_news = true;
             }
             match exit {
                 Exit::Cpuid => {
@@ -96,7 +96,7 @@ impl<H: Hardware> GuestCpu<H> {
                     if let Some(exit) = self.msr_exit(cpu, vcpu, exit == Exit::MsrWrite) {
                         return exit;
                     }
-                    has_news = true;
+                    self.has_news = true;
                 }
                 Exit::Interrupt(vector) => {
                     count(words, ExitCounter::Interrupt);
@@ -113,7 +113,7 @@ impl<H: Hardware> GuestCpu<H> {
                     } else {
                         Wait::Interrupt
                     };
-                    has_news = true;
+                    self.has_news = true;
                 }
                 Exit::Port(access) => {
                     count(words, ExitCounter::Port);
@@ -149,7 +149,7 @@ impl<H: Hardware> GuestCpu<H> {
                 Exit::CacheControl => self.skip(),
                 Exit::Window => {
                     count(words, ExitCounter::Window);
-                    has_news = true;
+                    self.has_news = true;
                 }
                 Exit::Pause => {
                     count(words, ExitCounter::Pause);
@@ -283,8 +283,12 @@ impl<H: Hardware> GuestCpu<H> {
 
     fn port_exit(&mut self, vcpu: &Vcpu<X86>, access: PortAccess) -> GuestExit {
         self.length = self.hardware.length();
-        let mask = u32::MAX >> (32 - 8 * u32::from(access.width().clamp(1, 4)));
-        let value = general(vcpu.page.words(), General::Rax) as u32 & mask;
+        let rax = general(vcpu.page.words(), General::Rax) as u32;
+        let value = match access.width() {
+            1 => rax & 0xff,
+            2 => rax & 0xffff,
+            _ => rax,
+        };
         self.leave(vcpu, GuestExit::Port { access, value, length: self.length })
     }
 
