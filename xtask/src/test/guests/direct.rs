@@ -25,15 +25,25 @@ pub struct DirectBoots {
 }
 
 impl DirectBoots {
-    /// The messages that `linux` prints directly on QEMU.
+    /// The messages that `linux` prints directly on `emulator`.
     ///
-    /// They are kept in the build folder: that kernel on that QEMU always says the same.
+    /// They are kept in the build folder: that kernel on that CPU always says the same.
     ///
     /// # Errors
     /// Fails when the kernel cannot be had, or does not come up.
-    pub fn messages(&self, tools: &Tools, project: &Project, linux: GuestLinux) -> Result<KnownMessages> {
+    pub fn messages(
+        &self,
+        tools: &Tools,
+        project: &Project,
+        linux: GuestLinux,
+        emulator: Emulator,
+    ) -> Result<KnownMessages> {
         let kernel = tools.guest_kernel(linux)?;
-        let key = format!("{}-{}-qemu-{}", kernel.release, kernel.version, tools.qemu()?.program.version);
+        let version = match emulator {
+            Emulator::Qemu => tools.qemu()?.program.version,
+            Emulator::Bochs => tools.bochs()?.program.version,
+        };
+        let key = format!("{}-{}-{}-{version}", kernel.release, kernel.version, emulator.word());
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(messages) = known.get(&key) {
             return Ok(messages.clone());
@@ -45,8 +55,8 @@ impl DirectBoots {
                 let bytes =
                     fs::read(&kernel.image).with_context(|| format!("cannot read {}", kernel.image.display()))?;
                 let initrd = initramfs::build(&tools.busybox()?, &project.root)?;
-                let messages = listen(tools, project, bytes, initrd)
-                    .with_context(|| format!("Linux {} directly on QEMU", kernel.release))?;
+                let messages = listen(tools, project, bytes, initrd, emulator)
+                    .with_context(|| format!("Linux {} directly on {}", kernel.release, emulator.word()))?;
                 fs::write(&path, messages.to_text()).with_context(|| format!("cannot write {}", path.display()))?;
                 messages
             }
@@ -56,11 +66,17 @@ impl DirectBoots {
     }
 }
 
-fn listen(tools: &Tools, project: &Project, kernel: Vec<u8>, initrd: Vec<u8>) -> Result<KnownMessages> {
+fn listen(
+    tools: &Tools,
+    project: &Project,
+    kernel: Vec<u8>,
+    initrd: Vec<u8>,
+    emulator: Emulator,
+) -> Result<KnownMessages> {
     const COMMAND_LINE: &str = "console=ttyS0 quiet df.run=boot";
-    const LIMITS: Limits = Limits { total: Some(Duration::from_secs(120)), silence: None };
+    const LIMITS: Limits = Limits { total: Some(Duration::from_secs(300)), silence: None };
     let image = iso::make_linux(project, &tools.iso()?, kernel, initrd, COMMAND_LINE)?;
-    let boot = emulator::boot(tools, &Machine::new(Emulator::Qemu, 1), &image, LIMITS, &mut Silent)?;
+    let boot = emulator::boot(tools, &Machine::new(emulator, 1), &image, LIMITS, &mut Silent)?;
     let came_up = boot.log.iter().any(|line| line.contains("[linux] pass boot"));
     // It powers the machine off without a word to the host.
     ensure!(came_up && boot.end == End::Died, "{}, after: {}", boot.end, boot.log.last().map_or("", String::as_str));
