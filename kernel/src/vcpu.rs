@@ -272,7 +272,7 @@ impl<A: Arch> Kernel<A> {
                     return self.end_guest(cpu, vcpu, reason, length, words);
                 }
             }
-            if cpu.needs_reschedule {
+            if cpu.needs_reschedule || cpu.needs_timer {
                 return AfterGuest::Choose;
             }
         }

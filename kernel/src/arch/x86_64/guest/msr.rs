@@ -1,6 +1,7 @@
 //! MSRs of a guest that are not its own registers in the hardware.
 
 use dragonfly_abi::guest::MsrPolicy;
+use dragonfly_hw::x86::apic::{TPR, x2apic_msr};
 use dragonfly_hw::x86::msr::{
     Efer, IA32_APIC_BASE, IA32_EFER, IA32_TIME_STAMP_COUNTER, IA32_TSC_ADJUST, IA32_TSC_AUX, IA32_TSC_DEADLINE,
 };
@@ -57,7 +58,9 @@ impl<H: Hardware> GuestCpu<H> {
         match register {
             register if X2APIC.contains(&register) => match apic.write_msr(register, value, self.clock()) {
                 Ok(effect) => {
-                    self.hardware.set_cr8(apic.task_priority() >> 4);
+                    if register == x2apic_msr(TPR) {
+                        self.hardware.set_cr8(apic.task_priority() >> 4);
+                    }
                     Access::Effect(effect)
                 }
                 Err(_) => Access::Forbidden,

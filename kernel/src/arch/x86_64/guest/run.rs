@@ -97,6 +97,10 @@ impl<H: Hardware> GuestCpu<H> {
                         return exit;
                     }
                     self.has_news = true;
+                    // A message may have made another thread of this CPU ready.
+                    if cpu.needs_reschedule || cpu.needs_timer {
+                        return self.leave(vcpu, GuestExit::Again);
+                    }
                 }
                 Exit::Interrupt(vector) => {
                     count(words, ExitCounter::Interrupt);

@@ -23,6 +23,8 @@ use dragonfly_hw::x86::svm::permission::{IOPM_SIZE, MSRPM_SIZE, msrpm_bit};
 use dragonfly_hw::x86::svm::{SegmentAttributes, Vmcb, VmcbSegment};
 use dragonfly_memory::{Account, FrameUse, GuestPhys, HostPhys, PAGE_SIZE, PhysicalMemory};
 
+use zerocopy::FromZeros;
+
 use super::hardware::{ControlRegisters, Event, Exit, Hardware, Segments, SystemRegisters};
 use super::{Local as GuestLocal, access_right};
 use crate::Ref;
@@ -426,6 +428,10 @@ impl Hardware for SvmVcpu {
         // are off.
         unsafe { dragonfly_svm_run(block, NonNull::from(words).cast(), host) };
         let vmcb = self.vmcb();
+        if vmcb.control.exit_code == ExitCode::INVALID {
+            // QEMU's emulation has saved the host's registers in place of the guest's.
+            vmcb.save.zero();
+        }
         words[General::Rax as usize].store(vmcb.save.rax, Ordering::Relaxed);
         words[General::Rsp as usize].store(vmcb.save.rsp, Ordering::Relaxed);
         vmcb.control.tlb_control = TlbControl::NOTHING;
