@@ -269,7 +269,7 @@ pub const STAGES: &[Stage] = &[
     guests("generic13-1vcpu", "Debian 13's generic kernel, QEMU", Level::Soak, &scenario::GENERIC_13_1),
     guests("generic13-2vcpu", "Debian 13's generic kernel, QEMU", Level::Soak, &scenario::GENERIC_13_2),
     guests("generic13-4vcpu", "Debian 13's generic kernel, QEMU", Level::Soak, &scenario::GENERIC_13_4),
-    guests("bochs-linux-1vcpu", "Debian 12 at work, Bochs", Level::Whole, &scenario::BOCHS),
+    guests("bochs-linux-1vcpu", "Debian 12 at work, Bochs", Level::Soak, &scenario::BOCHS),
     guests("bochs-linux-2vcpu", "Debian 12 at work, Bochs", Level::Soak, &scenario::BOCHS_2),
     bare("bochs-conformance-1vcpu", "the machine from inside, Bochs", Level::Soak, &bare::BOCHS_CONFORMANCE_1),
     bare("bochs-conformance-2vcpu", "the machine from inside, Bochs", Level::Soak, &bare::BOCHS_CONFORMANCE_2),

@@ -130,8 +130,6 @@ pub struct GuestCpu<H> {
     wait: Wait,
     /// An NMI waits until the guest can take it.
     is_nmi_pending: bool,
-    /// Whether something may have changed what the guest is to be offered.
-    has_news: bool,
 }
 
 /// What a guest waits for.
@@ -167,7 +165,6 @@ impl<H: Hardware> GuestCpu<H> {
             length: 0,
             wait: Wait::Nothing,
             is_nmi_pending: false,
-            has_news: true,
         })
     }
 
@@ -182,7 +179,7 @@ impl<H: Hardware> GuestCpu<H> {
 
     /// An access of the VMM to the local APIC.
     fn access_controller(
-        &mut self,
+        &self,
         cpu: &mut Cpu<X86>,
         vcpu: &Vcpu<X86>,
         offset: u32,
@@ -193,7 +190,6 @@ impl<H: Hardware> GuestCpu<H> {
             None => Ok(apic.read_page(offset, self.clock())),
             Some(value) => {
                 let effect = apic.write_page(offset, value, self.clock());
-                self.has_news = true;
                 message::perform(cpu, vcpu, effect);
                 Ok(0)
             }

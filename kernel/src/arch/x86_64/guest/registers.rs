@@ -77,7 +77,6 @@ impl<H: Hardware> GuestCpu<H> {
     #[inline(never)]
     fn take_registers(&mut self, vcpu: &Vcpu<X86>, flags: RunFlags) {
         let state = State(&vcpu.page);
-        self.has_news = true;
         if flags.contains(RunFlags::WAIT_FOR_STARTUP) {
             self.wait = Wait::Startup;
         } else if flags.intersects(RunFlags::POINTER | RunFlags::EVENT) {

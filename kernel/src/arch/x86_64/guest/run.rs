@@ -56,14 +56,14 @@ impl<H: Hardware> GuestCpu<H> {
         let words = vcpu.page.words();
         if apic.timer_deadline().is_some_and(|deadline| deadline <= registers::read_tsc()) {
             apic.timer_expired(self.clock());
-            self.has_news = true;
         }
         vector::load(vcpu);
         self.hardware.prepare(&mut cpu.local, &vcpu.page, vcpu.vm.space.generation());
-        self.has_news |= self.wait != Wait::Nothing;
+        // Whether something may have changed what the guest is to be offered.
+        let mut has_news = true;
         loop {
-            if self.has_news || apic.has_work() {
-                self.has_news = false;
+            if has_news || apic.has_work() {
+                has_news = false;
                 if let Some(exit) = self.look_at_requests(vcpu) {
                     return exit;
                 }
@@ -75,7 +75,7 @@ impl<H: Hardware> GuestCpu<H> {
             if let Some(vector) = self.hardware.taken() {
                 count(words, ExitCounter::Injected);
                 apic.accept(vector);
-                self.has_news = true;
+                has_news = true;
             }
             match exit {
                 Exit::Cpuid => {
@@ -93,10 +93,10 @@ impl<H: Hardware> GuestCpu<H> {
                     }
                 }
                 Exit::MsrRead | Exit::MsrWrite => {
+                    has_news = true;
                     if let Some(exit) = self.msr_exit(cpu, vcpu, exit == Exit::MsrWrite) {
                         return exit;
                     }
-                    self.has_news = true;
                     // A message may have made another thread of this CPU ready.
                     if cpu.needs_reschedule || cpu.needs_timer {
                         return self.leave(vcpu, GuestExit::Again);
@@ -117,7 +117,7 @@ impl<H: Hardware> GuestCpu<H> {
                     } else {
                         Wait::Interrupt
                     };
-                    self.has_news = true;
+                    has_news = true;
                 }
                 Exit::Port(access) => {
                     count(words, ExitCounter::Port);
@@ -153,7 +153,7 @@ impl<H: Hardware> GuestCpu<H> {
                 Exit::CacheControl => self.skip(),
                 Exit::Window => {
                     count(words, ExitCounter::Window);
-                    self.has_news = true;
+                    has_news = true;
                 }
                 Exit::Pause => {
                     count(words, ExitCounter::Pause);

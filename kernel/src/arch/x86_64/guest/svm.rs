@@ -294,6 +294,10 @@ impl SvmVcpu {
         if !event.is_valid() {
             return;
         }
+        // Taken already, though its delivery was interrupted: QEMU's emulation keeps it pending, too.
+        if event.kind() == Some(EventType::Interrupt) && self.offered == Some(event.vector()) {
+            self.vmcb().control.virtual_interrupt &= !VirtualInterrupt::V_IRQ;
+        }
         let is_again = match event.kind() {
             Some(EventType::Interrupt | EventType::Nmi) => true,
             // INT3 and INTO run again by themselves: the instruction pointer is at them.
