@@ -105,7 +105,10 @@ impl HostStage<'_> {
         rust::ensure_bare_target(self.tools.is_offline())?;
         for package in self.packages().filter(|package| !is_host_only(package)) {
             let mut command = self.cargo();
-            command.args(["clippy", "--lib", "--bins", "--target", rust::BARE_TARGET, "--package", &package.name]);
+            command.args(["clippy", "--bins", "--target", rust::BARE_TARGET, "--package", &package.name]);
+            if package.targets.iter().any(Target::is_lib) {
+                command.arg("--lib");
+            }
             if package.features.contains_key("image") {
                 command.args(["--features", "image"]);
             }
