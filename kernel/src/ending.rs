@@ -107,8 +107,11 @@ impl<A: Arch> Kernel<A> {
             Waiting::Receive(gate) => gate.queues.lock().receivers.remove(thread),
             Waiting::Send(gate) => gate.queues.lock().callers.remove(thread),
             Waiting::Notification(notification) => notification.waiters.lock().queue.remove(thread),
-            Waiting::Guest(vcpu) => {
-                vcpu.end_halt();
+            Waiting::Guest => {
+                let vcpu = thread.vcpu.lock().clone();
+                if let Some(vcpu) = vcpu {
+                    vcpu.end_halt();
+                }
                 None
             }
             Waiting::Reply(server) => {

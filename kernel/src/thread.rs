@@ -121,7 +121,7 @@ pub enum Waiting<A: Arch> {
     /// Bits.
     Notification(Ref<Notification<A>, A>),
     /// An interrupt for the guest that it runs.
-    Guest(Ref<Vcpu<A>, A>),
+    Guest,
 }
 
 /// A message under way.
@@ -197,6 +197,7 @@ impl<A: Arch> Thread<A> {
     }
 
     /// Its priority.
+    #[inline]
     pub fn priority(&self) -> u8 {
         self.priority.load(Ordering::Relaxed)
     }
@@ -232,17 +233,20 @@ impl<A: Arch> Thread<A> {
     }
 
     /// Begins a wait. Only for the CPU on which the thread is current, or whoever has claimed it.
+    #[inline]
     pub fn block(&self) -> WaitToken {
         self.wait.block()
     }
 
     /// Claims the thread from one certain wait.
+    #[inline]
     pub fn claim(&self, token: WaitToken) -> bool {
         self.wait.claim(token)
     }
 
     /// Claims the thread from whatever it waits for. For its own CPU, and for holders of the lock of the queue in
     /// which the thread waits.
+    #[inline]
     pub fn claim_any(&self) -> bool {
         self.wait.claim_any()
     }

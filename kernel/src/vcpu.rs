@@ -310,7 +310,7 @@ impl<A: Arch> Kernel<A> {
             if guest.has_event(&vcpu.interrupts) || vcpu.has_request() || vcpu.vm.is_closed() {
                 return false;
             }
-            current.ipc.lock().waiting = Waiting::Guest(vcpu.clone());
+            current.ipc.lock().waiting = Waiting::Guest;
             current.block();
             runner.is_halted = true;
         }

@@ -203,7 +203,7 @@ fn audit_wait(thread: &ThreadRef) {
         Waiting::Send(gate) => At::Callers(gate.clone()),
         Waiting::Reply(server) => At::Server(server.clone()),
         Waiting::Notification(notification) => At::Waiters(notification.clone()),
-        Waiting::Guest(_) => panic!("the simulated machine runs no guests"),
+        Waiting::Guest => panic!("the simulated machine runs no guests"),
     };
     match at {
         At::Receivers(gate) => {

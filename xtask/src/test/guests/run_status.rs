@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 
 use crate::{
     test::{
@@ -96,7 +96,8 @@ pub fn run(tools: &Tools, stage: &'static str, logs: &Path, filters: &[String]) 
     let start = Instant::now();
     let log = logs.join(format!("{stage}.log"));
     fs::write(&log, "")?;
-    let program = std::env::current_exe().context("cannot find this program")?;
+    // The file may have been built anew since this program was started.
+    let program = std::path::PathBuf::from("/proc/self/exe");
     let mut result = StageResult {
         stage,
         outcomes: Vec::new(),

@@ -57,7 +57,6 @@ impl<H: Hardware> GuestCpu<H> {
         if apic.timer_deadline().is_some_and(|deadline| deadline <= registers::read_tsc()) {
             apic.timer_expired(self.clock());
         }
-        vector::load(vcpu);
         self.hardware.prepare(&mut cpu.local, &vcpu.page, vcpu.vm.space.generation());
         // Whether something may have changed what the guest is to be offered.
         let mut has_news = true;
@@ -202,8 +201,10 @@ impl<H: Hardware> GuestCpu<H> {
                 self.is_nmi_pending = true;
             }
         }
-        if self.is_nmi_pending && self.hardware.inject_nmi() {
-            self.is_nmi_pending = false;
+        if self.is_nmi_pending && self.wait != Wait::Startup {
+            // It also ends a halt that the guest has come to while it could not be injected.
+            self.wait = Wait::Nothing;
+            self.is_nmi_pending = !self.hardware.inject_nmi();
         }
         if self.wait == Wait::Startup {
             return Some(self.leave(vcpu, GuestExit::Halted));
