@@ -1,0 +1,23 @@
+//! The card's storage, with no hypervisor, no operating system and no clock in it.
+//!
+//! - `backend`: [`BlockBackend`], what a disk is; [`RamDisk`], [`NullDisk`].
+//! - `volumes`: a disk partitioned into volumes.
+//! - `crypt`: AES-256-XTS, a key for each volume.
+//! - `snapshot`: copy-on-write snapshots that survive power loss at any write.
+//! - `limit`: limits on operations and bytes per second, with burst.
+//! - `blk`: the virtio-blk device above all that.
+//!
+//! They stack in this order. Disks hold what others wrote: metadata is validated when it is read, and what contradicts
+//! itself is an error.
+#![cfg_attr(not(test), no_std)]
+#![forbid(unsafe_code)]
+
+extern crate alloc;
+
+mod backend;
+mod crypt;
+mod limit;
+
+pub use backend::{BlockBackend, BlockError, Extent, Geometry, NullDisk, RamDisk, SECTOR_BYTES, Sector};
+pub use crypt::{DataUnit, EncryptedDisk, KEY_BYTES, KeyError, XtsAes256};
+pub use limit::{Limiter, Limits, Rate, TokenBucket, WaitUntil};
