@@ -11,7 +11,7 @@ use crate::owned::{Owned32, Owned64};
 use crate::posting::WORD_BITS;
 use crate::register::{LVT_COUNT, SPURIOUS_AT_RESET};
 use crate::timer::Timer;
-use crate::vectors::Vectors;
+use crate::vectors::{Vectors, word_of};
 
 /// A guest's local APIC. Shared by the CPU that runs the vCPU (the owner) and those that send it interrupts.
 #[derive(Debug)]
@@ -101,12 +101,25 @@ impl LocalApic {
         (u32::from(vector) & 0xf0 > priority & 0xf0).then_some(vector)
     }
 
-    /// `vector` is being delivered to the guest: from IRR to ISR.
+    /// The guest may take `vector`, which is [`Self::pending`], at any moment from now on: out of IRR, so that the same
+    /// interrupt sent once more after the guest took it is another one. [`Self::accept`] or [`Self::withdraw`] follows.
+    #[inline]
+    pub fn offer(&self, vector: u8) {
+        self.requested.remove(vector);
+    }
+
+    /// The guest has taken `vector`, which it was offered: into ISR.
     #[inline]
     pub fn accept(&self, vector: u8) {
-        self.requested.remove(vector);
         self.in_service.insert_owned(vector);
         self.highest_in_service.set(self.highest_in_service.get().max(u32::from(vector)));
+    }
+
+    /// The guest has not taken `vector`, which it was offered: back into IRR.
+    #[inline]
+    pub fn withdraw(&self, vector: u8) {
+        self.requested.insert(vector);
+        self.seen.0.set(self.seen.0.get() | 1 << word_of(vector));
     }
 
     /// The class (0 to 15) below which TPR's has to fall before an interrupt can be delivered; none if TPR holds nothing

@@ -54,10 +54,12 @@ fn no_interrupt_is_lost_while_others_post() {
             // Work that is not announced is not found: the owner sleeps otherwise.
             if apic.has_work() {
                 while let Some(vector) = apic.pending() {
+                    apic.offer(vector);
+                    // The guest takes it and lets the next one come before anybody notes that it has.
+                    is_under_way[usize::from(vector)].store(false, SeqCst);
                     apic.accept(vector);
                     let is_level = vector.is_multiple_of(2);
                     assert_eq!(apic.end_of_interrupt(), Effect::Eoi { vector, is_level });
-                    is_under_way[usize::from(vector)].store(false, SeqCst);
                     delivered += 1;
                 }
             } else if are_done {

@@ -49,11 +49,17 @@ fn write(apic: &LocalApic, offset: u32, value: u64) -> Effect {
     apic.write_msr(x2apic_msr(offset), value, at(0)).expect("the register can be written")
 }
 
+/// The guest takes an interrupt.
+fn deliver(apic: &LocalApic, vector: u8) {
+    apic.offer(vector);
+    apic.accept(vector);
+}
+
 /// Delivers everything that can be delivered, ending each at once.
 fn deliver_all(apic: &LocalApic) -> Vec<u8> {
     let mut delivered = Vec::new();
     while let Some(vector) = apic.pending() {
-        apic.accept(vector);
+        deliver(apic, vector);
         apic.end_of_interrupt();
         delivered.push(vector);
     }

@@ -4,7 +4,7 @@ use dragonfly_hw::x86::apic;
 use dragonfly_vapic::{Effect, LocalApic, Trigger};
 use proptest::prelude::*;
 
-use crate::{cases, enabled, read, write};
+use crate::{cases, deliver, enabled, read, write};
 
 /// What a local APIC is, said as plainly as can be.
 #[derive(Default)]
@@ -126,7 +126,7 @@ proptest! {
                     let pending = apic.pending();
                     prop_assert_eq!(pending, model.pending());
                     if let Some(vector) = pending {
-                        apic.accept(vector);
+                        deliver(&apic, vector);
                         model.requested.remove(&vector);
                         model.in_service.insert(vector);
                     }

@@ -1,7 +1,7 @@
 use dragonfly_hw::x86::apic;
 use dragonfly_vapic::{BROADCAST, DeliveryMode, Effect, Message, Shorthand, Trigger};
 
-use crate::{at, deliver_all, enabled, enabled_xapic};
+use crate::{at, deliver, deliver_all, enabled, enabled_xapic};
 
 const REGISTER_ADDRESS: u32 = 1 << 7;
 
@@ -61,7 +61,7 @@ fn a_physical_destination_of_all_ones_is_for_all() {
 fn any_value_ends_the_interrupt() {
     let apic = enabled_xapic(0);
     apic.post(0x61, Trigger::Edge);
-    apic.accept(0x61);
+    deliver(&apic, 0x61);
     assert_eq!(apic.write_page(apic::EOI, 0xdead_beef, at(0)), Effect::Eoi { vector: 0x61, is_level: false });
 }
 

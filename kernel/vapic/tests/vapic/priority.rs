@@ -1,7 +1,7 @@
 use dragonfly_hw::x86::apic;
 use dragonfly_vapic::{Effect, LocalApic, Trigger};
 
-use crate::{deliver_all, enabled, read, write};
+use crate::{deliver, deliver_all, enabled, read, write};
 
 #[test]
 fn nothing_is_pending_at_first() {
@@ -33,7 +33,7 @@ fn a_vector_requested_twice_is_delivered_once() {
 fn a_vector_in_service_can_be_requested_again() {
     let apic = enabled(0);
     apic.post(0x33, Trigger::Edge);
-    apic.accept(0x33);
+    deliver(&apic, 0x33);
     apic.post(0x33, Trigger::Edge);
     assert_eq!(apic.pending(), None);
     apic.end_of_interrupt();
@@ -44,7 +44,7 @@ fn a_vector_in_service_can_be_requested_again() {
 fn a_higher_class_interrupts_one_in_service_and_its_own_class_does_not() {
     let apic = enabled(0);
     apic.post(0x51, Trigger::Edge);
-    apic.accept(0x51);
+    deliver(&apic, 0x51);
     apic.post(0x5f, Trigger::Edge);
     assert_eq!(apic.pending(), None);
     apic.post(0x60, Trigger::Edge);
@@ -56,7 +56,7 @@ fn interrupts_end_in_the_order_of_their_priority() {
     let apic = enabled(0);
     for vector in [0x21, 0x61, 0x72, 0xa1] {
         apic.post(vector, Trigger::Edge);
-        apic.accept(vector);
+        deliver(&apic, vector);
     }
     for vector in [0xa1, 0x72, 0x61, 0x21] {
         assert_eq!(apic.end_of_interrupt(), Effect::Eoi { vector, is_level: false });
@@ -69,7 +69,7 @@ fn the_end_of_an_interrupt_says_how_it_was_triggered_last() {
     let apic = enabled(0);
     for (trigger, is_level) in [(Trigger::Level, true), (Trigger::Edge, false), (Trigger::Level, true)] {
         apic.post(0x91, trigger);
-        apic.accept(0x91);
+        deliver(&apic, 0x91);
         assert_eq!(apic.end_of_interrupt(), Effect::Eoi { vector: 0x91, is_level });
     }
 }
@@ -99,7 +99,7 @@ fn the_threshold_is_the_class_that_the_task_priority_holds_back() {
 fn there_is_no_threshold_for_what_an_interrupt_in_service_holds_back() {
     let apic = enabled(0);
     apic.post(0x45, Trigger::Edge);
-    apic.accept(0x45);
+    deliver(&apic, 0x45);
     apic.post(0x46, Trigger::Edge);
     apic.set_task_priority(0x80);
     assert_eq!(apic.priority_threshold(), None);
@@ -111,7 +111,7 @@ fn there_is_no_threshold_for_what_an_interrupt_in_service_holds_back() {
 fn the_processor_priority_is_the_higher_of_task_and_service() {
     let apic = enabled(0);
     apic.post(0x45, Trigger::Edge);
-    apic.accept(0x45);
+    deliver(&apic, 0x45);
     for (task, processor) in [(0x00, 0x40), (0x3f, 0x40), (0x43, 0x43), (0x57, 0x57)] {
         apic.set_task_priority(task);
         assert_eq!(apic.processor_priority(), processor, "TPR {task:#x}");
@@ -186,7 +186,7 @@ fn interrupts_requested_before_it_was_switched_off_by_svr_are_kept() {
 fn an_init_leaves_nothing_but_identity_mode_and_requests() {
     let apic = enabled(0x25);
     apic.post(0x45, Trigger::Level);
-    apic.accept(0x45);
+    deliver(&apic, 0x45);
     apic.post(0x99, Trigger::Level);
     apic.set_task_priority(0x20);
     apic.post_startup(7);
@@ -201,4 +201,27 @@ fn an_init_leaves_nothing_but_identity_mode_and_requests() {
         }
     }
     assert_eq!(apic.take_requests().startup(), Some(7));
+}
+
+#[test]
+fn an_interrupt_sent_again_after_the_guest_took_it_is_another_one() {
+    let apic = enabled(0);
+    apic.post(0x45, Trigger::Edge);
+    apic.offer(0x45);
+    apic.post(0x45, Trigger::Edge);
+    apic.accept(0x45);
+    assert_eq!(apic.pending(), None);
+    apic.end_of_interrupt();
+    assert_eq!(apic.pending(), Some(0x45));
+}
+
+#[test]
+fn an_interrupt_that_the_guest_did_not_take_stays_requested() {
+    let apic = enabled(0);
+    apic.post(0x45, Trigger::Edge);
+    assert_eq!(apic.pending(), Some(0x45));
+    apic.offer(0x45);
+    assert_eq!(apic.pending(), None);
+    apic.withdraw(0x45);
+    assert_eq!(deliver_all(&apic), [0x45]);
 }

@@ -4,7 +4,7 @@ use dragonfly_vapic::{ApicState, Clock, LocalApic, Ratio, StateError, Trigger};
 use proptest::prelude::*;
 use zerocopy::{FromBytes, IntoBytes};
 
-use crate::{at, cases, enabled, write};
+use crate::{at, cases, deliver, enabled, write};
 
 /// What a guest and its devices do.
 #[derive(Clone, Copy, Debug)]
@@ -51,7 +51,7 @@ fn run(apic: &LocalApic, steps: &[Step]) -> Clock {
             }
             Step::Deliver => {
                 if let Some(vector) = apic.pending() {
-                    apic.accept(vector);
+                    deliver(&apic, vector);
                 }
             }
             Step::Expire(ticks) => {

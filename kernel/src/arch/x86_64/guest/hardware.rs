@@ -151,8 +151,8 @@ pub trait Hardware {
 
     /// Offers the guest an interrupt, whatever its task priority is, or takes the offer back.
     fn offer(&mut self, vector: Option<u8>);
-    /// The vector that the guest took while it ran.
-    fn taken(&mut self) -> Option<u8>;
+    /// Whether the guest has taken what it was last offered.
+    fn has_taken(&mut self) -> bool;
     /// Injects an event at the next entry.
     fn inject(&mut self, event: Event);
     /// Injects a non-maskable interrupt if the guest can take it. If not, it is left by [`Exit::Window`] when it can.

@@ -128,6 +128,8 @@ pub struct GuestCpu<H> {
     /// Length of the instruction of the last exit, 0 if not known.
     length: u32,
     wait: Wait,
+    /// The interrupt that the guest may take during this entry.
+    offered: Option<u8>,
     /// An NMI waits until the guest can take it.
     is_nmi_pending: bool,
 }
@@ -164,6 +166,7 @@ impl<H: Hardware> GuestCpu<H> {
             tsc_adjust: 0,
             length: 0,
             wait: Wait::Nothing,
+            offered: None,
             is_nmi_pending: false,
         })
     }

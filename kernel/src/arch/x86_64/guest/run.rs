@@ -71,9 +71,13 @@ impl<H: Hardware> GuestCpu<H> {
             }
             let exit = self.hardware.enter(&vcpu.page);
             count(words, ExitCounter::Total);
-            if let Some(vector) = self.hardware.taken() {
-                count(words, ExitCounter::Injected);
-                apic.accept(vector);
+            if let Some(vector) = self.offered.take() {
+                if self.hardware.has_taken() {
+                    count(words, ExitCounter::Injected);
+                    apic.accept(vector);
+                } else {
+                    apic.withdraw(vector);
+                }
                 has_news = true;
             }
             match exit {
@@ -222,7 +226,11 @@ impl<H: Hardware> GuestCpu<H> {
             return Some(self.leave(vcpu, GuestExit::Halted));
         }
         // QEMU's emulation lets an interrupt of the task priority's own class through (ctl_has_irq in its svm_helper.c).
-        self.hardware.offer(pending.filter(|vector| vector >> 4 != class));
+        self.offered = pending.filter(|vector| vector >> 4 != class);
+        if let Some(vector) = self.offered {
+            apic.offer(vector);
+        }
+        self.hardware.offer(self.offered);
         None
     }
 

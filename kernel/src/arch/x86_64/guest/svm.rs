@@ -488,13 +488,12 @@ impl Hardware for SvmVcpu {
     }
 
     #[inline]
-    fn taken(&mut self) -> Option<u8> {
-        let offered = self.offered?;
-        if self.view().control.virtual_interrupt.contains(VirtualInterrupt::V_IRQ) {
-            return None;
+    fn has_taken(&mut self) -> bool {
+        let is_taken = !self.view().control.virtual_interrupt.contains(VirtualInterrupt::V_IRQ);
+        if is_taken {
+            self.offered = None;
         }
-        self.offered = None;
-        Some(offered)
+        is_taken
     }
 
     fn inject(&mut self, event: Event) {

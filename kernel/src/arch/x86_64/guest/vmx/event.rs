@@ -86,7 +86,7 @@ impl VmxVcpu {
         if can_take {
             let event = Interruption::new(InterruptionType::ExternalInterrupt, vector);
             write(Field::ENTRY_INTERRUPTION_INFORMATION, event.0.into());
-            self.injected = Some(vector);
+            self.is_injected = true;
         }
         self.set_primary(PrimaryControls::INTERRUPT_WINDOW_EXITING, !can_take);
     }

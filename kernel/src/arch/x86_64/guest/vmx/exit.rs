@@ -189,7 +189,7 @@ impl VmxVcpu {
 
     /// What was to be delivered was not: an interrupt is pending still, and an exception is the VMM's to repeat.
     fn forget_event(&mut self) {
-        self.injected = None;
+        self.is_injected = false;
         write(Field::ENTRY_INTERRUPTION_INFORMATION, Interruption::NONE.0.into());
     }
 

@@ -78,8 +78,8 @@ pub struct VmxVcpu {
     primary: PrimaryControls,
     /// The task-priority threshold as the VMCS has it.
     threshold: u8,
-    /// The interrupt that the next entry delivers, or the last one has.
-    injected: Option<u8>,
+    /// Whether the next entry delivers the interrupt that was offered, or the last one has.
+    is_injected: bool,
 }
 
 impl VmxVcpu {
@@ -103,7 +103,7 @@ impl VmxVcpu {
             reason: BasicReason::EXTERNAL_INTERRUPT,
             primary: PrimaryControls::from_bits_retain(setup.primary),
             threshold: 0,
-            injected: None,
+            is_injected: false,
         };
         vcpu.vmcs.load();
         state::write_controls(setup, &vcpu);
@@ -209,8 +209,8 @@ impl Hardware for VmxVcpu {
     }
 
     #[inline]
-    fn taken(&mut self) -> Option<u8> {
-        self.injected.take()
+    fn has_taken(&mut self) -> bool {
+        core::mem::take(&mut self.is_injected)
     }
 
     fn inject(&mut self, event: Event) {
