@@ -10,6 +10,7 @@ use dragonfly_hw::x86::apic::{
 };
 use dragonfly_hw::x86::msr::{ApicBase, IA32_APIC_BASE, IA32_TSC_DEADLINE};
 
+use super::clock::read_together;
 use super::interrupts::{APIC_ERROR, KICK, SPURIOUS, TIMER};
 use super::per_cpu;
 use super::registers::{read_msr, read_tsc, write_msr};
@@ -112,11 +113,12 @@ pub fn calibrate(wait: impl FnOnce()) {
     write(TIMER_DIVIDE, TIMER_DIVIDE_1);
     write(LVT_TIMER, Lvt::MASKED.bits() | TIMER_ONE_SHOT | u32::from(TIMER));
     write(TIMER_INITIAL_COUNT, u32::MAX);
-    let (start, tsc) = (read(TIMER_CURRENT_COUNT), read_tsc());
+    let start = read_together(|| read(TIMER_CURRENT_COUNT));
     wait();
-    let (end, later) = (read(TIMER_CURRENT_COUNT), read_tsc());
+    let end = read_together(|| read(TIMER_CURRENT_COUNT));
     write(TIMER_INITIAL_COUNT, 0);
-    let (counted, ticks) = (u64::from(start.saturating_sub(end)), later.saturating_sub(tsc).max(1));
+    let counted = u64::from(start.value.saturating_sub(end.value));
+    let ticks = end.tsc.saturating_sub(start.tsc).max(1);
     let ratio = (u128::from(counted) << 32) / u128::from(ticks);
     TIMER_RATIO.store(u64::try_from(ratio).unwrap_or(u64::MAX).max(1), Ordering::Release);
     log::info!("local APIC timer: {counted} ticks in {ticks} of the TSC");

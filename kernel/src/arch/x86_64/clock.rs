@@ -130,19 +130,55 @@ fn leaf(number: u32) -> Option<core::arch::x86_64::CpuidResult> {
     (number <= highest).then(|| core::arch::x86_64::__cpuid(number))
 }
 
+/// What a counter said, and when.
+pub struct Reading {
+    /// What it said.
+    pub value: u32,
+    /// The TSC then.
+    pub tsc: u64,
+    /// By how many of its ticks that may be wrong.
+    pub error: u64,
+}
+
+/// Reads a counter together with the TSC. Between the two reads a hypervisor or the firmware may take the CPU away for
+/// long: the quickest of a few attempts counts.
+pub fn read_together(read: impl Fn() -> u32) -> Reading {
+    const ATTEMPTS: u32 = 8;
+    let attempt = || {
+        let before = read_tsc();
+        let value = read();
+        let error = read_tsc().wrapping_sub(before);
+        Reading { value, tsc: before.wrapping_add(error / 2), error }
+    };
+    let mut best = attempt();
+    for _ in 1..ATTEMPTS {
+        let other = attempt();
+        if other.error < best.error {
+            best = other;
+        }
+    }
+    best
+}
+
 /// Counts the TSC while a reference counter runs for [`CALIBRATION_NS`].
 fn against(source: Source, reference_hz: u64, mask: u32, read: impl Fn() -> u32) -> Option<Sample> {
+    /// How far the reference itself may be off.
+    const TOLERANCE_PPM: u64 = 10_000;
     let wanted = u32::try_from(CALIBRATION_NS * reference_hz / 1_000_000_000).ok()?;
-    let (start, tsc) = (read(), read_tsc());
+    let start = read_together(&read);
     for _ in 0..PATIENCE {
-        let passed = read().wrapping_sub(start) & mask;
+        let passed = read().wrapping_sub(start.value) & mask;
         if passed >= wanted {
-            let ticks = read_tsc().wrapping_sub(tsc);
+            let end = read_together(&read);
+            let passed = end.value.wrapping_sub(start.value) & mask;
+            let ticks = end.tsc.wrapping_sub(start.tsc);
             let hz = tsc::hz_from_interval(ticks, u64::from(passed), reference_hz)?;
-            return Some(Sample { source, hz, tolerance_ppm: 10_000 });
+            let reading_ppm = u128::from(start.error + end.error) * 1_000_000 / u128::from(ticks.max(1));
+            let tolerance_ppm = u32::try_from(reading_ppm.saturating_add(TOLERANCE_PPM.into())).unwrap_or(u32::MAX);
+            return Some(Sample { source, hz, tolerance_ppm });
         }
         // A counter that does not count is given up early.
-        if passed == 0 && read_tsc().wrapping_sub(tsc) > FALLBACK_HZ {
+        if passed == 0 && read_tsc().wrapping_sub(start.tsc) > FALLBACK_HZ {
             return None;
         }
     }

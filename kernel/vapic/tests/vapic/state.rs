@@ -51,7 +51,7 @@ fn run(apic: &LocalApic, steps: &[Step]) -> Clock {
             }
             Step::Deliver => {
                 if let Some(vector) = apic.pending() {
-                    deliver(&apic, vector);
+                    deliver(apic, vector);
                 }
             }
             Step::Expire(ticks) => {
