@@ -1,0 +1,54 @@
+//! The device's side of virtio's queues: split and packed rings in memory that a guest shares.
+//!
+//! - `memory`: the guest's memory, and the only `unsafe`.
+//! - `config`, `notification`: what a transport tells of a queue.
+//! - `queue`: a queue of either layout, and why it stops. `split`, `packed`: the two layouts.
+//! - `descriptor`, `chain`: what the driver makes available, copied and checked. `cursor`: its bytes in order.
+//!
+//! All that a driver writes is an allegation. It is read once, into a copy, and the copy is checked; whatever is wrong
+//! with it has a name in [`QueueError`], stops this queue and touches nothing else. Each call does a bounded amount of
+//! work, at most that for one chain of [`MAX_SEGMENTS`] segments, and allocates nothing.
+//!
+//! A device's turn, for a device that echoes what it reads:
+//! ```
+//! # use dragonfly_virtqueue::{Chain, GuestMemory, Queue, QueueError};
+//! fn serve(queue: &mut Queue, memory: &impl GuestMemory, interrupt: impl Fn()) -> Result<(), QueueError> {
+//!     let mut chain = Chain::new();
+//!     let mut ring = queue.attach(memory)?;
+//!     while ring.pop_into(&mut chain)? {
+//!         let (mut reader, mut writer) = (chain.reader(memory), chain.writer(memory));
+//!         // A chain that cannot be copied is given back empty.
+//!         let written = match reader.copy_to(&mut writer, reader.remaining()) {
+//!             Ok(()) => writer.written(),
+//!             Err(_) => 0,
+//!         };
+//!         ring.stage(chain.id(), written)?;
+//!     }
+//!     ring.publish()?;
+//!     if ring.needs_notification() {
+//!         interrupt();
+//!     }
+//!     Ok(())
+//! }
+//! ```
+#![cfg_attr(not(test), no_std)]
+
+mod chain;
+mod config;
+mod cursor;
+mod descriptor;
+mod error;
+mod memory;
+mod notification;
+mod queue;
+mod split;
+
+pub use chain::{Chain, ChainId, MAX_SEGMENTS, Segment};
+pub use config::{MAX_QUEUE_SIZE, Position, QueueConfig, QueueState, RingAddresses, RingFeatures, RingPart};
+pub use cursor::{ChainError, Reader, Writer};
+pub use error::QueueError;
+pub use memory::{
+    GuestAddress, GuestMemory, GuestSlice, MAX_REGIONS, MemoryError, MemoryMap, RegionError, WithInFlight,
+};
+pub use notification::Notification;
+pub use queue::{Attached, Queue};

@@ -1,0 +1,305 @@
+//! A queue of either layout.
+
+use crate::chain::{Chain, ChainId};
+use crate::memory::{GuestMemory, GuestSlice};
+use crate::split::Split;
+use crate::{QueueConfig, QueueError, QueueState, RingFeatures};
+
+/// The device's side of a virtqueue.
+///
+/// Each call takes the memory in which the ring lies. A device that handles several chains in a row saves look-ups with
+/// [`Queue::attach`].
+#[derive(Clone, Debug)]
+pub struct Queue {
+    config: QueueConfig,
+    ring: Ring,
+    error: Option<QueueError>,
+    /// Counts resets, so that chains from before one are known.
+    generation: u16,
+    /// How many chains were taken.
+    popped: u16,
+    /// How many chains were given back.
+    pushed: u16,
+}
+
+#[derive(Clone, Debug)]
+enum Ring {
+    Split(Split),
+}
+
+/// Where a ring's parts are mapped.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Areas<'m> {
+    pub(crate) descriptors: GuestSlice<'m>,
+    pub(crate) driver: GuestSlice<'m>,
+    pub(crate) device: GuestSlice<'m>,
+}
+
+impl Queue {
+    /// A queue that goes on at `config.state`.
+    ///
+    /// # Errors
+    /// [`QueueError::Size`], [`QueueError::Alignment`], [`QueueError::RingWraps`], [`QueueError::Position`].
+    pub fn new(config: QueueConfig) -> Result<Self, QueueError> {
+        config.check()?;
+        let ring = Ring::Split(Split::new(&config));
+        Ok(Self { config, ring, error: None, generation: 0, popped: 0, pushed: 0 })
+    }
+
+    /// Forgets everything and goes on as a queue made from `config`; chains taken before cannot be given back any more
+    /// (virtio 1.2, 2.6.1). It is the transport that tells the driver so.
+    ///
+    /// # Errors
+    /// As [`Self::new`]; then the queue is as it was.
+    pub fn reset(&mut self, config: QueueConfig) -> Result<(), QueueError> {
+        let generation = self.generation.wrapping_add(1);
+        *self = Self { generation, ..Self::new(config)? };
+        Ok(())
+    }
+
+    /// Why the queue has stopped, if it has.
+    #[inline]
+    #[must_use]
+    pub const fn error(&self) -> Option<QueueError> {
+        self.error
+    }
+
+    /// Stops the queue: for devices that find the driver's fault in a chain's contents. The first reason stays.
+    pub fn stop(&mut self, reason: QueueError) {
+        self.error.get_or_insert(reason);
+    }
+
+    /// What the queue was made from.
+    #[inline]
+    #[must_use]
+    pub const fn config(&self) -> &QueueConfig {
+        &self.config
+    }
+
+    /// How far the queue has come: where another one can go on, once nothing is in flight.
+    #[must_use]
+    pub fn state(&self) -> QueueState {
+        match &self.ring {
+            Ring::Split(ring) => QueueState {
+                next_available: crate::Position { index: ring.next_available, wrap: true },
+                next_used: crate::Position { index: ring.published, wrap: true },
+            },
+        }
+    }
+
+    /// How many chains have been taken and not given back.
+    #[inline]
+    #[must_use]
+    pub const fn in_flight(&self) -> u16 {
+        self.popped.wrapping_sub(self.pushed)
+    }
+
+    /// Looks up where the ring lies in `memory`, for several calls.
+    ///
+    /// # Errors
+    /// Why the queue has stopped; [`QueueError::RingUnmapped`], which stops it.
+    #[inline]
+    pub fn attach<'q, 'm, M: GuestMemory>(&'q mut self, memory: &'m M) -> Result<Attached<'q, 'm, M>, QueueError> {
+        if let Some(error) = self.error {
+            return Err(error);
+        }
+        match self.areas(memory) {
+            Ok(areas) => Ok(Attached { queue: self, memory, areas }),
+            Err(error) => Err(*self.error.insert(error)),
+        }
+    }
+
+    /// Takes the next chain. A large value: [`Self::pop_into`] moves less.
+    ///
+    /// # Errors
+    /// Why the queue has stopped.
+    #[inline]
+    pub fn pop<M: GuestMemory>(&mut self, memory: &M) -> Result<Option<Chain>, QueueError> {
+        let mut chain = Chain::new();
+        Ok(self.pop_into(memory, &mut chain)?.then_some(chain))
+    }
+
+    /// Takes the next chain into `chain`; returns whether there was one. If not, what `chain` holds means nothing.
+    ///
+    /// # Errors
+    /// Why the queue has stopped.
+    #[inline]
+    pub fn pop_into<M: GuestMemory>(&mut self, memory: &M, chain: &mut Chain) -> Result<bool, QueueError> {
+        self.attach(memory)?.pop_into(chain)
+    }
+
+    /// Gives a chain back to the driver, with how many bytes were written to it.
+    ///
+    /// # Errors
+    /// Why the queue has stopped; [`QueueError::NotInFlight`] and [`QueueError::OutOfOrder`], which do not stop it.
+    #[inline]
+    pub fn push<M: GuestMemory>(&mut self, memory: &M, id: ChainId, written: u32) -> Result<(), QueueError> {
+        self.attach(memory)?.push(id, written)
+    }
+
+    /// Whether the driver wants a notification of what was given back since this was last asked. A queue that has
+    /// stopped needs none.
+    #[inline]
+    pub fn needs_notification<M: GuestMemory>(&mut self, memory: &M) -> bool {
+        self.attach(memory).is_ok_and(|mut attached| attached.needs_notification())
+    }
+
+    /// Asks the driver to notify of the next chain; returns whether there already is one, of which it may not notify.
+    #[inline]
+    pub fn enable_kicks<M: GuestMemory>(&mut self, memory: &M) -> bool {
+        self.attach(memory).is_ok_and(|mut attached| attached.enable_kicks())
+    }
+
+    /// Tells the driver that it need not notify: a hint.
+    #[inline]
+    pub fn disable_kicks<M: GuestMemory>(&mut self, memory: &M) {
+        if let Ok(mut attached) = self.attach(memory) {
+            attached.disable_kicks();
+        }
+    }
+
+    #[inline]
+    fn areas<'m, M: GuestMemory>(&self, memory: &'m M) -> Result<Areas<'m>, QueueError> {
+        let [descriptors, driver, device] = self
+            .config
+            .parts()
+            .map(|(part, address, len, _)| memory.slice(address, len).map_err(|_| QueueError::RingUnmapped(part)));
+        Ok(Areas { descriptors: descriptors?, driver: driver?, device: device? })
+    }
+}
+
+/// A queue, and where its ring lies in memory.
+#[derive(Debug)]
+pub struct Attached<'q, 'm, M> {
+    queue: &'q mut Queue,
+    memory: &'m M,
+    areas: Areas<'m>,
+}
+
+impl<M: GuestMemory> Attached<'_, '_, M> {
+    /// As [`Queue::pop_into`].
+    ///
+    /// # Errors
+    /// As [`Queue::pop_into`].
+    #[inline]
+    pub fn pop_into(&mut self, chain: &mut Chain) -> Result<bool, QueueError> {
+        self.try_pop(chain).map_err(|error| self.stop(error))
+    }
+
+    /// Gives a chain back to the driver, who sees it at once.
+    ///
+    /// # Errors
+    /// As [`Queue::push`].
+    #[inline]
+    pub fn push(&mut self, id: ChainId, written: u32) -> Result<(), QueueError> {
+        self.stage(id, written)?;
+        self.publish()
+    }
+
+    /// Gives a chain back to the driver, who sees it only after [`Self::publish`]: a batch costs it fewer cache misses.
+    ///
+    /// # Errors
+    /// As [`Queue::push`].
+    #[inline]
+    pub fn stage(&mut self, id: ChainId, written: u32) -> Result<(), QueueError> {
+        self.check()?;
+        let queue = &mut *self.queue;
+        if id.generation != queue.generation || queue.in_flight() == 0 {
+            return Err(QueueError::NotInFlight);
+        }
+        if queue.config.features.contains(RingFeatures::IN_ORDER) && id.sequence != queue.pushed {
+            return Err(QueueError::OutOfOrder);
+        }
+        match &mut queue.ring {
+            Ring::Split(ring) => ring.stage(&self.areas, id.index, written),
+        }
+        .map_err(|error| self.stop(error))?;
+        self.queue.pushed = self.queue.pushed.wrapping_add(1);
+        Ok(())
+    }
+
+    /// Shows the driver all that was staged.
+    ///
+    /// # Errors
+    /// Why the queue has stopped.
+    #[inline]
+    pub fn publish(&mut self) -> Result<(), QueueError> {
+        self.check()?;
+        match &mut self.queue.ring {
+            Ring::Split(ring) => ring.publish(&self.areas),
+        }
+        .map_err(|error| self.stop(error))
+    }
+
+    /// As [`Queue::needs_notification`]; what is staged does not count.
+    #[inline]
+    pub fn needs_notification(&mut self) -> bool {
+        if self.queue.error.is_some() {
+            return false;
+        }
+        match &mut self.queue.ring {
+            Ring::Split(ring) => ring.needs_notification(&self.areas),
+        }
+        .unwrap_or_else(|error| {
+            self.stop(error);
+            false
+        })
+    }
+
+    /// As [`Queue::enable_kicks`].
+    #[inline]
+    pub fn enable_kicks(&mut self) -> bool {
+        if self.queue.error.is_some() {
+            return false;
+        }
+        match &mut self.queue.ring {
+            Ring::Split(ring) => ring.enable_kicks(&self.areas),
+        }
+        .unwrap_or_else(|error| {
+            self.stop(error);
+            false
+        })
+    }
+
+    /// As [`Queue::disable_kicks`].
+    #[inline]
+    pub fn disable_kicks(&mut self) {
+        if self.queue.error.is_some() {
+            return;
+        }
+        let result = match &mut self.queue.ring {
+            Ring::Split(ring) => ring.disable_kicks(&self.areas),
+        };
+        if let Err(error) = result {
+            self.stop(error);
+        }
+    }
+
+    #[inline]
+    fn try_pop(&mut self, chain: &mut Chain) -> Result<bool, QueueError> {
+        self.check()?;
+        let queue = &mut *self.queue;
+        let mut id = ChainId { sequence: queue.popped, generation: queue.generation, ..ChainId::default() };
+        match &mut queue.ring {
+            Ring::Split(ring) => {
+                let Some(head) = ring.next_head(&self.areas)? else { return Ok(false) };
+                ring.read_chain(queue.config.features, &self.areas, self.memory, head, chain)?;
+                ring.advance_available();
+                id.index = head;
+            }
+        }
+        chain.set_id(id);
+        queue.popped = queue.popped.wrapping_add(1);
+        Ok(true)
+    }
+
+    #[inline]
+    fn check(&self) -> Result<(), QueueError> {
+        self.queue.error.map_or(Ok(()), Err)
+    }
+
+    #[cold]
+    fn stop(&mut self, error: QueueError) -> QueueError {
+        *self.queue.error.get_or_insert(error)
+    }
+}

@@ -1,0 +1,221 @@
+//! Split rings: a table of descriptors, a ring of what is available and one of what is used (virtio 1.2, 2.7).
+
+use core::sync::atomic::{Ordering, fence};
+
+use crate::chain::Chain;
+use crate::descriptor::{self, Flags, SplitDescriptor};
+use crate::memory::{GuestMemory, GuestSlice, MemoryError};
+use crate::queue::Areas;
+use crate::{QueueConfig, QueueError, RingFeatures, RingPart};
+
+/// Offset of `flags` in the available and the used ring (2.7.6, 2.7.8).
+const FLAGS: usize = 0;
+/// Offset of `idx`.
+const INDEX: usize = 2;
+/// Offset of the first ring entry.
+const RING: usize = 4;
+
+/// VIRTQ_AVAIL_F_NO_INTERRUPT (2.7.6).
+const NO_INTERRUPT: u16 = 1;
+/// VIRTQ_USED_F_NO_NOTIFY (2.7.8).
+const NO_NOTIFY: u16 = 1;
+
+/// How far a split ring has come. Indices run through all values of 16 bits.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Split {
+    size: u16,
+    has_event_index: bool,
+    /// The next available entry to take.
+    pub(crate) next_available: u16,
+    /// The driver's `idx` as it was last read: entries before it can be taken without another look.
+    seen_available: u16,
+    /// The next used entry to write.
+    pub(crate) next_used: u16,
+    /// `idx` of the used ring, as the driver sees it.
+    pub(crate) published: u16,
+    /// `published` when the driver was last notified or needed no notification; unknown after a restart.
+    notified: Option<u16>,
+}
+
+impl Split {
+    pub(crate) fn new(config: &QueueConfig) -> Self {
+        let available = config.state.next_available.index;
+        let used = config.state.next_used.index;
+        Self {
+            size: config.size,
+            has_event_index: config.features.contains(RingFeatures::EVENT_IDX),
+            next_available: available,
+            seen_available: available,
+            next_used: used,
+            published: used,
+            notified: (config.state == Default::default()).then_some(used),
+        }
+    }
+
+    #[inline(always)]
+    const fn slot(&self, index: u16) -> usize {
+        // The size is a power of two.
+        (index & (self.size - 1)) as usize
+    }
+
+    /// The head of the next available chain; it is taken by [`Self::advance_available`].
+    #[inline]
+    pub(crate) fn next_head(&mut self, areas: &Areas<'_>) -> Result<Option<u16>, QueueError> {
+        if self.next_available == self.seen_available {
+            // Acquire: descriptors and ring entries, written before the driver's barrier, are read after this (2.7.13.3).
+            let index = areas.driver.load_u16(INDEX, Ordering::Acquire).map_err(driver_gone)?;
+            let in_use = self.next_available.wrapping_sub(self.published);
+            if index.wrapping_sub(self.next_available) > self.size.saturating_sub(in_use) {
+                let (used, size) = (self.published, self.size);
+                return Err(QueueError::AvailableTooFar { available: index, used, size });
+            }
+            self.seen_available = index;
+            if index == self.next_available {
+                return Ok(None);
+            }
+        }
+        // Relaxed: ordered by the Acquire of `idx`.
+        let entry = RING + 2 * self.slot(self.next_available);
+        areas.driver.load_u16(entry, Ordering::Relaxed).map_err(driver_gone).map(Some)
+    }
+
+    #[inline]
+    pub(crate) const fn advance_available(&mut self) {
+        self.next_available = self.next_available.wrapping_add(1);
+    }
+
+    /// Copies the chain at `head` and checks it.
+    #[inline]
+    pub(crate) fn read_chain<M: GuestMemory>(
+        &self,
+        features: RingFeatures,
+        areas: &Areas<'_>,
+        memory: &M,
+        head: u16,
+        chain: &mut Chain,
+    ) -> Result<(), QueueError> {
+        chain.clear();
+        let Some(indirect) = walk(&areas.descriptors, u32::from(self.size), head, chain)? else { return Ok(()) };
+        if indirect.flags().contains(Flags::NEXT) {
+            return Err(QueueError::IndirectChained);
+        }
+        let (table, count) = descriptor::indirect_table(memory, indirect.segment(), features)?;
+        match walk(&table, count, 0, chain)? {
+            None => Ok(()),
+            Some(_) => Err(QueueError::IndirectOfIndirect),
+        }
+    }
+
+    /// Writes a used element, which the driver does not see yet.
+    #[inline]
+    pub(crate) fn stage(&mut self, areas: &Areas<'_>, head: u16, written: u32) -> Result<(), QueueError> {
+        let element = RING + 8 * self.slot(self.next_used);
+        // Relaxed: the Release in `publish` makes them visible.
+        areas.device.store_u32(element, u32::from(head), Ordering::Relaxed).map_err(device_gone)?;
+        areas.device.store_u32(element + 4, written, Ordering::Relaxed).map_err(device_gone)?;
+        self.next_used = self.next_used.wrapping_add(1);
+        Ok(())
+    }
+
+    /// Shows the driver all that was staged.
+    #[inline]
+    pub(crate) fn publish(&mut self, areas: &Areas<'_>) -> Result<(), QueueError> {
+        if self.published != self.next_used {
+            // Release: used elements and what was written to buffers come before `idx` (2.7.8.2).
+            areas.device.store_u16(INDEX, self.next_used, Ordering::Release).map_err(device_gone)?;
+            self.published = self.next_used;
+        }
+        Ok(())
+    }
+
+    /// Whether the driver wants to be notified of what was published since this was last asked (2.7.7.2).
+    #[inline]
+    pub(crate) fn needs_notification(&mut self, areas: &Areas<'_>) -> Result<bool, QueueError> {
+        let new = self.published;
+        let Some(old) = self.notified.replace(new) else { return Ok(true) };
+        if new == old {
+            return Ok(false);
+        }
+        // Our `idx` must be visible before we look at what the driver wants, as it looks at `idx` again after it has
+        // written that: one of us sees the other's store (2.7.13.4.1, for the device likewise).
+        fence(Ordering::SeqCst);
+        if self.has_event_index {
+            let event = RING + 2 * usize::from(self.size);
+            // Relaxed: the fence orders it, and nothing hangs on it.
+            let event = areas.driver.load_u16(event, Ordering::Relaxed).map_err(driver_gone)?;
+            // Whether `event` is among the entries from `old` to `new`.
+            Ok(new.wrapping_sub(event).wrapping_sub(1) < new.wrapping_sub(old))
+        } else {
+            // Relaxed: as above.
+            let flags = areas.driver.load_u16(FLAGS, Ordering::Relaxed).map_err(driver_gone)?;
+            Ok(flags & NO_INTERRUPT == 0)
+        }
+    }
+
+    /// Asks the driver to notify of the next buffer; returns whether there is one already (2.7.10).
+    #[inline]
+    pub(crate) fn enable_kicks(&mut self, areas: &Areas<'_>) -> Result<bool, QueueError> {
+        // Relaxed: ordered by the fence.
+        if self.has_event_index {
+            let event = RING + 8 * usize::from(self.size);
+            areas.device.store_u16(event, self.next_available, Ordering::Relaxed).map_err(device_gone)?;
+        } else {
+            areas.device.store_u16(FLAGS, 0, Ordering::Relaxed).map_err(device_gone)?;
+        }
+        // What we want must be visible before we look for buffers once more (2.7.13.4.1).
+        fence(Ordering::SeqCst);
+        // Relaxed: only compared; `next_head` acquires.
+        let index = areas.driver.load_u16(INDEX, Ordering::Relaxed).map_err(driver_gone)?;
+        Ok(index != self.next_available)
+    }
+
+    /// Tells the driver that it need not notify. With the event index nothing is to be done: the one asked for last has
+    /// passed, or passes once more (2.7.10.2 demands `flags` to be 0 then).
+    #[inline]
+    pub(crate) fn disable_kicks(&mut self, areas: &Areas<'_>) -> Result<(), QueueError> {
+        if self.has_event_index {
+            return Ok(());
+        }
+        // Relaxed: a hint, which the driver may see late.
+        areas.device.store_u16(FLAGS, NO_NOTIFY, Ordering::Relaxed).map_err(device_gone)
+    }
+}
+
+/// Appends descriptors of `table`, which has `count`, from `head` on, to the end of the chain or up to an indirect
+/// descriptor, which it returns.
+#[inline]
+fn walk(
+    table: &GuestSlice<'_>,
+    count: u32,
+    head: u16,
+    chain: &mut Chain,
+) -> Result<Option<SplitDescriptor>, QueueError> {
+    let mut index = head;
+    for _ in 0..count {
+        if u32::from(index) >= count {
+            return Err(QueueError::DescriptorIndex { index, size: count });
+        }
+        let descriptor: SplitDescriptor = descriptor::read(table, usize::from(index)).map_err(table_gone)?;
+        if descriptor.flags().contains(Flags::INDIRECT) {
+            return Ok(Some(descriptor));
+        }
+        chain.append(descriptor.segment())?;
+        if !descriptor.flags().contains(Flags::NEXT) {
+            return Ok(None);
+        }
+        index = descriptor.next();
+    }
+    Err(QueueError::ChainTooLong)
+}
+
+fn table_gone(_: MemoryError) -> QueueError {
+    QueueError::RingUnmapped(RingPart::Descriptors)
+}
+
+fn driver_gone(_: MemoryError) -> QueueError {
+    QueueError::RingUnmapped(RingPart::Driver)
+}
+
+fn device_gone(_: MemoryError) -> QueueError {
+    QueueError::RingUnmapped(RingPart::Device)
+}
