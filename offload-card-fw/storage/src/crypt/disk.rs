@@ -4,29 +4,11 @@ use alloc::vec::Vec;
 
 use spin::Mutex;
 
-use super::XtsAes256;
+use super::{DataUnit, XtsAes256};
 use crate::backend::{BlockBackend, BlockError, Extent, Geometry, SECTOR_BYTES, Sector, write_zeroes_by_writing};
 
 /// Bytes that are encrypted into a buffer before they are written.
 const BUFFER_BYTES: usize = 128 << 10;
-
-/// What the cipher numbers, and the smallest unit that can then be read or written. Part of the format of the disk.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum DataUnit {
-    /// Each sector by itself.
-    Bytes512,
-    /// Blocks of eight sectors.
-    Bytes4096,
-}
-
-impl DataUnit {
-    fn bytes(self) -> usize {
-        match self {
-            Self::Bytes512 => 512,
-            Self::Bytes4096 => 4096,
-        }
-    }
-}
 
 /// Encrypts what is written to the disk below, with a key of its own: data unit `n` of this disk has the tweak `n`.
 ///
@@ -62,7 +44,7 @@ impl<B: BlockBackend> EncryptedDisk<B> {
         for piece in from.chunks(buffer.len()) {
             let ciphertext = &mut buffer[..piece.len()];
             ciphertext.copy_from_slice(piece);
-            self.cipher.encrypt(self.unit_number(at), self.unit.bytes(), ciphertext);
+            self.cipher.encrypt(self.unit_number(at), self.unit, ciphertext);
             self.inner.write(at, ciphertext)?;
             at = at.plus((piece.len() / SECTOR_BYTES) as u64)?;
         }
@@ -78,7 +60,7 @@ impl<B: BlockBackend> BlockBackend for EncryptedDisk<B> {
     fn read(&self, first: Sector, into: &mut [u8]) -> Result<(), BlockError> {
         self.geometry().check(Extent::of_bytes(first, into.len())?)?;
         self.inner.read(first, into)?;
-        self.cipher.decrypt(self.unit_number(first), self.unit.bytes(), into);
+        self.cipher.decrypt(self.unit_number(first), self.unit, into);
         Ok(())
     }
 

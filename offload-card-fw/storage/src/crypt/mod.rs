@@ -3,5 +3,5 @@
 mod disk;
 mod xts;
 
-pub use disk::{DataUnit, EncryptedDisk};
-pub use xts::{KEY_BYTES, KeyError, XtsAes256};
+pub use disk::EncryptedDisk;
+pub use xts::{DataUnit, KEY_BYTES, KeyError, XtsAes256};

@@ -16,6 +16,26 @@ const BLOCK_BYTES: usize = 16;
 /// Blocks that go to the cipher at once: as many as the widest of its implementations takes (VAES with 512-bit registers).
 const BATCH_BLOCKS: usize = 64;
 
+/// What the cipher numbers, and the smallest unit that can then be read or written. Part of the format of the disk.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum DataUnit {
+    /// Each sector by itself.
+    Bytes512,
+    /// Blocks of eight sectors.
+    Bytes4096,
+}
+
+impl DataUnit {
+    /// Its size, in bytes.
+    #[must_use]
+    pub fn bytes(self) -> usize {
+        match self {
+            Self::Bytes512 => 512,
+            Self::Bytes4096 => 4096,
+        }
+    }
+}
+
 /// Why a key is refused.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Error)]
 pub enum KeyError {
@@ -51,51 +71,53 @@ impl XtsAes256 {
         Ok(Self { data: cipher(data), tweak: cipher(tweak) })
     }
 
-    /// Encrypts consecutive data units of `unit_bytes` in place; `first_unit` is the number of the first.
+    /// Encrypts consecutive data units in place; `first_unit` is the number of the first.
     ///
-    /// Units are whole numbers of 16-byte blocks, and `data` of units; what is left over is not touched.
-    pub fn encrypt(&self, first_unit: u64, unit_bytes: usize, data: &mut [u8]) {
-        self.for_each_batch(first_unit, unit_bytes, data, |blocks| self.data.encrypt_blocks(blocks));
+    /// What is left over after the last whole unit is not touched.
+    pub fn encrypt(&self, first_unit: u64, unit: DataUnit, data: &mut [u8]) {
+        self.for_each_batch(first_unit, unit, data, |blocks| self.data.encrypt_blocks(blocks));
     }
 
     /// Undoes [`encrypt`](Self::encrypt).
-    pub fn decrypt(&self, first_unit: u64, unit_bytes: usize, data: &mut [u8]) {
-        self.for_each_batch(first_unit, unit_bytes, data, |blocks| self.data.decrypt_blocks(blocks));
+    pub fn decrypt(&self, first_unit: u64, unit: DataUnit, data: &mut [u8]) {
+        self.for_each_batch(first_unit, unit, data, |blocks| self.data.decrypt_blocks(blocks));
     }
 
-    fn for_each_batch(&self, first_unit: u64, unit_bytes: usize, data: &mut [u8], cipher: impl Fn(&mut [Block])) {
-        let unit_blocks = unit_bytes / BLOCK_BYTES;
-        let mut unit = first_unit;
+    fn for_each_batch(&self, first_unit: u64, unit: DataUnit, data: &mut [u8], cipher: impl Fn(&mut [Block])) {
+        let whole_units = data.len() - data.len() % unit.bytes();
+        let (blocks, _) = Block::slice_as_chunks_mut(&mut data[..whole_units]);
+        let unit_blocks = unit.bytes() / BLOCK_BYTES;
         let mut tweaks = [0; BATCH_BLOCKS];
-        for group in data.chunks_mut((unit_blocks * BLOCK_BYTES).max(BLOCK_BYTES) * BATCH_BLOCKS) {
-            let unit_tweaks = self.unit_tweaks(unit);
-            unit = unit.wrapping_add(BATCH_BLOCKS as u64);
-            let mut starts = unit_tweaks.iter();
-            let (mut tweak, mut left_of_unit) = (0, 0);
-            let (blocks, _) = Block::slice_as_chunks_mut(group);
-            for batch in blocks.chunks_mut(BATCH_BLOCKS) {
-                for slot in &mut tweaks[..batch.len()] {
+        let mut number = first_unit;
+        for group in blocks.chunks_mut(unit_blocks * BATCH_BLOCKS) {
+            let mut starts = [Block::default(); BATCH_BLOCKS];
+            let starts = &mut starts[..group.len() / unit_blocks];
+            for start in &mut *starts {
+                *start = u128::from(number).to_le_bytes().into();
+                number = number.wrapping_add(1);
+            }
+            self.tweak.encrypt_blocks(starts);
+            let mut starts = starts.iter().map(|start| u128::from_le_bytes((*start).into()));
+            let mut tweak = 0;
+            let mut left_of_unit = 0;
+            for batch in group.chunks_mut(BATCH_BLOCKS) {
+                // A batch is a part of one unit, or whole units.
+                for part in tweaks[..batch.len()].chunks_mut(unit_blocks) {
                     if left_of_unit == 0 {
-                        tweak = starts.next().copied().unwrap_or_default();
+                        tweak = starts.next().unwrap_or_default();
                         left_of_unit = unit_blocks;
                     }
-                    *slot = tweak;
-                    tweak = doubled(tweak);
-                    left_of_unit -= 1;
+                    left_of_unit -= part.len();
+                    for slot in part {
+                        *slot = tweak;
+                        tweak = doubled(tweak);
+                    }
                 }
                 xor(batch, &tweaks);
                 cipher(batch);
                 xor(batch, &tweaks);
             }
         }
-    }
-
-    /// The tweaks of the first blocks of [`BATCH_BLOCKS`] units from `first_unit` on.
-    fn unit_tweaks(&self, first_unit: u64) -> [u128; BATCH_BLOCKS] {
-        let number = |index: usize| u128::from(first_unit.wrapping_add(index as u64));
-        let mut blocks: [Block; BATCH_BLOCKS] = core::array::from_fn(|index| number(index).to_le_bytes().into());
-        self.tweak.encrypt_blocks(&mut blocks);
-        blocks.map(|block| u128::from_le_bytes(block.into()))
     }
 }
 

@@ -1,0 +1,12 @@
+//! The card's storage, from the outside.
+
+mod encryption;
+mod limits;
+mod ram;
+
+use proptest::prelude::ProptestConfig;
+
+/// A property's configuration. Failing cases are not stored: what they find becomes a test of its own.
+fn cases(cases: u32) -> ProptestConfig {
+    ProptestConfig { cases, failure_persistence: None, ..ProptestConfig::default() }
+}
