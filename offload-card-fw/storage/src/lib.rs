@@ -15,6 +15,7 @@
 extern crate alloc;
 
 mod backend;
+pub mod blk;
 mod crypt;
 mod limit;
 
