@@ -89,6 +89,19 @@ impl Position {
         Self { index: bits & 0x7fff, wrap: bits & 0x8000 != 0 }
     }
 
+    /// The position `count` descriptors further on in a packed ring of `size`, at most one lap.
+    #[inline]
+    #[must_use]
+    pub(crate) const fn advance_packed(self, count: u16, size: u16) -> Self {
+        // No overflow: both are at most 32768, and the index is below.
+        let index = self.index as u32 + count as u32;
+        if index < size as u32 {
+            Self { index: index as u16, wrap: self.wrap }
+        } else {
+            Self { index: (index - size as u32) as u16, wrap: !self.wrap }
+        }
+    }
+
     /// The inverse of [`Self::from_packed`].
     #[must_use]
     pub const fn to_packed(self) -> u16 {
@@ -161,6 +174,13 @@ impl QueueConfig {
         self.features.contains(RingFeatures::RING_PACKED)
     }
 
+    /// How many descriptors of a packed ring lie between the used and the available position.
+    pub(crate) const fn packed_in_flight(&self) -> u16 {
+        let QueueState { next_available, next_used } = self.state;
+        let laps = if next_available.wrap == next_used.wrap { 0 } else { self.size };
+        next_available.index.wrapping_sub(next_used.index).wrapping_add(laps)
+    }
+
     /// Address, bytes and alignment of each part (virtio 1.2, 2.7 and 2.8.10.1).
     pub(crate) fn parts(&self) -> [(RingPart, GuestAddress, usize, u64); 3] {
         let size = usize::from(self.size);
@@ -188,16 +208,14 @@ impl QueueConfig {
             }
         }
         let QueueState { next_available, next_used } = self.state;
-        let is_inside = if self.is_packed() {
-            next_available.index < self.size && next_used.index < self.size && {
-                // What is in flight lies from the used position to the available one, at most a lap further on.
-                let is_ahead = next_available.index >= next_used.index;
-                next_available.wrap == next_used.wrap && is_ahead
-                    || next_available.wrap != next_used.wrap && next_available.index <= next_used.index
+        let in_flight = if self.is_packed() {
+            if next_available.index >= self.size || next_used.index >= self.size {
+                return Err(QueueError::Position);
             }
+            self.packed_in_flight()
         } else {
-            next_available.index.wrapping_sub(next_used.index) <= self.size
+            next_available.index.wrapping_sub(next_used.index)
         };
-        if is_inside { Ok(()) } else { Err(QueueError::Position) }
+        if in_flight <= self.size { Ok(()) } else { Err(QueueError::Position) }
     }
 }

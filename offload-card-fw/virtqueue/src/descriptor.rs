@@ -38,6 +38,7 @@ pub(crate) struct SplitDescriptor {
 }
 
 impl SplitDescriptor {
+    #[inline(always)]
     pub(crate) fn flags(&self) -> Flags {
         Flags::from_bits_retain(self.flags.get())
     }
@@ -46,6 +47,7 @@ impl SplitDescriptor {
         self.next.get()
     }
 
+    #[inline(always)]
     pub(crate) fn segment(&self) -> Segment {
         segment(self.address, self.len, self.flags())
     }
@@ -62,10 +64,27 @@ pub(crate) struct PackedDescriptor {
 }
 
 impl PackedDescriptor {
+    pub(crate) const fn new(address: u64, len: u32, id: u16, flags: u16) -> Self {
+        Self {
+            address: little_endian::U64::new(address),
+            len: little_endian::U32::new(len),
+            id: little_endian::U16::new(id),
+            flags: little_endian::U16::new(flags),
+        }
+    }
+
+    /// Takes the flags from an earlier look at them.
+    #[inline(always)]
+    pub(crate) fn with_flags(self, flags: Flags) -> Self {
+        Self { flags: little_endian::U16::new(flags.bits()), ..self }
+    }
+
+    #[inline(always)]
     pub(crate) fn flags(&self) -> Flags {
         Flags::from_bits_retain(self.flags.get())
     }
 
+    #[inline(always)]
     pub(crate) fn segment(&self) -> Segment {
         segment(self.address, self.len, self.flags())
     }

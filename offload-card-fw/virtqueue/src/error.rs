@@ -7,7 +7,7 @@ use crate::{MAX_SEGMENTS, RingPart};
 
 /// What is wrong with a queue.
 ///
-/// Up to [`QueueError::BufferId`] it is the driver's fault: the queue has stopped, which
+/// Up to [`QueueError::AvailableTwice`] it is the driver's fault: the queue has stopped, which
 /// [`Queue::error`](crate::Queue::error) goes on telling, and nothing but a reset starts it again. Then come mistakes in
 /// how a queue is set up, of who does that; and at the end the device's own, which stop nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
@@ -69,9 +69,6 @@ pub enum QueueError {
     /// The head of a chain was made available again while the device has it (2.7.13.1).
     #[error("the chain at {0} was made available while it was in use")]
     AvailableTwice(u16),
-    /// A buffer id that a packed ring of this size does not need (2.8.21.1).
-    #[error("buffer id {0} is not below the queue size")]
-    BufferId(u16),
 
     /// The size is zero, above 32768, or of a split ring and no power of two (2.7, 2.8.10.1).
     #[error("a queue cannot have {0} entries")]

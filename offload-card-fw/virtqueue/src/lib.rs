@@ -3,6 +3,7 @@
 //! - `memory`: the guest's memory, and the only `unsafe`.
 //! - `config`, `notification`: what a transport tells of a queue.
 //! - `queue`: a queue of either layout, and why it stops. `split`, `packed`: the two layouts.
+//! - `in_flight`: what a device has taken, for the one that comes after it.
 //! - `descriptor`, `chain`: what the driver makes available, copied and checked. `cursor`: its bytes in order.
 //!
 //! All that a driver writes is an allegation. It is read once, into a copy, and the copy is checked; whatever is wrong
@@ -38,8 +39,10 @@ mod config;
 mod cursor;
 mod descriptor;
 mod error;
+mod in_flight;
 mod memory;
 mod notification;
+mod packed;
 mod queue;
 mod split;
 
@@ -47,6 +50,7 @@ pub use chain::{Chain, ChainId, MAX_SEGMENTS, Segment};
 pub use config::{MAX_QUEUE_SIZE, Position, QueueConfig, QueueState, RingAddresses, RingFeatures, RingPart};
 pub use cursor::{ChainError, Reader, Writer};
 pub use error::QueueError;
+pub use in_flight::in_flight_region_size;
 pub use memory::{
     GuestAddress, GuestMemory, GuestSlice, MAX_REGIONS, MemoryError, MemoryMap, RegionError, WithInFlight,
 };

@@ -1,9 +1,10 @@
 //! A queue of either layout.
 
 use crate::chain::{Chain, ChainId};
-use crate::memory::{GuestMemory, GuestSlice};
+use crate::memory::{GuestMemory, GuestSlice, MemoryError};
+use crate::packed::Packed;
 use crate::split::Split;
-use crate::{QueueConfig, QueueError, QueueState, RingFeatures};
+use crate::{Position, QueueConfig, QueueError, QueueState, RingFeatures, RingPart};
 
 /// The device's side of a virtqueue.
 ///
@@ -25,6 +26,17 @@ pub struct Queue {
 #[derive(Clone, Debug)]
 enum Ring {
     Split(Split),
+    Packed(Packed),
+}
+
+/// Calls the same function of either layout.
+macro_rules! ring {
+    ($queue:expr, $ring:ident => $call:expr) => {
+        match $queue {
+            Ring::Split($ring) => $call,
+            Ring::Packed($ring) => $call,
+        }
+    };
 }
 
 /// Where a ring's parts are mapped.
@@ -33,6 +45,15 @@ pub(crate) struct Areas<'m> {
     pub(crate) descriptors: GuestSlice<'m>,
     pub(crate) driver: GuestSlice<'m>,
     pub(crate) device: GuestSlice<'m>,
+    in_flight: Option<GuestSlice<'m>>,
+}
+
+impl<'m> Areas<'m> {
+    /// The memory that tracks what is in flight.
+    #[inline]
+    pub(crate) fn in_flight(&self) -> Result<&GuestSlice<'m>, QueueError> {
+        self.in_flight.as_ref().ok_or(QueueError::InFlightMemory)
+    }
 }
 
 impl Queue {
@@ -42,8 +63,25 @@ impl Queue {
     /// [`QueueError::Size`], [`QueueError::Alignment`], [`QueueError::RingWraps`], [`QueueError::Position`].
     pub fn new(config: QueueConfig) -> Result<Self, QueueError> {
         config.check()?;
-        let ring = Ring::Split(Split::new(&config));
+        let ring =
+            if config.is_packed() { Ring::Packed(Packed::new(&config)) } else { Ring::Split(Split::new(&config)) };
         Ok(Self { config, ring, error: None, generation: 0, popped: 0, pushed: 0 })
+    }
+
+    /// A queue that goes on where a predecessor left it, maybe by dying, as told by the memory where that tracked what it
+    /// had in flight ([`GuestMemory::in_flight`], [`in_flight_region_size`](crate::in_flight_region_size)). What it had
+    /// in flight is taken first, in the same order. If that memory was never used, the queue begins to track there and
+    /// goes on at `config.state`: for a split ring, at what its used ring says.
+    ///
+    /// From then on each call needs the same memory.
+    ///
+    /// # Errors
+    /// As [`Self::new`]; [`QueueError::RingUnmapped`], [`QueueError::InFlightMemory`], [`QueueError::InFlightState`].
+    pub fn recover<M: GuestMemory>(config: QueueConfig, memory: &M) -> Result<Self, QueueError> {
+        let mut queue = Self::new(config)?;
+        let areas = queue.areas(memory)?;
+        ring!(&mut queue.ring, ring => ring.recover(&areas))?;
+        Ok(queue)
     }
 
     /// Forgets everything and goes on as a queue made from `config`; chains taken before cannot be given back any more
@@ -81,9 +119,10 @@ impl Queue {
     pub fn state(&self) -> QueueState {
         match &self.ring {
             Ring::Split(ring) => QueueState {
-                next_available: crate::Position { index: ring.next_available, wrap: true },
-                next_used: crate::Position { index: ring.published, wrap: true },
+                next_available: Position { index: ring.next_available, wrap: true },
+                next_used: Position { index: ring.published, wrap: true },
             },
+            Ring::Packed(ring) => QueueState { next_available: ring.next_available, next_used: ring.published() },
         }
     }
 
@@ -164,7 +203,8 @@ impl Queue {
             .config
             .parts()
             .map(|(part, address, len, _)| memory.slice(address, len).map_err(|_| QueueError::RingUnmapped(part)));
-        Ok(Areas { descriptors: descriptors?, driver: driver?, device: device? })
+        let in_flight = memory.in_flight();
+        Ok(Areas { descriptors: descriptors?, driver: driver?, device: device?, in_flight })
     }
 }
 
@@ -210,10 +250,7 @@ impl<M: GuestMemory> Attached<'_, '_, M> {
         if queue.config.features.contains(RingFeatures::IN_ORDER) && id.sequence != queue.pushed {
             return Err(QueueError::OutOfOrder);
         }
-        match &mut queue.ring {
-            Ring::Split(ring) => ring.stage(&self.areas, id.index, written),
-        }
-        .map_err(|error| self.stop(error))?;
+        ring!(&mut queue.ring, ring => ring.stage(&self.areas, id, written)).map_err(|error| self.stop(error))?;
         self.queue.pushed = self.queue.pushed.wrapping_add(1);
         Ok(())
     }
@@ -225,10 +262,7 @@ impl<M: GuestMemory> Attached<'_, '_, M> {
     #[inline]
     pub fn publish(&mut self) -> Result<(), QueueError> {
         self.check()?;
-        match &mut self.queue.ring {
-            Ring::Split(ring) => ring.publish(&self.areas),
-        }
-        .map_err(|error| self.stop(error))
+        ring!(&mut self.queue.ring, ring => ring.publish(&self.areas)).map_err(|error| self.stop(error))
     }
 
     /// As [`Queue::needs_notification`]; what is staged does not count.
@@ -237,10 +271,7 @@ impl<M: GuestMemory> Attached<'_, '_, M> {
         if self.queue.error.is_some() {
             return false;
         }
-        match &mut self.queue.ring {
-            Ring::Split(ring) => ring.needs_notification(&self.areas),
-        }
-        .unwrap_or_else(|error| {
+        ring!(&mut self.queue.ring, ring => ring.needs_notification(&self.areas)).unwrap_or_else(|error| {
             self.stop(error);
             false
         })
@@ -252,10 +283,7 @@ impl<M: GuestMemory> Attached<'_, '_, M> {
         if self.queue.error.is_some() {
             return false;
         }
-        match &mut self.queue.ring {
-            Ring::Split(ring) => ring.enable_kicks(&self.areas),
-        }
-        .unwrap_or_else(|error| {
+        ring!(&mut self.queue.ring, ring => ring.enable_kicks(&self.areas)).unwrap_or_else(|error| {
             self.stop(error);
             false
         })
@@ -267,9 +295,7 @@ impl<M: GuestMemory> Attached<'_, '_, M> {
         if self.queue.error.is_some() {
             return;
         }
-        let result = match &mut self.queue.ring {
-            Ring::Split(ring) => ring.disable_kicks(&self.areas),
-        };
+        let result = ring!(&mut self.queue.ring, ring => ring.disable_kicks(&self.areas));
         if let Err(error) = result {
             self.stop(error);
         }
@@ -279,15 +305,10 @@ impl<M: GuestMemory> Attached<'_, '_, M> {
     fn try_pop(&mut self, chain: &mut Chain) -> Result<bool, QueueError> {
         self.check()?;
         let queue = &mut *self.queue;
-        let mut id = ChainId { sequence: queue.popped, generation: queue.generation, ..ChainId::default() };
-        match &mut queue.ring {
-            Ring::Split(ring) => {
-                let Some(head) = ring.next_head(&self.areas)? else { return Ok(false) };
-                ring.read_chain(queue.config.features, &self.areas, self.memory, head, chain)?;
-                ring.advance_available();
-                id.index = head;
-            }
-        }
+        let Some(id) = ring!(&mut queue.ring, ring => ring.pop(&self.areas, self.memory, chain))? else {
+            return Ok(false);
+        };
+        let id = ChainId { sequence: queue.popped, generation: queue.generation, ..id };
         chain.set_id(id);
         queue.popped = queue.popped.wrapping_add(1);
         Ok(true)
@@ -302,4 +323,16 @@ impl<M: GuestMemory> Attached<'_, '_, M> {
     fn stop(&mut self, error: QueueError) -> QueueError {
         *self.queue.error.get_or_insert(error)
     }
+}
+
+pub(crate) fn descriptors_gone(_: MemoryError) -> QueueError {
+    QueueError::RingUnmapped(RingPart::Descriptors)
+}
+
+pub(crate) fn driver_gone(_: MemoryError) -> QueueError {
+    QueueError::RingUnmapped(RingPart::Driver)
+}
+
+pub(crate) fn device_gone(_: MemoryError) -> QueueError {
+    QueueError::RingUnmapped(RingPart::Device)
 }

@@ -2,11 +2,12 @@
 
 use core::sync::atomic::{Ordering, fence};
 
-use crate::chain::Chain;
+use crate::chain::{Chain, ChainId};
 use crate::descriptor::{self, Flags, SplitDescriptor};
-use crate::memory::{GuestMemory, GuestSlice, MemoryError};
-use crate::queue::Areas;
-use crate::{QueueConfig, QueueError, RingFeatures, RingPart};
+use crate::in_flight::SplitTracker;
+use crate::memory::{GuestMemory, GuestSlice};
+use crate::queue::{Areas, descriptors_gone, device_gone, driver_gone};
+use crate::{QueueConfig, QueueError, RingFeatures};
 
 /// Offset of `flags` in the available and the used ring (2.7.6, 2.7.8).
 const FLAGS: usize = 0;
@@ -24,7 +25,7 @@ const NO_NOTIFY: u16 = 1;
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Split {
     size: u16,
-    has_event_index: bool,
+    features: RingFeatures,
     /// The next available entry to take.
     pub(crate) next_available: u16,
     /// The driver's `idx` as it was last read: entries before it can be taken without another look.
@@ -35,6 +36,7 @@ pub(crate) struct Split {
     pub(crate) published: u16,
     /// `published` when the driver was last notified or needed no notification; unknown after a restart.
     notified: Option<u16>,
+    tracker: Option<SplitTracker>,
 }
 
 impl Split {
@@ -43,13 +45,69 @@ impl Split {
         let used = config.state.next_used.index;
         Self {
             size: config.size,
-            has_event_index: config.features.contains(RingFeatures::EVENT_IDX),
+            features: config.features,
             next_available: available,
             seen_available: available,
             next_used: used,
             published: used,
             notified: (config.state == Default::default()).then_some(used),
+            tracker: None,
         }
+    }
+
+    /// Takes up what the used ring and the memory for tracking say.
+    pub(crate) fn recover(&mut self, areas: &Areas<'_>) -> Result<(), QueueError> {
+        // Acquire: before anything that depends on it.
+        let used = areas.device.load_u16(INDEX, Ordering::Acquire).map_err(device_gone)?;
+        let tracker = SplitTracker::recover(areas.in_flight()?, self.size, used)?;
+        // What was taken and not given back are the entries before the next available one.
+        let available = used.wrapping_add(tracker.left());
+        (self.next_used, self.published) = (used, used);
+        (self.next_available, self.seen_available) = (available, available);
+        if available != 0 {
+            self.notified = None;
+        }
+        self.tracker = Some(tracker);
+        Ok(())
+    }
+
+    /// How many chains were in flight at the restart and have not been taken again.
+    pub(crate) fn left_again(&self) -> u16 {
+        self.tracker.map_or(0, |tracker| tracker.left())
+    }
+
+    /// Takes the next chain: copies and checks it.
+    #[inline]
+    pub(crate) fn pop<M: GuestMemory>(
+        &mut self,
+        areas: &Areas<'_>,
+        memory: &M,
+        chain: &mut Chain,
+    ) -> Result<Option<ChainId>, QueueError> {
+        if self.left_again() > 0 {
+            return self.pop_again(areas, memory, chain);
+        }
+        let Some(head) = self.next_head(areas)? else { return Ok(None) };
+        self.read_chain(areas, memory, head, chain)?;
+        if let Some(tracker) = &mut self.tracker {
+            tracker.taken(areas.in_flight()?, head)?;
+        }
+        self.next_available = self.next_available.wrapping_add(1);
+        Ok(Some(ChainId { index: head, ..ChainId::default() }))
+    }
+
+    /// Takes again the next chain that was in flight at the restart.
+    #[cold]
+    fn pop_again<M: GuestMemory>(
+        &mut self,
+        areas: &Areas<'_>,
+        memory: &M,
+        chain: &mut Chain,
+    ) -> Result<Option<ChainId>, QueueError> {
+        let tracker = self.tracker.as_mut().ok_or(QueueError::InFlightState)?;
+        let Some(head) = tracker.next_again(areas.in_flight()?)? else { return Ok(None) };
+        self.read_chain(areas, memory, head, chain)?;
+        Ok(Some(ChainId { index: head, ..ChainId::default() }))
     }
 
     #[inline(always)]
@@ -58,9 +116,9 @@ impl Split {
         (index & (self.size - 1)) as usize
     }
 
-    /// The head of the next available chain; it is taken by [`Self::advance_available`].
+    /// The head of the next available chain.
     #[inline]
-    pub(crate) fn next_head(&mut self, areas: &Areas<'_>) -> Result<Option<u16>, QueueError> {
+    fn next_head(&mut self, areas: &Areas<'_>) -> Result<Option<u16>, QueueError> {
         if self.next_available == self.seen_available {
             // Acquire: descriptors and ring entries, written before the driver's barrier, are read after this (2.7.13.3).
             let index = areas.driver.load_u16(INDEX, Ordering::Acquire).map_err(driver_gone)?;
@@ -79,16 +137,10 @@ impl Split {
         areas.driver.load_u16(entry, Ordering::Relaxed).map_err(driver_gone).map(Some)
     }
 
-    #[inline]
-    pub(crate) const fn advance_available(&mut self) {
-        self.next_available = self.next_available.wrapping_add(1);
-    }
-
     /// Copies the chain at `head` and checks it.
     #[inline]
-    pub(crate) fn read_chain<M: GuestMemory>(
+    fn read_chain<M: GuestMemory>(
         &self,
-        features: RingFeatures,
         areas: &Areas<'_>,
         memory: &M,
         head: u16,
@@ -99,7 +151,7 @@ impl Split {
         if indirect.flags().contains(Flags::NEXT) {
             return Err(QueueError::IndirectChained);
         }
-        let (table, count) = descriptor::indirect_table(memory, indirect.segment(), features)?;
+        let (table, count) = descriptor::indirect_table(memory, indirect.segment(), self.features)?;
         match walk(&table, count, 0, chain)? {
             None => Ok(()),
             Some(_) => Err(QueueError::IndirectOfIndirect),
@@ -108,10 +160,13 @@ impl Split {
 
     /// Writes a used element, which the driver does not see yet.
     #[inline]
-    pub(crate) fn stage(&mut self, areas: &Areas<'_>, head: u16, written: u32) -> Result<(), QueueError> {
+    pub(crate) fn stage(&mut self, areas: &Areas<'_>, id: ChainId, written: u32) -> Result<(), QueueError> {
+        if let Some(tracker) = &mut self.tracker {
+            tracker.staged(areas.in_flight()?, id.index)?;
+        }
         let element = RING + 8 * self.slot(self.next_used);
         // Relaxed: the Release in `publish` makes them visible.
-        areas.device.store_u32(element, u32::from(head), Ordering::Relaxed).map_err(device_gone)?;
+        areas.device.store_u32(element, u32::from(id.index), Ordering::Relaxed).map_err(device_gone)?;
         areas.device.store_u32(element + 4, written, Ordering::Relaxed).map_err(device_gone)?;
         self.next_used = self.next_used.wrapping_add(1);
         Ok(())
@@ -124,6 +179,9 @@ impl Split {
             // Release: used elements and what was written to buffers come before `idx` (2.7.8.2).
             areas.device.store_u16(INDEX, self.next_used, Ordering::Release).map_err(device_gone)?;
             self.published = self.next_used;
+            if let Some(tracker) = &mut self.tracker {
+                tracker.published(areas.in_flight()?, self.published)?;
+            }
         }
         Ok(())
     }
@@ -139,7 +197,7 @@ impl Split {
         // Our `idx` must be visible before we look at what the driver wants, as it looks at `idx` again after it has
         // written that: one of us sees the other's store (2.7.13.4.1, for the device likewise).
         fence(Ordering::SeqCst);
-        if self.has_event_index {
+        if self.features.contains(RingFeatures::EVENT_IDX) {
             let event = RING + 2 * usize::from(self.size);
             // Relaxed: the fence orders it, and nothing hangs on it.
             let event = areas.driver.load_u16(event, Ordering::Relaxed).map_err(driver_gone)?;
@@ -156,7 +214,7 @@ impl Split {
     #[inline]
     pub(crate) fn enable_kicks(&mut self, areas: &Areas<'_>) -> Result<bool, QueueError> {
         // Relaxed: ordered by the fence.
-        if self.has_event_index {
+        if self.features.contains(RingFeatures::EVENT_IDX) {
             let event = RING + 8 * usize::from(self.size);
             areas.device.store_u16(event, self.next_available, Ordering::Relaxed).map_err(device_gone)?;
         } else {
@@ -166,14 +224,14 @@ impl Split {
         fence(Ordering::SeqCst);
         // Relaxed: only compared; `next_head` acquires.
         let index = areas.driver.load_u16(INDEX, Ordering::Relaxed).map_err(driver_gone)?;
-        Ok(index != self.next_available)
+        Ok(self.left_again() > 0 || index != self.next_available)
     }
 
     /// Tells the driver that it need not notify. With the event index nothing is to be done: the one asked for last has
     /// passed, or passes once more (2.7.10.2 demands `flags` to be 0 then).
     #[inline]
     pub(crate) fn disable_kicks(&mut self, areas: &Areas<'_>) -> Result<(), QueueError> {
-        if self.has_event_index {
+        if self.features.contains(RingFeatures::EVENT_IDX) {
             return Ok(());
         }
         // Relaxed: a hint, which the driver may see late.
@@ -195,7 +253,7 @@ fn walk(
         if u32::from(index) >= count {
             return Err(QueueError::DescriptorIndex { index, size: count });
         }
-        let descriptor: SplitDescriptor = descriptor::read(table, usize::from(index)).map_err(table_gone)?;
+        let descriptor: SplitDescriptor = descriptor::read(table, usize::from(index)).map_err(descriptors_gone)?;
         if descriptor.flags().contains(Flags::INDIRECT) {
             return Ok(Some(descriptor));
         }
@@ -206,16 +264,4 @@ fn walk(
         index = descriptor.next();
     }
     Err(QueueError::ChainTooLong)
-}
-
-fn table_gone(_: MemoryError) -> QueueError {
-    QueueError::RingUnmapped(RingPart::Descriptors)
-}
-
-fn driver_gone(_: MemoryError) -> QueueError {
-    QueueError::RingUnmapped(RingPart::Driver)
-}
-
-fn device_gone(_: MemoryError) -> QueueError {
-    QueueError::RingUnmapped(RingPart::Device)
 }

@@ -85,7 +85,7 @@ pub trait GuestMemory {
     fn piece(&self, address: GuestAddress, limit: usize) -> Result<GuestSlice<'_>, MemoryError>;
 
     /// Where the queue that is being served keeps what is in flight, if it shall outlive this program
-    /// (see [`InFlight`](crate::InFlight)).
+    /// (see [`Queue::recover`](crate::Queue::recover)).
     #[inline]
     fn in_flight(&self) -> Option<GuestSlice<'_>> {
         None
