@@ -36,6 +36,15 @@ impl World {
         Home { handle }
     }
 
+    /// A domain and its handle to a gate, which nobody else has.
+    pub fn home_with_gate(&mut self) -> (Home, u64) {
+        let home = self.home(2 << 20);
+        let gate = self.keep(Call::GateCreate, &[]);
+        let granted = self.grant(gate, &home, Rights::all(), 0);
+        self.keep(Call::HandleClose, &[gate]);
+        (home, granted)
+    }
+
     /// A thread that has not been started.
     pub fn stopped(&mut self, home: &Home, cpu: usize, priority: u8) -> Actor {
         self.buffers += PAGE_SIZE;
