@@ -1,0 +1,103 @@
+//! All devices of a machine file, and the threads that serve them.
+
+use std::{
+    io,
+    thread::{self, JoinHandle},
+    time::Duration,
+};
+
+use anyhow::{Context, Result};
+use log::error;
+
+use crate::{
+    disk::DiskDevice,
+    machine::Machine,
+    port::Port,
+    serve::Serve,
+    worker::{StopSignal, Worker},
+};
+
+/// A running card.
+#[derive(Debug)]
+pub struct Card {
+    stop: StopSignal,
+    threads: Vec<JoinHandle<io::Result<()>>>,
+}
+
+impl Card {
+    /// Opens what the machine file names and checks it, without serving it.
+    ///
+    /// # Errors
+    /// Something cannot be used.
+    pub fn check(machine: &Machine) -> Result<()> {
+        machine.disks.iter().try_for_each(|disk| DiskDevice::open(disk).map(drop))
+    }
+
+    /// Opens everything, makes the sockets and serves them, each disk with a thread of its own. Rings are polled for as long
+    /// as `poll` after the last work.
+    ///
+    /// # Errors
+    /// Something cannot be used; then nothing is served.
+    pub fn start(machine: &Machine, poll: Duration) -> Result<Self> {
+        // Everything is opened before anything is served.
+        let mut disks = Vec::new();
+        for disk in &machine.disks {
+            disks.push((&disk.name, DiskDevice::open(disk)?, &disk.socket));
+        }
+        let mut card = Self { stop: StopSignal::new()?, threads: Vec::new() };
+        for (name, device, socket) in disks {
+            card.serve(name, vec![Port::listen(device, socket)?], (), poll)?;
+        }
+        Ok(card)
+    }
+
+    fn serve<D>(&mut self, name: &str, ports: Vec<Port<D>>, shared: D::Shared, poll: Duration) -> Result<()>
+    where
+        D: Serve + Send + 'static,
+        D::Shared: Send + 'static,
+    {
+        let stop = self.stop.clone();
+        let work = move || Worker::new(ports, shared, poll, &stop)?.run();
+        let builder = thread::Builder::new().name(name.into());
+        self.threads.push(builder.spawn(work).context("cannot start a thread")?);
+        Ok(())
+    }
+
+    /// What ends the card, from any thread.
+    #[must_use]
+    pub fn stop_signal(&self) -> StopSignal {
+        self.stop.clone()
+    }
+
+    /// Waits until the card has ended, which it does when it is told to.
+    ///
+    /// # Errors
+    /// A thread failed; the others are told to end.
+    pub fn wait(mut self) -> Result<()> {
+        let mut outcome = Ok(());
+        for thread in std::mem::take(&mut self.threads) {
+            let name = thread.thread().name().unwrap_or_default().to_string();
+            match thread.join() {
+                Ok(Ok(())) => {}
+                Ok(Err(failure)) => {
+                    error!("{name}: {failure}");
+                    self.stop.stop();
+                    outcome = Err(anyhow::Error::from(failure).context(name));
+                }
+                Err(panic) => std::panic::resume_unwind(panic),
+            }
+        }
+        outcome
+    }
+}
+
+impl Drop for Card {
+    /// A card that is not waited for ends, sockets and all.
+    fn drop(&mut self) {
+        self.stop.stop();
+        for thread in self.threads.drain(..) {
+            // Whoever did not wait does not ask.
+            let _ = thread.join();
+        }
+    }
+}

@@ -1,0 +1,79 @@
+use super::*;
+
+fn parse(text: &str) -> Result<Machine, String> {
+    Machine::parse(Path::new("/etc/card/card.toml"), text).map_err(|error| error.to_string())
+}
+
+#[test]
+fn a_disk_has_what_its_table_says() {
+    let machine = parse(
+        r#"
+[[disk]]
+name = "root"
+socket = "root.sock"
+image = "/srv/root.img"
+read_only = true
+serial = "S-1"
+queues = 4
+iops = 1000
+bandwidth = "100MiB"
+bandwidth_burst = "1GiB"
+key_file = "root.key"
+"#,
+    )
+    .unwrap();
+    let [disk] = machine.disks.as_slice() else { panic!("{machine:?}") };
+    assert_eq!(disk.socket, Path::new("/etc/card/root.sock"));
+    assert_eq!(disk.medium, Medium::Image("/srv/root.img".into()));
+    assert_eq!((disk.is_read_only, disk.serial.as_str(), disk.queues), (true, "S-1", 4));
+    let (operations, bytes) = (disk.limits.operations.unwrap(), disk.limits.bytes.unwrap());
+    assert_eq!((operations.per_second.get(), operations.burst.get()), (1000, 1000));
+    assert_eq!((bytes.per_second.get(), bytes.burst.get()), (100 << 20, 1 << 30));
+    assert_eq!(disk.key_file.as_deref(), Some(Path::new("/etc/card/root.key")));
+}
+
+#[test]
+fn a_disk_needs_little() {
+    let machine = parse("[[disk]]\nname = 'scratch'\nsocket = 's'\nsize = '1MiB'").unwrap();
+    let disk = &machine.disks[0];
+    assert_eq!((&disk.medium, disk.queues, disk.is_read_only), (&Medium::Ram(1 << 20), 1, false));
+    assert_eq!((disk.serial.as_str(), disk.limits, &disk.key_file), ("scratch", Limits::default(), &None));
+}
+
+#[test]
+fn each_mistake_is_told_with_line_key_and_remedy() {
+    let disk = "[[disk]]\nname = 'a'\nsocket = 's'\n";
+    for (text, message) in [
+        (String::new(), ":1: `disk` is missing: describe at least one disk in a table [[disk]]"),
+        ("disks = 1".into(), ":1: `disks` is not a known key: did you mean `disk`?"),
+        ("[[disk]]\nname = 'a'\nsize = '1MiB'".into(), ":1: `socket` is missing: add it to this table"),
+        (disk.into(), ":1: `image` is missing: name a file, or give a `size` for a disk in memory"),
+        (
+            format!("{disk}size = '1MiB'\nimage = 'i'"),
+            ":4: `size` is given beside `image`, which has a size of its own: leave one out",
+        ),
+        (format!("{disk}size = '1MiB'\nqueue = 2"), ":5: `queue` is not a known key: did you mean `queues`?"),
+        (format!("{disk}size = '1MiB'\nqueues = 17"), ":5: `queues` is 17: give a number from 1 to 16"),
+        (format!("{disk}size = '1MiB'\niops_burst = 2"), ":5: `iops_burst` is given without `iops`: give that, too"),
+        (
+            format!("{disk}size = '1MiB'\nserial = 'abcdefghijklmnopqrstu'"),
+            ":5: `serial` has \"abcdefghijklmnopqrstu\": a serial number has at most 20 ASCII characters",
+        ),
+        (
+            format!("{disk}size = '1MiB'\n{disk}size = '1MiB'"),
+            ":6: `name` has \"a\" again: give each device a name of its own",
+        ),
+        (
+            format!("{disk}size = '1MiB'\n[[disk]]\nname = 'b'\nsocket = 's'\nsize = '1MiB'"),
+            ":7: `socket` has \"/etc/card/s\" again: give each device a socket of its own",
+        ),
+    ] {
+        assert_eq!(parse(&text).unwrap_err(), format!("/etc/card/card.toml{message}"), "{text}");
+    }
+}
+
+#[test]
+fn a_socket_that_linux_has_no_room_for_is_refused() {
+    let text = format!("[[disk]]\nname = 'a'\nsocket = '{}'\nsize = '1MiB'", "s".repeat(96));
+    assert!(parse(&text).unwrap_err().contains("Linux takes 107"), "{text}");
+}

@@ -1,0 +1,137 @@
+//! A thread that serves devices: it polls their rings while there is work, and sleeps when there is none.
+
+use std::{
+    io,
+    os::fd::OwnedFd,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use rustix::event::{EventfdFlags, eventfd};
+
+use crate::{
+    poller::{Poller, Token},
+    port::{Port, Round},
+    serve::Serve,
+};
+
+/// How many rounds go by with work in each until messages are looked at.
+const ROUNDS_BETWEEN_MESSAGES: u32 = 32;
+
+/// Ends workers, from any thread.
+#[derive(Clone, Debug)]
+pub struct StopSignal(Arc<OwnedFd>);
+
+impl StopSignal {
+    /// A signal that nobody has given.
+    ///
+    /// # Errors
+    /// The kernel has no room.
+    pub fn new() -> io::Result<Self> {
+        Ok(Self(Arc::new(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?)))
+    }
+
+    /// Ends all workers that know of it.
+    pub fn stop(&self) {
+        // It fails only when it was given 2^64 times.
+        let _ = rustix::io::write(&*self.0, &1u64.to_ne_bytes());
+    }
+}
+
+/// Devices that one thread serves.
+pub struct Worker<D: Serve> {
+    poller: Poller,
+    ports: Vec<Port<D>>,
+    shared: D::Shared,
+    begin: Instant,
+    /// How long rings are polled after the last work was found.
+    poll: Duration,
+}
+
+impl<D: Serve> Worker<D> {
+    /// A worker for these devices. It sleeps when it has found no work for as long as `poll`.
+    ///
+    /// # Errors
+    /// The kernel has no room.
+    pub fn new(mut ports: Vec<Port<D>>, shared: D::Shared, poll: Duration, stop: &StopSignal) -> io::Result<Self> {
+        let poller = Poller::new()?;
+        poller.add(&*stop.0, Token::Stop)?;
+        for (number, port) in (0..).zip(&mut ports) {
+            port.register(number, &poller)?;
+        }
+        Ok(Self { poller, ports, shared, begin: Instant::now(), poll })
+    }
+
+    /// Serves until it is told to stop; then all requests that were begun are completed, and the sockets are gone.
+    ///
+    /// # Errors
+    /// The kernel has no room.
+    pub fn run(mut self) -> io::Result<()> {
+        let outcome = self.serve();
+        for port in self.ports {
+            port.close(&self.poller);
+        }
+        outcome
+    }
+
+    fn serve(&mut self) -> io::Result<()> {
+        let mut rounds = 0;
+        let mut last_work = Instant::now();
+        loop {
+            let round = self.round();
+            if round.has_worked {
+                last_work = Instant::now();
+                rounds += 1;
+                if rounds < ROUNDS_BETWEEN_MESSAGES {
+                    continue;
+                }
+            }
+            rounds = 0;
+            let timeout = self.sleep_time(round, last_work);
+            for token in self.poller.wait(timeout)? {
+                match token {
+                    Token::Stop => return Ok(()),
+                    Token::Listener { device } => {
+                        if let Some(port) = self.ports.get_mut(device as usize) {
+                            port.accept(&self.poller)?;
+                        }
+                    }
+                    Token::Client { device } => {
+                        if let Some(port) = self.ports.get_mut(device as usize) {
+                            port.handle_messages(&self.poller)?;
+                        }
+                    }
+                    // The next round serves all rings.
+                    Token::Kick { .. } => {}
+                }
+            }
+        }
+    }
+
+    /// How long to wait for events after a round: not at all, or until there is something to do.
+    fn sleep_time(&mut self, round: Round, last_work: Instant) -> Option<Duration> {
+        if round.has_worked || last_work.elapsed() < self.poll {
+            return Some(Duration::ZERO);
+        }
+        // All of them, and no early end: each is to be woken by its kicks.
+        let work_came = self.ports.iter_mut().fold(false, |any, port| port.enable_kicks() || any);
+        if work_came {
+            return Some(Duration::ZERO);
+        }
+        let now_ns = self.now_ns();
+        round.wait_until_ns.map(|time_ns| Duration::from_nanos(time_ns.saturating_sub(now_ns)))
+    }
+
+    fn round(&mut self) -> Round {
+        let now_ns = self.now_ns();
+        let mut all = Round::default();
+        for port in &mut self.ports {
+            all.add(port.serve(&mut self.shared, now_ns));
+        }
+        all
+    }
+
+    fn now_ns(&self) -> u64 {
+        u64::try_from(self.begin.elapsed().as_nanos()).unwrap_or(u64::MAX)
+    }
+}
