@@ -1,0 +1,144 @@
+//! Limits in packets and bits per second, with burst.
+
+use core::num::NonZeroU64;
+
+const NS_PER_SECOND: i128 = 1_000_000_000;
+
+/// How fast tokens come, and how many can be saved up.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Rate {
+    /// Tokens per second.
+    pub per_second: NonZeroU64,
+    /// Tokens that may be spent at once after a rest.
+    pub burst: NonZeroU64,
+}
+
+/// What a port may send or receive; absent is unlimited.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
+pub struct Limits {
+    /// Packets, as they are on the wire: what the card is to cut counts as its parts.
+    pub packets: Option<Rate>,
+    /// Bits of frames.
+    pub bits: Option<Rate>,
+}
+
+/// Tokens that come at a constant rate. A frame passes while there are tokens left and takes what it costs, into debt
+/// if need be, so that a frame longer than the burst can pass and the mean rate holds.
+#[derive(Clone, Copy, Debug)]
+struct TokenBucket {
+    rate: Rate,
+    /// Tokens times [`NS_PER_SECOND`], so that nothing is rounded.
+    level: i128,
+    as_of_ns: u64,
+}
+
+impl TokenBucket {
+    fn new(rate: Rate) -> Self {
+        Self { rate, level: i128::from(rate.burst.get()) * NS_PER_SECOND, as_of_ns: 0 }
+    }
+
+    fn refill(&mut self, now_ns: u64) {
+        let elapsed_ns = now_ns.saturating_sub(self.as_of_ns);
+        self.as_of_ns = self.as_of_ns.max(now_ns);
+        // Below 2^128, but perhaps not below 2^127.
+        let gained = i128::from(elapsed_ns).saturating_mul(i128::from(self.rate.per_second.get()));
+        self.level = self.level.saturating_add(gained).min(i128::from(self.rate.burst.get()) * NS_PER_SECOND);
+    }
+
+    const fn has_tokens(&self) -> bool {
+        self.level > 0
+    }
+
+    fn take(&mut self, tokens: u64) {
+        self.level -= i128::from(tokens) * NS_PER_SECOND;
+    }
+}
+
+/// Enforces [`Limits`] on one direction of a port.
+#[derive(Clone, Copy, Default, Debug)]
+pub struct Policer {
+    packets: Option<TokenBucket>,
+    bits: Option<TokenBucket>,
+}
+
+impl Policer {
+    /// Begins with full bursts.
+    #[must_use]
+    pub fn new(limits: &Limits) -> Self {
+        Self { packets: limits.packets.map(TokenBucket::new), bits: limits.bits.map(TokenBucket::new) }
+    }
+
+    /// Limits packets alone.
+    #[must_use]
+    pub fn of_packets(rate: Option<Rate>) -> Self {
+        Self::new(&Limits { packets: rate, bits: None })
+    }
+
+    /// Adds the tokens that have come until `now_ns`; once for a batch of frames is enough.
+    #[inline]
+    pub fn refill(&mut self, now_ns: u64) {
+        for bucket in [&mut self.packets, &mut self.bits].into_iter().flatten() {
+            bucket.refill(now_ns);
+        }
+    }
+
+    /// Whether `packets` of `bytes` in all pass; takes their tokens if so.
+    #[inline]
+    #[must_use]
+    pub fn admit(&mut self, packets: usize, bytes: usize) -> bool {
+        let mut costs = [(&mut self.packets, packets as u64), (&mut self.bits, bytes as u64 * 8)];
+        let admits = costs.iter().all(|(bucket, _)| bucket.as_ref().is_none_or(TokenBucket::has_tokens));
+        if admits {
+            for (bucket, cost) in &mut costs {
+                if let Some(bucket) = bucket {
+                    bucket.take(*cost);
+                }
+            }
+        }
+        admits
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rate(per_second: u64, burst: u64) -> Option<Rate> {
+        Some(Rate { per_second: NonZeroU64::new(per_second)?, burst: NonZeroU64::new(burst)? })
+    }
+
+    /// Offers 1,000 bytes every microsecond for a second; gives how many passed.
+    fn passed(limits: Limits) -> usize {
+        let mut policer = Policer::new(&limits);
+        (0..1_000_000_u64)
+            .filter(|us| {
+                policer.refill(us * 1_000);
+                policer.admit(1, 1_000)
+            })
+            .count()
+    }
+
+    #[test]
+    fn over_a_second_the_rate_and_the_burst_pass() {
+        let cases = [
+            (Limits { packets: rate(10_000, 100), bits: None }, 10_100),
+            (Limits { packets: None, bits: rate(80_000_000, 8_000) }, 10_001),
+            (Limits { packets: rate(10_000, 1), bits: rate(8_000_000, 8_000) }, 1_001),
+            (Limits::default(), 1_000_000),
+        ];
+        for (limits, expected) in cases {
+            let passed = passed(limits);
+            assert!(passed.abs_diff(expected) <= 2, "{limits:?}: {passed} passed, {expected} expected");
+        }
+    }
+
+    #[test]
+    fn a_frame_longer_than_the_burst_passes_and_delays_the_next() {
+        let mut policer = Policer::new(&Limits { packets: None, bits: rate(8_000, 80) });
+        assert!(policer.admit(1, 1_000));
+        policer.refill(980_000_000);
+        assert!(!policer.admit(1, 1), "the debt is nearly a second's worth");
+        policer.refill(1_000_000_000);
+        assert!(policer.admit(1, 1));
+    }
+}

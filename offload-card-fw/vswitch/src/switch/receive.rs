@@ -1,0 +1,193 @@
+//! The way of a batch of frames.
+//!
+//! A lookup waits for memory, not for the CPU. So a batch is taken in passes: one reads headers and finds out where the
+//! cache may know each flow, one reads these places, one reads the connections named there. Within a pass no frame
+//! waits for another, and the CPU fetches many lines at a time; in the last pass, which does the work in order,
+//! everything is near.
+
+use super::{Arrival, Switch};
+use crate::{
+    counters::DropReason,
+    frame::{Frame, Offload, Output},
+    packet::{Packet, ParseError},
+    port::{Passing, PortId, Role, capture},
+    tunnel,
+};
+
+/// Frames in a pass.
+pub const BATCH: usize = 32;
+
+impl Switch {
+    /// Takes frames that came from `port` and tells `out` where they go. Frames that go nowhere are only counted.
+    ///
+    /// `now_ns` must not run backwards. Frames from a port that does not exist are ignored.
+    pub fn receive<F: Frame>(&mut self, port: PortId, frames: &[F], now_ns: u64, out: &mut impl Output) {
+        let Some(sender) = self.port_mut(port) else { return };
+        sender.send_policer.refill(now_ns);
+        sender.flood_policer.refill(now_ns);
+        let is_captured = sender.capture.is_some();
+        let mut batch = core::mem::take(&mut self.batch);
+        for (chunk, frames) in frames.chunks(BATCH).enumerate() {
+            batch.clear();
+            for (index, frame) in frames.iter().enumerate() {
+                let number = chunk * BATCH + index;
+                if is_captured {
+                    self.capture_received(port, frame, now_ns, out);
+                }
+                batch.extend(self.read(port, number, frame));
+            }
+            self.fetch(&mut batch);
+            for arrival in &batch {
+                let Some(frame) = frames.get(arrival.frame - chunk * BATCH) else { continue };
+                let Some(head) = frame.head().get(usize::from(arrival.strip)..) else { continue };
+                if !self.repeat(arrival, head, now_ns, out) {
+                    self.decide(arrival, head, now_ns, out);
+                }
+            }
+        }
+        self.batch = batch;
+    }
+
+    /// Reads a frame's headers and finds where the cache may know its flow.
+    #[inline]
+    fn read(&mut self, port: PortId, number: usize, frame: &impl Frame) -> Option<Arrival> {
+        let (head, length, offload) = (frame.head(), frame.length(), frame.offload());
+        let sender = self.ports.get_mut(port.index())?.as_deref_mut()?;
+        sender.counters.received.add(length);
+        if !sender.send_policer.admit(offload.packets(length), length) {
+            sender.counters.add_drop(DropReason::SendLimit);
+            return None;
+        }
+        let packet = match Packet::parse(head, length) {
+            Ok(packet) => packet,
+            Err(ParseError::Truncated | ParseError::Inconsistent | ParseError::TooManyHeaders) => {
+                sender.counters.add_drop(DropReason::Malformed);
+                return None;
+            }
+        };
+        let hash = self.hasher.flow(packet.key.words());
+        // The head holds it.
+        let length_known = u32::try_from(length).ok()?;
+        let mut arrival = Arrival {
+            place: sender.cache.probe(hash),
+            packet,
+            frame: number,
+            source: port,
+            strip: 0,
+            length: length_known,
+            offload,
+            hash,
+        };
+        if sender.config.role == Role::Uplink && !self.tunnels.is_empty() {
+            self.unwrap(&mut arrival, head)?;
+        }
+        Some(arrival)
+    }
+
+    /// Takes a tunnel's headers off, if the frame is for one of this switch's tunnels. `None` drops the frame.
+    fn unwrap(&mut self, arrival: &mut Arrival, head: &[u8]) -> Option<()> {
+        let outer = arrival.packet;
+        let Some(opened) = tunnel::open(&outer, head) else { return Some(()) };
+        let known = opened.ok().and_then(|envelope| self.tunnels.get(&envelope.name)).copied();
+        if known.is_none() && !self.ends_tunnels(arrival.source, &outer) {
+            return Some(());
+        }
+        let result = opened.and_then(|envelope| {
+            let length = arrival.length as usize;
+            let id = known.ok_or(DropReason::TunnelUnknown)?;
+            let tunnel = self.port(id).and_then(|port| port.tunnel()).ok_or(DropReason::TunnelUnknown)?;
+            let vlan = outer.key.outer_vlan().filter(|vlan| *vlan != 0);
+            if tunnel.uplink != arrival.source || tunnel.vlan != vlan {
+                return Err(DropReason::TunnelUnknown);
+            }
+            if !tunnel::has_right_checksum(&outer, head, length, &arrival.offload) {
+                return Err(DropReason::TunnelChecksum);
+            }
+            let inner_head = head.get(envelope.inner..).ok_or(DropReason::TunnelHeader)?;
+            let inner_length = length.checked_sub(envelope.inner).ok_or(DropReason::TunnelHeader)?;
+            let packet = Packet::parse(inner_head, inner_length).map_err(|_| DropReason::Malformed)?;
+            Ok((id, packet, envelope.inner, inner_length))
+        });
+        match result {
+            Ok((id, packet, inner, inner_length)) => {
+                // A head is not longer than 2^16, and the frame was not longer than 2^32.
+                arrival.strip = inner as u16;
+                arrival.length = inner_length as u32;
+                arrival.packet = packet;
+                arrival.source = id;
+                arrival.offload = inner_offload(arrival.offload, inner);
+                arrival.hash = self.hasher.flow(packet.key.words());
+                let port = self.ports.get_mut(id.index())?.as_deref_mut()?;
+                port.counters.received.add(inner_length);
+                arrival.place = port.cache.probe(arrival.hash);
+                Some(())
+            }
+            Err(reason) => {
+                self.count_drop(arrival.source, reason);
+                None
+            }
+        }
+    }
+
+    /// Whether a frame from an uplink is for this host's end of tunnels: others' pass through like any frame.
+    fn ends_tunnels(&self, uplink: PortId, outer: &Packet) -> bool {
+        self.tunnels.values().any(|id| {
+            self.port(*id)
+                .and_then(|port| port.tunnel())
+                .is_some_and(|tunnel| tunnel.local_mac == outer.key.destination_mac() && tunnel.uplink == uplink)
+        })
+    }
+
+    /// Reads what the last pass will need, and drops places that turn out to be other flows'.
+    #[inline]
+    fn fetch(&self, batch: &mut [Arrival]) {
+        let mut found = [None; BATCH];
+        for (arrival, found) in batch.iter().zip(&mut found) {
+            *found = arrival.place.and_then(|place| {
+                let entry = self.port(arrival.source)?.cache.entry(place)?;
+                // Reads from both lines of the entry.
+                let is_same = entry.key.words()[6] == arrival.packet.key.words()[6];
+                is_same.then_some((entry.destination, entry.source_connection, entry.destination_connection))
+            });
+        }
+        for (arrival, found) in batch.iter_mut().zip(found) {
+            let is_there = found.is_some_and(|(destination, at_source, at_destination)| {
+                let source_there = at_source.id == 0
+                    || self
+                        .port(arrival.source)
+                        .and_then(|port| port.filter.as_ref())
+                        .is_some_and(|f| f.is_there(&at_source));
+                let destination_there = at_destination.id == 0
+                    || self
+                        .port(destination)
+                        .and_then(|port| port.filter.as_ref())
+                        .is_some_and(|f| f.is_there(&at_destination));
+                source_there & destination_there
+            });
+            if !is_there {
+                arrival.place = None;
+            }
+        }
+    }
+
+    fn capture_received(&self, port: PortId, frame: &impl Frame, now_ns: u64, out: &mut impl Output) {
+        let (head, length) = (frame.head(), frame.length());
+        let packet = Packet::parse(head, length).ok();
+        if let Some(config) = self.port(port).and_then(|port| port.capture.as_ref()) {
+            capture((port, config), Passing::Received, packet.as_ref(), (head, length), now_ns, out);
+        }
+    }
+
+    pub(super) fn count_drop(&mut self, port: PortId, reason: DropReason) {
+        if let Some(port) = self.port_mut(port) {
+            port.counters.add_drop(reason);
+        }
+    }
+}
+
+/// What is left to do about an inner frame: an outer checksum that was left partial stayed within this host, and is not
+/// needed any more.
+fn inner_offload(outer: Offload, inner: usize) -> Offload {
+    let checksum = outer.checksum.filter(|checksum| usize::from(checksum.start) >= inner);
+    Offload { checksum, ..outer }.moved(inner, 0)
+}
