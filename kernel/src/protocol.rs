@@ -1,7 +1,7 @@
 //! What CPUs agree on without a lock: who continues a waiting thread, what a thread's CPU is to do with it, which bits
 //! a notification has, who has forgotten old translations.
 //!
-//! Nothing but atomics, so that `kernel/memory/tests/loom_kernel.rs` takes this very file through every order that the
+//! Nothing but atomics, so that `kernel/memory/tests/loom_kernel/` takes this very file through every order that the
 //! memory model allows, together with the kernel's lock and lists.
 
 use core::sync::atomic::Ordering;
