@@ -1,0 +1,76 @@
+//! The simulated machine cannot run guests.
+
+use dragonfly_abi::Status;
+use dragonfly_abi::guest::{MsrPolicy, RunFlags};
+
+use super::Fake;
+use crate::Ref;
+use crate::arch::{Guest, GuestExit, NEVER, Ticks};
+use crate::cpu::Cpu;
+use crate::domain::Domain;
+use crate::shared_page::SharedPage;
+use crate::space::GuestSpace;
+use crate::vcpu::Vcpu;
+use crate::vm::Vm;
+
+/// This machine cannot run guests.
+pub enum NoGuest {}
+
+impl Guest<Fake> for NoGuest {
+    type Interrupts = ();
+
+    fn new(
+        _arch: Fake,
+        _domain: &Ref<Domain<Fake>, Fake>,
+        _number: u32,
+        _space: &GuestSpace<Fake>,
+    ) -> Result<(Self, ()), Status> {
+        Err(Status::NotSupported)
+    }
+
+    fn take(&mut self, _vcpu: &Vcpu<Fake>, _flags: RunFlags) {
+        match *self {}
+    }
+
+    fn sync(&mut self, (): &(), _page: &SharedPage<Fake>, _groups: RunFlags) {
+        match *self {}
+    }
+
+    fn run(&mut self, _cpu: &mut Cpu<Fake>, _vcpu: &Ref<Vcpu<Fake>, Fake>) -> GuestExit {
+        match *self {}
+    }
+
+    fn skip_write(&mut self) -> bool {
+        match *self {}
+    }
+
+    fn add_cpuid(&mut self, _leaf: u32, _subleaf: Option<u32>, _registers: [u32; 4]) -> Result<(), Status> {
+        match *self {}
+    }
+
+    fn add_msr(&mut self, _register: u32, _value: u64, _policy: MsrPolicy) -> Result<(), Status> {
+        match *self {}
+    }
+
+    fn access_controller(
+        &mut self,
+        _cpu: &mut Cpu<Fake>,
+        _vcpu: &Vcpu<Fake>,
+        _offset: u32,
+        _write: Option<u32>,
+    ) -> Result<u32, Status> {
+        match *self {}
+    }
+
+    fn retire(&mut self, _vcpu: &Vcpu<Fake>) {}
+
+    fn has_event(&self, (): &()) -> bool {
+        match *self {}
+    }
+
+    fn deadline((): &()) -> Ticks {
+        NEVER
+    }
+
+    fn send_message(_cpu: &mut Cpu<Fake>, _vm: &Vm<Fake>, _address: u64, _data: u32) {}
+}
