@@ -5,6 +5,7 @@
 //! - `queue`: a queue of either layout, and why it stops. `split`, `packed`: the two layouts.
 //! - `in_flight`: what a device has taken, for the one that comes after it.
 //! - `descriptor`, `chain`: what the driver makes available, copied and checked. `cursor`: its bytes in order.
+//! - `host`: the driver's side, for tests.
 //!
 //! All that a driver writes is an allegation. It is read once, into a copy, and the copy is checked; whatever is wrong
 //! with it has a name in [`QueueError`], stops this queue and touches nothing else. Each call does a bounded amount of
@@ -32,27 +33,30 @@
 //!     Ok(())
 //! }
 //! ```
-#![cfg_attr(not(test), no_std)]
+#![cfg_attr(not(any(test, loom, feature = "host")), no_std)]
 
 mod chain;
 mod config;
 mod cursor;
 mod descriptor;
 mod error;
+#[cfg(any(test, loom, feature = "host"))]
+pub mod host;
 mod in_flight;
 mod memory;
 mod notification;
 mod packed;
 mod queue;
 mod split;
+mod sync;
 
 pub use chain::{Chain, ChainId, MAX_SEGMENTS, Segment};
 pub use config::{MAX_QUEUE_SIZE, Position, QueueConfig, QueueState, RingAddresses, RingFeatures, RingPart};
 pub use cursor::{ChainError, Reader, Writer};
 pub use error::QueueError;
 pub use in_flight::in_flight_region_size;
-pub use memory::{
-    GuestAddress, GuestMemory, GuestSlice, MAX_REGIONS, MemoryError, MemoryMap, RegionError, WithInFlight,
-};
+pub use memory::{GuestAddress, GuestMemory, GuestSlice, MemoryError, WithInFlight};
+#[cfg(not(loom))]
+pub use memory::{MAX_REGIONS, MemoryMap, RegionError};
 pub use notification::Notification;
 pub use queue::{Attached, Queue};

@@ -1,6 +1,6 @@
 //! Packed rings: one ring of descriptors, which say by two of their flags whose they are (virtio 1.2, 2.8).
 
-use core::sync::atomic::{Ordering, fence};
+use crate::sync::{Ordering, fence};
 
 use crate::chain::{Chain, ChainId};
 use crate::descriptor::{self, DESCRIPTOR_SIZE, Flags, PackedDescriptor};

@@ -1,6 +1,6 @@
 //! Split rings: a table of descriptors, a ring of what is available and one of what is used (virtio 1.2, 2.7).
 
-use core::sync::atomic::{Ordering, fence};
+use crate::sync::{Ordering, fence};
 
 use crate::chain::{Chain, ChainId};
 use crate::descriptor::{self, Flags, SplitDescriptor};

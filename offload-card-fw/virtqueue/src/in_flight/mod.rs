@@ -10,7 +10,7 @@
 mod packed;
 mod split;
 
-use core::sync::atomic::Ordering;
+use crate::sync::Ordering;
 
 pub(crate) use packed::PackedTracker;
 pub(crate) use split::SplitTracker;

@@ -1,7 +1,7 @@
 //! The region of a packed ring: a copy of each descriptor that was taken, as used ones overwrite the ring, and lists of
 //! the copies that are free. Every change is made beside the old state, and then made the old state.
 
-use core::sync::atomic::Ordering;
+use crate::sync::Ordering;
 
 use super::{Resubmission, is_used, outside, set_used};
 use crate::descriptor::{Flags, PackedDescriptor};

@@ -1,6 +1,6 @@
 //! The region of a split ring: an entry for each head, and a list of the heads that were given back in the last batch.
 
-use core::sync::atomic::Ordering;
+use crate::sync::Ordering;
 
 use super::{Resubmission, is_used, outside, set_used};
 use crate::QueueError;

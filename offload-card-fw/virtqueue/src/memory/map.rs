@@ -3,11 +3,29 @@
 use core::ptr::NonNull;
 
 use arrayvec::ArrayVec;
+use thiserror::Error;
 
-use super::{GuestAddress, GuestMemory, GuestSlice, MemoryError, RegionError};
+use super::{GuestAddress, GuestMemory, GuestSlice, MemoryError};
 
 /// How many regions a [`MemoryMap`] holds: more than a VMM makes of a guest's memory, memory slots included.
 pub const MAX_REGIONS: usize = 64;
+
+/// Why a region cannot be added to a [`MemoryMap`]: the fault of who describes the guest's memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum RegionError {
+    /// the region has no bytes
+    #[error("the region has no bytes")]
+    Empty,
+    /// the region ends beyond the last address
+    #[error("the region ends beyond the last address")]
+    Wraps,
+    /// the region overlaps another
+    #[error("the region overlaps another")]
+    Overlaps,
+    /// there are too many regions
+    #[error("there are more than {MAX_REGIONS} regions")]
+    TooMany,
+}
 
 /// Guest memory, by the regions in which it is mapped.
 #[derive(Clone, Debug, Default)]

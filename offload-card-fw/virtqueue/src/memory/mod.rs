@@ -11,14 +11,27 @@
 //! - Every access is checked against the bounds of its slice, and every slice against its region.
 #![expect(unsafe_code, reason = "guest memory is reached by pointers, as it is shared with the guest's CPUs")]
 
+#[cfg(not(loom))]
 mod copy;
+#[cfg(all(not(loom), any(test, feature = "host")))]
+mod host;
+#[cfg(loom)]
+mod loom;
+#[cfg(not(loom))]
 mod map;
+#[cfg(not(loom))]
 mod slice;
 
 use core::fmt;
 use core::sync::atomic::Ordering;
 
-pub use map::{MAX_REGIONS, MemoryMap};
+#[cfg(all(not(loom), any(test, feature = "host")))]
+pub use host::HostMemory;
+#[cfg(loom)]
+pub use loom::{GuestSlice, LoomMemory, Plain};
+#[cfg(not(loom))]
+pub use map::{MAX_REGIONS, MemoryMap, RegionError};
+#[cfg(not(loom))]
 pub use slice::GuestSlice;
 use thiserror::Error;
 
@@ -57,23 +70,6 @@ pub enum MemoryError {
     /// the field is not aligned to its size
     #[error("the field is not aligned to its size")]
     Misaligned,
-}
-
-/// Why a region cannot be added to a [`MemoryMap`]: the fault of who describes the guest's memory.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
-pub enum RegionError {
-    /// the region has no bytes
-    #[error("the region has no bytes")]
-    Empty,
-    /// the region ends beyond the last address
-    #[error("the region ends beyond the last address")]
-    Wraps,
-    /// the region overlaps another
-    #[error("the region overlaps another")]
-    Overlaps,
-    /// there are too many regions
-    #[error("there are more than {MAX_REGIONS} regions")]
-    TooMany,
 }
 
 /// A guest's memory, by the addresses that its drivers use.
