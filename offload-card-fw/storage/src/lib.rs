@@ -18,6 +18,8 @@ mod backend;
 pub mod blk;
 mod crypt;
 mod limit;
+mod slots;
+pub mod snapshot;
 
 pub use backend::{BlockBackend, BlockError, Extent, Geometry, NullDisk, RamDisk, SECTOR_BYTES, Sector};
 pub use crypt::{DataUnit, EncryptedDisk, KEY_BYTES, KeyError, XtsAes256};

@@ -80,7 +80,8 @@ const _: () = assert!(size_of::<Config>() == CONFIG_BYTES);
 
 /// What a device with such a disk offers.
 pub(super) fn offered(geometry: &Geometry, queues: u16) -> Features {
-    let mut features = Features::SIZE_MAX | Features::SEG_MAX | Features::BLK_SIZE | Features::FLUSH | Features::TOPOLOGY;
+    let mut features =
+        Features::SIZE_MAX | Features::SEG_MAX | Features::BLK_SIZE | Features::FLUSH | Features::TOPOLOGY;
     features |= if geometry.is_read_only {
         Features::RO
     } else {

@@ -2,7 +2,9 @@
 
 mod encryption;
 mod limits;
+mod power_loss;
 mod ram;
+mod recorder;
 
 use proptest::prelude::ProptestConfig;
 
