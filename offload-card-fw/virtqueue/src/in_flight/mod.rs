@@ -9,6 +9,8 @@
 
 mod packed;
 mod split;
+#[cfg(test)]
+mod tests;
 
 use crate::sync::Ordering;
 

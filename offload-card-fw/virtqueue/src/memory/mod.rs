@@ -13,6 +13,8 @@
 
 #[cfg(not(loom))]
 mod copy;
+#[cfg(test)]
+pub(crate) mod death;
 #[cfg(all(not(loom), any(test, feature = "host")))]
 mod host;
 #[cfg(loom)]

@@ -43,6 +43,8 @@ macro_rules! accessors {
         /// If `order` is not one for stores.
         #[inline(always)]
         pub fn $store(&self, offset: usize, value: $int, order: Ordering) -> Result<(), MemoryError> {
+            #[cfg(test)]
+            super::death::before_store()?;
             let field = self.field(offset, size_of::<$int>())?;
             // SAFETY: As for loads.
             unsafe { $atomic::from_ptr(field.cast()) }.store(value.to_le(), order);
