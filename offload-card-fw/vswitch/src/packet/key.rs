@@ -33,8 +33,16 @@ pub const fn tag(control: u16, is_service: bool) -> u16 {
 }
 
 /// Everything by which a packet is judged and forwarded: packets with equal keys are of one flow.
-#[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, Default, Eq, Debug)]
 pub struct FlowKey([u64; 7]);
+
+impl PartialEq for FlowKey {
+    /// Compares all words without a branch between them: a call of `memcmp` would cost more than the rest of a lookup.
+    #[inline]
+    fn eq(&self, other: &Self) -> bool {
+        self.0.iter().zip(&other.0).fold(0, |difference, (a, b)| difference | (a ^ b)) == 0
+    }
+}
 
 impl FlowKey {
     /// Packs the fields.
@@ -50,6 +58,28 @@ impl FlowKey {
             (fields.destination >> 64) as u64,
             fields.destination as u64,
             ports | (fields.inner_tag as u64) << 16 | fields.protocol as u64,
+        ])
+    }
+
+    /// The key of an untagged IPv4 packet, from where its fields lie in the frame: `ethernet` is the frame's begin up to
+    /// and with the `EtherType`, `ports` the transport header's first four bytes.
+    #[inline]
+    pub(super) const fn of_plain_v4(
+        ethernet: [[u8; 8]; 2],
+        addresses: [[u8; 4]; 2],
+        ports: [u8; 4],
+        protocol: u8,
+    ) -> Self {
+        let [first, second] = ethernet;
+        let [source, destination] = addresses;
+        Self([
+            u64::from_be_bytes(first) & !0xffff,
+            u64::from_be_bytes(second),
+            0,
+            u32::from_be_bytes(source) as u64,
+            0,
+            u32::from_be_bytes(destination) as u64,
+            (u32::from_be_bytes(ports) as u64) << 32 | protocol as u64,
         ])
     }
 

@@ -9,6 +9,7 @@ pub mod arp;
 pub mod icmp;
 mod ip;
 mod key;
+mod plain;
 mod transport;
 
 pub use self::{
@@ -86,6 +87,14 @@ impl Packet {
     /// See [`ParseError`].
     #[inline]
     pub fn parse(head: &[u8], length: usize) -> Result<Self, ParseError> {
+        match plain::parse(head, length) {
+            Some(packet) => Ok(packet),
+            None => Self::parse_any(head, length),
+        }
+    }
+
+    /// Reads frames of every kind.
+    fn parse_any(head: &[u8], length: usize) -> Result<Self, ParseError> {
         let ethernet: &[u8; ETHERNET_HEADER] = head.first_chunk().ok_or(ParseError::Truncated)?;
         let [d0, d1, d2, d3, d4, d5, s0, s1, s2, s3, s4, s5, t0, t1] = *ethernet;
         let mut fields = KeyFields {

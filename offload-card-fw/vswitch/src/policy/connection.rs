@@ -227,22 +227,22 @@ impl Connection {
         if now_ns >= self.expires_ns {
             return false;
         }
-        match self.state {
+        let timeout_ns = match self.state {
             State::Established => {
                 if packet.tcp.flags & (tcp_flags::SYN | tcp_flags::FIN | tcp_flags::RST) != 0 {
                     return false;
                 }
                 tcp::note(&mut self.sides, &packet.tcp, direction);
+                timeouts.established
             }
-            State::Answered => {}
-            State::New if direction == self.initiator => {}
+            State::Answered => timeouts.answered,
+            State::New if direction == self.initiator => timeouts.new,
             _ => return false,
-        }
-        self.keep(timeouts, now_ns);
+        };
+        self.expires_ns = now_ns.saturating_add(timeout_ns);
         true
     }
 
-    #[inline]
     const fn keep(&mut self, timeouts: &Timeouts, now_ns: u64) {
         self.expires_ns = now_ns.saturating_add(timeouts.of(self.state));
     }

@@ -5,11 +5,13 @@
 //! waits for another, and the CPU fetches many lines at a time; in the last pass, which does the work in order,
 //! everything is near.
 
+use alloc::vec::Vec;
+
 use super::{Arrival, Switch};
 use crate::{
     counters::DropReason,
     frame::{Frame, Offload, Output},
-    packet::{Packet, ParseError},
+    packet::Packet,
     port::{Passing, PortId, Role, capture},
     tunnel,
 };
@@ -26,20 +28,25 @@ impl Switch {
         sender.send_policer.refill(now_ns);
         sender.flood_policer.refill(now_ns);
         let is_captured = sender.capture.is_some();
+        let may_be_wrapped = sender.config.role == Role::Uplink && !self.tunnels.is_empty();
         let mut batch = core::mem::take(&mut self.batch);
         for (chunk, frames) in frames.chunks(BATCH).enumerate() {
+            let first = chunk * BATCH;
+            if is_captured {
+                frames.iter().for_each(|frame| self.capture_received(port, frame, now_ns, out));
+            }
             batch.clear();
-            for (index, frame) in frames.iter().enumerate() {
-                let number = chunk * BATCH + index;
-                if is_captured {
-                    self.capture_received(port, frame, now_ns, out);
-                }
-                batch.extend(self.read(port, number, frame));
+            self.read(port, frames, &mut batch);
+            if may_be_wrapped {
+                batch.retain_mut(|arrival| {
+                    frames.get(arrival.frame).is_some_and(|frame| self.unwrap(arrival, frame.head()).is_some())
+                });
             }
             self.fetch(&mut batch);
-            for arrival in &batch {
-                let Some(frame) = frames.get(arrival.frame - chunk * BATCH) else { continue };
+            for arrival in &mut batch {
+                let Some(frame) = frames.get(arrival.frame) else { continue };
                 let Some(head) = frame.head().get(usize::from(arrival.strip)..) else { continue };
+                arrival.frame += first;
                 if !self.repeat(arrival, head, now_ns, out) {
                     self.decide(arrival, head, now_ns, out);
                 }
@@ -48,40 +55,26 @@ impl Switch {
         self.batch = batch;
     }
 
-    /// Reads a frame's headers and finds where the cache may know its flow.
+    /// Reads frames' headers.
     #[inline]
-    fn read(&mut self, port: PortId, number: usize, frame: &impl Frame) -> Option<Arrival> {
-        let (head, length, offload) = (frame.head(), frame.length(), frame.offload());
-        let sender = self.ports.get_mut(port.index())?.as_deref_mut()?;
-        sender.counters.received.add(length);
-        if !sender.send_policer.admit(offload.packets(length), length) {
-            sender.counters.add_drop(DropReason::SendLimit);
-            return None;
-        }
-        let packet = match Packet::parse(head, length) {
-            Ok(packet) => packet,
-            Err(ParseError::Truncated | ParseError::Inconsistent | ParseError::TooManyHeaders) => {
-                sender.counters.add_drop(DropReason::Malformed);
-                return None;
+    fn read<F: Frame>(&mut self, port: PortId, frames: &[F], batch: &mut Vec<Arrival>) {
+        let hasher = self.hasher;
+        let Some(sender) = self.port_mut(port) else { return };
+        for (number, frame) in frames.iter().enumerate() {
+            let (head, length, offload) = (frame.head(), frame.length(), frame.offload());
+            sender.counters.received.add(length);
+            if !sender.send_policer.admit(offload.packets(length), length) {
+                sender.counters.add_drop(DropReason::SendLimit);
+                continue;
             }
-        };
-        let hash = self.hasher.flow(packet.key.words());
-        // The head holds it.
-        let length_known = u32::try_from(length).ok()?;
-        let mut arrival = Arrival {
-            place: sender.cache.probe(hash),
-            packet,
-            frame: number,
-            source: port,
-            strip: 0,
-            length: length_known,
-            offload,
-            hash,
-        };
-        if sender.config.role == Role::Uplink && !self.tunnels.is_empty() {
-            self.unwrap(&mut arrival, head)?;
+            let parsed = Packet::parse(head, length);
+            let (Ok(packet), Ok(length)) = (parsed, u32::try_from(length)) else {
+                sender.counters.add_drop(DropReason::Malformed);
+                continue;
+            };
+            let hash = hasher.flow(packet.key.words());
+            batch.push(Arrival { packet, frame: number, source: port, strip: 0, length, offload, hash, place: None });
         }
-        Some(arrival)
     }
 
     /// Takes a tunnel's headers off, if the frame is for one of this switch's tunnels. `None` drops the frame.
@@ -117,9 +110,7 @@ impl Switch {
                 arrival.source = id;
                 arrival.offload = inner_offload(arrival.offload, inner);
                 arrival.hash = self.hasher.flow(packet.key.words());
-                let port = self.ports.get_mut(id.index())?.as_deref_mut()?;
-                port.counters.received.add(inner_length);
-                arrival.place = port.cache.probe(arrival.hash);
+                self.port_mut(id)?.counters.received.add(inner_length);
                 Some(())
             }
             Err(reason) => {
@@ -141,6 +132,9 @@ impl Switch {
     /// Reads what the last pass will need, and drops places that turn out to be other flows'.
     #[inline]
     fn fetch(&self, batch: &mut [Arrival]) {
+        for arrival in &mut *batch {
+            arrival.place = self.port(arrival.source).and_then(|port| port.cache.probe(arrival.hash));
+        }
         let mut found = [None; BATCH];
         for (arrival, found) in batch.iter().zip(&mut found) {
             *found = arrival.place.and_then(|place| {

@@ -29,7 +29,7 @@ impl CachedConnection {
 /// It holds only while both ports' generations are the ones noted, the stations still stand where they stood, and the
 /// connections are alive; the switch checks all of that for each packet.
 #[derive(Clone, Copy, Debug)]
-#[repr(C, align(64))]
+#[repr(C, align(128))]
 pub struct CachedFlow {
     /// Which packets.
     pub key: FlowKey,
