@@ -8,13 +8,13 @@ use dragonfly_storage::{
     blk::{BlockDevice, ID_BYTES, RequestQueue, Settings},
 };
 use dragonfly_vhost_user::{ConfigError, Device, RingConfig};
-use dragonfly_virtqueue::{GuestMemory, Queue, QueueError, QueueState};
+use dragonfly_virtqueue::{GuestMemory, QueueError};
 
 use crate::{
     image::ImageDisk,
     key,
     machine::{Disk, Medium},
-    ring,
+    ring::{self, Ring},
     serve::{Serve, Service},
 };
 
@@ -35,7 +35,7 @@ pub struct DiskDevice {
 #[derive(Default)]
 struct Slot {
     requests: RequestQueue,
-    ring: Option<Queue>,
+    ring: Ring,
     /// The request taken last waits for the limits.
     is_waiting: bool,
 }
@@ -107,11 +107,8 @@ impl Device for DiskDevice {
     }
 
     fn start_ring(&mut self, index: u16, config: RingConfig) -> Result<(), QueueError> {
-        let queue = ring::start(config, self.features)?;
-        if let Some(slot) = self.slot(index) {
-            slot.ring = Some(queue);
-        }
-        Ok(())
+        let features = self.features;
+        self.slot(index).map_or(Ok(()), |slot| slot.ring.start(config, features))
     }
 
     /// Requests are completed in their order, so all but one that waits are, and that one is taken again later.
@@ -119,18 +116,15 @@ impl Device for DiskDevice {
         let Some(slot) = self.slot(index) else { return 0 };
         slot.requests.reset();
         slot.is_waiting = false;
-        slot.ring.take().map_or(0, |queue| {
-            let next_used = queue.state().next_used;
-            QueueState { next_available: next_used, next_used }.to_vring_base(queue.config().is_packed())
-        })
+        slot.ring.stop()
     }
 
     fn reset(&mut self) {
         self.device.reset();
     }
 
-    fn inflight_len(&self, _queue_size: u16) -> Option<u64> {
-        None
+    fn inflight_len(&self, queue_size: u16) -> Option<u64> {
+        ring::in_flight_len(queue_size, self.features)
     }
 }
 
@@ -149,9 +143,7 @@ impl Serve for DiskDevice {
         now_ns: u64,
     ) -> Result<Service, QueueError> {
         let Some(slot) = self.queues.get_mut(usize::from(index)) else { return Ok(Service::default()) };
-        let Some(queue) = slot.ring.as_mut().filter(|queue| queue.error().is_none()) else {
-            return Ok(Service::default());
-        };
+        let Some(queue) = slot.ring.queue(memory)? else { return Ok(Service::default()) };
         let served = slot.requests.serve(queue, memory, &self.device, now_ns, BATCH)?;
         if served.completed > 0 {
             queue.disable_kicks(memory);
@@ -165,15 +157,10 @@ impl Serve for DiskDevice {
     }
 
     fn runs(&self, index: u16) -> bool {
-        self.queues.get(usize::from(index)).is_some_and(|slot| slot.ring.is_some())
+        self.queues.get(usize::from(index)).is_some_and(|slot| slot.ring.runs())
     }
 
     fn enable_kicks<M: GuestMemory>(&mut self, index: u16, memory: &M) -> bool {
-        self.slot(index)
-            .is_some_and(|slot| !slot.is_waiting && slot.ring.as_mut().is_some_and(|queue| queue.enable_kicks(memory)))
-    }
-
-    fn in_flight_area(&self) -> Option<usize> {
-        None
+        self.slot(index).is_some_and(|slot| !slot.is_waiting && slot.ring.enable_kicks(memory))
     }
 }

@@ -29,10 +29,17 @@ pub struct LinuxPlatform {
     epoll: Arc<OwnedFd>,
     device: u32,
     ram: GuestRam,
-    in_flight: Option<Mapping>,
+    in_flight: Option<InFlight>,
     rings: [Signals; MAX_QUEUES],
     fault: Option<io::Error>,
     has_warned: bool,
+}
+
+/// The area for what is in flight, of which each queue has an equal part.
+#[derive(Debug)]
+struct InFlight {
+    mapping: Mapping,
+    queue_len: usize,
 }
 
 #[derive(Debug, Default)]
@@ -66,20 +73,14 @@ impl LinuxPlatform {
         self.fault.take().map_or(Ok(()), Err)
     }
 
-    /// The guest's memory for a queue, `queue_area` being the bytes that each queue has for what is in flight.
+    /// The guest's memory as a queue sees it.
     #[must_use]
-    pub fn memory(&self, index: u16, queue_area: Option<usize>) -> QueueMemory<'_> {
-        let in_flight = self.in_flight.as_ref().zip(queue_area).and_then(|(mapping, len)| {
-            let offset = len.checked_mul(usize::from(index))?;
-            mapping.slice(offset, len)
+    pub fn memory(&self, index: u16) -> QueueMemory<'_> {
+        let in_flight = self.in_flight.as_ref().and_then(|in_flight| {
+            let offset = in_flight.queue_len.checked_mul(usize::from(index))?;
+            in_flight.mapping.slice(offset, in_flight.queue_len)
         });
         QueueMemory::new(&self.ram, in_flight)
-    }
-
-    /// Whether the front end keeps an area for what is in flight.
-    #[must_use]
-    pub fn has_in_flight(&self) -> bool {
-        self.in_flight.is_some()
     }
 
     /// Whether a ring has no kick, so that it must be polled.
@@ -113,6 +114,15 @@ impl LinuxPlatform {
         if let Some(signals) = self.rings.get_mut(usize::from(index)) {
             *choose(signals) = value;
         }
+    }
+}
+
+impl InFlight {
+    fn map(area: &InflightArea, file: &OwnedFd) -> Result<Self, MapError> {
+        let mapping = Mapping::new(file, area.mmap_offset, area.mmap_size)?;
+        // A part of what was just mapped, so it fits.
+        let queue_len = (area.mmap_size / u64::from(area.queues.max(1))) as usize;
+        Ok(Self { mapping, queue_len })
     }
 }
 
@@ -167,16 +177,16 @@ impl Platform for LinuxPlatform {
         self.slot(index, |signals| &mut signals.err, err);
     }
 
-    fn make_inflight(&mut self, len: u64) -> Result<Inflight<OwnedFd>, MapError> {
+    fn make_inflight(&mut self, area: &InflightArea) -> Result<Inflight<OwnedFd>, MapError> {
         let file = memfd_create("offload-card-in-flight", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?;
-        ftruncate(&file, len)?;
+        ftruncate(&file, area.mmap_size)?;
         fcntl_add_seals(&file, SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL)?;
-        self.in_flight = Some(Mapping::new(&file, 0, len)?);
+        self.in_flight = Some(InFlight::map(area, &file)?);
         Ok(Inflight { resource: file, offset: 0 })
     }
 
     fn map_inflight(&mut self, area: &InflightArea, resource: OwnedFd) -> Result<(), MapError> {
-        self.in_flight = Some(Mapping::new(&resource, area.mmap_offset, area.mmap_size)?);
+        self.in_flight = Some(InFlight::map(area, &resource)?);
         Ok(())
     }
 }

@@ -131,7 +131,7 @@ impl<D: Serve> Port<D> {
         let Some(client) = &mut self.client else { return Round::default() };
         let mut round = Round::default();
         for index in 0..self.device.queues() {
-            let memory = client.platform.memory(index, self.device.in_flight_area());
+            let memory = client.platform.memory(index);
             match self.device.serve(shared, index, &memory, now_ns) {
                 Ok(service) => {
                     round.has_worked |= service.has_worked;
@@ -154,7 +154,7 @@ impl<D: Serve> Port<D> {
         let Some(client) = &self.client else { return false };
         let mut has_work = false;
         for index in (0..self.device.queues()).filter(|index| self.device.runs(*index)).collect::<Vec<_>>() {
-            let memory = client.platform.memory(index, self.device.in_flight_area());
+            let memory = client.platform.memory(index);
             has_work |= client.platform.is_polled(index) || self.device.enable_kicks(index, &memory);
         }
         has_work

@@ -1,17 +1,105 @@
 //! Rings as a session describes them, made into queues.
 
 use dragonfly_vhost_user::RingConfig;
-use dragonfly_virtqueue::{GuestAddress, Queue, QueueConfig, QueueError, QueueState, RingAddresses, RingFeatures};
+use dragonfly_virtqueue::{
+    GuestAddress, GuestMemory, MAX_QUEUE_SIZE, Queue, QueueConfig, QueueError, QueueState, RingAddresses, RingFeatures,
+    in_flight_region_size,
+};
 
 /// The features of rings that devices offer.
-pub const OFFERED: RingFeatures =
-    RingFeatures::INDIRECT_DESC.union(RingFeatures::EVENT_IDX).union(RingFeatures::VERSION_1);
+pub const OFFERED: RingFeatures = RingFeatures::INDIRECT_DESC
+    .union(RingFeatures::EVENT_IDX)
+    .union(RingFeatures::VERSION_1)
+    .union(RingFeatures::RING_PACKED);
 
-/// A queue that goes on where the session says.
-///
-/// # Errors
-/// The ring cannot be one.
-pub fn start(config: RingConfig, features: u64) -> Result<Queue, QueueError> {
+/// A queue's ring, of a device that gives buffers back in the order in which it takes them.
+#[derive(Debug, Default)]
+pub struct Ring {
+    state: State,
+}
+
+#[derive(Debug, Default)]
+enum State {
+    #[default]
+    Stopped,
+    /// The session has described it. What is in flight is found out when it is served first, as that needs memory.
+    Described(QueueConfig),
+    Runs(Queue),
+    /// It cannot be recovered.
+    Broken(QueueConfig),
+}
+
+impl Ring {
+    /// Goes on where the session says, or where the memory for what is in flight says that an earlier device was.
+    ///
+    /// # Errors
+    /// The ring cannot be one.
+    pub fn start(&mut self, config: RingConfig, features: u64) -> Result<(), QueueError> {
+        let config = queue_config(config, features);
+        // Says what is wrong with it now, while there is somebody to tell.
+        Queue::new(config)?;
+        self.state = State::Described(config);
+        Ok(())
+    }
+
+    /// Ends, and says where another can go on: behind all that was given back, as what was taken last may not have been.
+    pub fn stop(&mut self) -> u32 {
+        let (config, state) = match std::mem::take(&mut self.state) {
+            State::Stopped => return 0,
+            State::Described(config) | State::Broken(config) => (config, config.state),
+            State::Runs(queue) => {
+                let next_used = queue.state().next_used;
+                (*queue.config(), QueueState { next_available: next_used, next_used })
+            }
+        };
+        state.to_vring_base(config.is_packed())
+    }
+
+    /// Whether the session has started it, and not stopped it.
+    #[must_use]
+    pub fn runs(&self) -> bool {
+        !matches!(self.state, State::Stopped)
+    }
+
+    /// The queue, unless it is stopped or broken.
+    ///
+    /// # Errors
+    /// What was in flight cannot be found out; this is said once.
+    pub fn queue<M: GuestMemory>(&mut self, memory: &M) -> Result<Option<&mut Queue>, QueueError> {
+        if let State::Described(config) = self.state {
+            // SeaBIOS makes rings larger than QEMU's memory for what is in flight. They go without: what was not given back
+            // is taken again from the used index on, as buffers are given back in order.
+            let needed = in_flight_region_size(config.size, config.is_packed());
+            let is_tracked = memory.in_flight().is_some_and(|region| region.len() >= needed);
+            let queue = if is_tracked { Queue::recover(config, memory) } else { Queue::new(config) };
+            self.state = State::Broken(config);
+            self.state = State::Runs(queue?);
+        }
+        match &mut self.state {
+            State::Runs(queue) if queue.error().is_none() => Ok(Some(queue)),
+            _ => Ok(None),
+        }
+    }
+
+    /// Asks to be told of the next buffers, and says whether there are some already.
+    pub fn enable_kicks<M: GuestMemory>(&mut self, memory: &M) -> bool {
+        match &mut self.state {
+            State::Runs(queue) => queue.enable_kicks(memory),
+            // To be served for the first time.
+            State::Described(_) => true,
+            State::Stopped | State::Broken(_) => false,
+        }
+    }
+}
+
+/// Bytes that a queue of this size has for what is in flight.
+#[must_use]
+pub fn in_flight_len(size: u16, features: u64) -> Option<u64> {
+    let is_packed = RingFeatures::from_bits_truncate(features).contains(RingFeatures::RING_PACKED);
+    (1..=MAX_QUEUE_SIZE).contains(&size).then(|| in_flight_region_size(size, is_packed) as u64)
+}
+
+fn queue_config(config: RingConfig, features: u64) -> QueueConfig {
     let features = RingFeatures::from_bits_truncate(features);
     let state = if features.contains(RingFeatures::RING_PACKED) {
         QueueState::packed(config.base)
@@ -19,7 +107,7 @@ pub fn start(config: RingConfig, features: u64) -> Result<Queue, QueueError> {
         // An index of 16 bits; whatever else a front end says is cut off.
         QueueState::split(config.base as u16)
     };
-    Queue::new(QueueConfig {
+    QueueConfig {
         size: config.size,
         addresses: RingAddresses {
             descriptors: GuestAddress(config.descriptor),
@@ -28,5 +116,5 @@ pub fn start(config: RingConfig, features: u64) -> Result<Queue, QueueError> {
         },
         features,
         state,
-    })
+    }
 }

@@ -30,9 +30,6 @@ pub trait Serve: Device<RingError = QueueError> {
     /// Asks to be told of the next buffers of a ring that runs, and says whether there is something to do already. A ring
     /// that waits for a time has nothing to do.
     fn enable_kicks<M: GuestMemory>(&mut self, index: u16, memory: &M) -> bool;
-
-    /// Bytes that each queue has for what is in flight.
-    fn in_flight_area(&self) -> Option<usize>;
 }
 
 /// What serving a ring came to.

@@ -38,7 +38,8 @@ pub trait Device {
     /// Puts the device's state back to what it was at first. No ring runs.
     fn reset(&mut self);
 
-    /// Bytes that the state of requests under way takes for all queues, or `None` for a device that keeps none.
+    /// Bytes that the state of requests under way takes for each queue of this size, with the features that are set; `None`
+    /// for a device that keeps none, or a size that no queue has.
     fn inflight_len(&self, queue_size: u16) -> Option<u64>;
 }
 

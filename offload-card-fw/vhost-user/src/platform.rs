@@ -32,11 +32,12 @@ pub trait Platform {
     /// What tells the front end that a ring is broken from now on.
     fn set_err(&mut self, index: u16, err: Option<Self::Resource>);
 
-    /// Makes an area of zeroes for the state of requests under way, which outlives the session, and uses it.
+    /// Makes an area of zeroes for the state of requests under way, which outlives the session, and uses it. Each of its
+    /// queues has an equal part of its bytes.
     ///
     /// # Errors
     /// There is no memory for it.
-    fn make_inflight(&mut self, len: u64) -> Result<Inflight<Self::Resource>, Self::Error>;
+    fn make_inflight(&mut self, area: &InflightArea) -> Result<Inflight<Self::Resource>, Self::Error>;
 
     /// Uses an area for the state of requests under way that was made for an earlier session.
     ///

@@ -96,12 +96,14 @@ impl Session {
             if area.mmap_size < needed {
                 return Err(SessionError::InflightSize { size: area.mmap_size, needed });
             }
-            platform.map_inflight(&area, resource).map_err(SessionError::Memory)?;
+            let used = InflightArea { mmap_size: needed, ..area };
+            platform.map_inflight(&used, resource).map_err(SessionError::Memory)?;
             return Ok(Outcome::Done);
         }
         no_resources(request, &resources)?;
-        let Inflight { resource, offset } = platform.make_inflight(needed).map_err(SessionError::Memory)?;
-        let answer = InflightArea { mmap_size: needed, mmap_offset: offset, padding: 0, ..area };
+        let wanted = InflightArea { mmap_size: needed, mmap_offset: 0, padding: 0, ..area };
+        let Inflight { resource, offset } = platform.make_inflight(&wanted).map_err(SessionError::Memory)?;
+        let answer = InflightArea { mmap_offset: offset, ..wanted };
         let bytes = answer.as_bytes();
         // As long as the question, whose padding not every front end sends.
         let mut reply = Reply::of_parts(request, bytes.get(..payload.len()).unwrap_or(bytes), &[]);

@@ -126,8 +126,8 @@ impl Platform for FakePlatform {
         self.errs.insert(index, err);
     }
 
-    fn make_inflight(&mut self, len: u64) -> Result<Inflight<u32>, &'static str> {
-        self.inflight = Some((len, 99));
+    fn make_inflight(&mut self, area: &InflightArea) -> Result<Inflight<u32>, &'static str> {
+        self.inflight = Some((area.mmap_size, 99));
         Ok(Inflight { resource: 99, offset: 0x1000 })
     }
 
