@@ -4,55 +4,40 @@
 
 mod common;
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use common::valid_handoff;
 use dragonfly_handoff::{CommandLine, Handoff, KERNEL_BASE, MemoryKind, MemoryMap, MemoryRegion, PAGE_SIZE, PhysAddr};
 use dragonfly_handoff::{PhysRange, SegmentFlags};
+use dragonfly_random::{Random, fuzz_end};
 use zerocopy::IntoBytes;
 
-/// Marsaglia's xorshift64: the same inputs in every run, as far as the time allows.
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0
+/// Values at which arithmetic goes wrong, and any others.
+fn word(random: &mut Random) -> u64 {
+    let edge = [0, 1, 0xfff, PAGE_SIZE, KERNEL_BASE.0, u64::MAX, u64::MAX - 0xfff, 1 << 63][random.index(8)];
+    match random.index(4) {
+        0 => random.number(),
+        1 => random.number() >> random.index(64),
+        2 => edge,
+        _ => edge.wrapping_add(random.number() % 5).wrapping_sub(2),
     }
+}
 
-    fn below(&mut self, bound: usize) -> usize {
-        (self.next() % bound as u64) as usize
-    }
-
-    /// Values at which arithmetic goes wrong, and any others.
-    fn word(&mut self) -> u64 {
-        let edge = [0, 1, 0xfff, PAGE_SIZE, KERNEL_BASE.0, u64::MAX, u64::MAX - 0xfff, 1 << 63][self.below(8)];
-        match self.below(4) {
-            0 => self.next(),
-            1 => self.next() >> self.below(64),
-            2 => edge,
-            _ => edge.wrapping_add(self.next() % 5).wrapping_sub(2),
+fn mutate(random: &mut Random, bytes: &mut Vec<u8>) {
+    for _ in 0..=random.index(6) {
+        if bytes.is_empty() {
+            return;
         }
-    }
-
-    fn mutate(&mut self, bytes: &mut Vec<u8>) {
-        for _ in 0..=self.below(6) {
-            if bytes.is_empty() {
-                return;
-            }
-            let at = self.below(bytes.len());
-            match self.below(5) {
-                0 => bytes[at] ^= 1 << self.below(8),
-                1 => bytes[at] = self.next() as u8,
-                2 if self.below(8) == 0 => bytes.truncate(at),
-                _ => {
-                    let word = self.word().to_ne_bytes();
-                    let at = at & !7;
-                    let end = bytes.len().min(at + 8);
-                    bytes[at..end].copy_from_slice(&word[..end - at]);
-                }
+        let at = random.index(bytes.len());
+        match random.index(5) {
+            0 => bytes[at] ^= 1 << random.index(8),
+            1 => bytes[at] = random.number() as u8,
+            2 if random.index(8) == 0 => bytes.truncate(at),
+            _ => {
+                let word = word(random).to_ne_bytes();
+                let at = at & !7;
+                let end = bytes.len().min(at + 8);
+                bytes[at..end].copy_from_slice(&word[..end - at]);
             }
         }
     }
@@ -108,25 +93,24 @@ fn seed_memory_map() -> Vec<u8> {
 
 #[test]
 fn whatever_the_bytes_the_reader_neither_panics_nor_breaks_its_promises() {
-    let seconds = std::env::var("DRAGONFLY_FUZZ_SECONDS").map_or(2, |text| text.parse().expect("whole seconds"));
-    let end = Instant::now() + Duration::from_secs(seconds);
-    let mut random = Random(0x9e37_79b9_7f4a_7c15);
+    let end = fuzz_end();
+    let mut random = Random::new(0x9e37_79b9_7f4a_7c15);
     let handoff = valid_handoff().encode().unwrap();
     let map = seed_memory_map();
     let (mut accepted_handoffs, mut accepted_maps) = (0_u64, 0_u64);
     while Instant::now() < end {
         for _ in 0..100 {
             let mut bytes = handoff.to_vec();
-            random.mutate(&mut bytes);
+            mutate(&mut random, &mut bytes);
             accepted_handoffs += u64::from(check_handoff(&bytes));
 
             let mut bytes = map.clone();
-            random.mutate(&mut bytes);
-            let limit = PhysAddr(random.word());
+            mutate(&mut random, &mut bytes);
+            let limit = PhysAddr(word(&mut random));
             accepted_maps += u64::from(check_memory_map(&bytes, limit));
 
             let mut bytes = b"log=info exit=qemu test.filter=a,b".to_vec();
-            random.mutate(&mut bytes);
+            mutate(&mut random, &mut bytes);
             if let Ok(line) = CommandLine::parse(&bytes) {
                 assert!(line.value("log").is_none_or(|value| line.as_str().contains(value)));
             }

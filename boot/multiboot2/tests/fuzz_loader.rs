@@ -4,45 +4,38 @@
 
 mod common;
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use common::*;
 use dragonfly_handoff::{DIRECT_MAP_BASE, HANDOFF_SIZE, Handoff, KERNEL_BASE};
 use dragonfly_multiboot2::kernel_image::KernelImage;
+use dragonfly_random::{Random, fuzz_end};
 
-/// Marsaglia's xorshift64: the same inputs in every run, as far as the time allows.
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0
-    }
-
-    fn below(&mut self, bound: usize) -> usize {
-        (self.next() % bound as u64) as usize
-    }
-
-    /// Changes a few bytes or words among the first `reach`, some of them to values at which arithmetic goes wrong.
-    fn mutate(&mut self, bytes: &mut Vec<u8>, reach: usize) {
-        for _ in 0..=self.below(4) {
-            let reach = reach.min(bytes.len());
-            if reach == 0 {
-                return;
-            }
-            let at = self.below(reach);
-            match self.below(8) {
-                0 => bytes.truncate(at),
-                1..=3 => bytes[at] ^= 1 << self.below(8),
-                _ => {
-                    let edges =
-                        [0, 1, 0x1000, 0xfff, KERNEL_BASE.0, u64::MAX, u64::MAX - 0xfff, self.0 >> self.below(64)];
-                    let word = edges[self.below(edges.len())].to_le_bytes();
-                    let end = bytes.len().min((at & !3) + [4, 8][self.below(2)]);
-                    bytes[at & !3..end].copy_from_slice(&word[..end - (at & !3)]);
-                }
+/// Changes a few bytes or words among the first `reach`, some of them to values at which arithmetic goes wrong.
+fn mutate(random: &mut Random, bytes: &mut Vec<u8>, reach: usize) {
+    for _ in 0..=random.index(4) {
+        let reach = reach.min(bytes.len());
+        if reach == 0 {
+            return;
+        }
+        let at = random.index(reach);
+        match random.index(8) {
+            0 => bytes.truncate(at),
+            1..=3 => bytes[at] ^= 1 << random.index(8),
+            _ => {
+                let edges = [
+                    0,
+                    1,
+                    0x1000,
+                    0xfff,
+                    KERNEL_BASE.0,
+                    u64::MAX,
+                    u64::MAX - 0xfff,
+                    random.number() >> random.index(64),
+                ];
+                let word = edges[random.index(edges.len())].to_le_bytes();
+                let end = bytes.len().min((at & !3) + [4, 8][random.index(2)]);
+                bytes[at & !3..end].copy_from_slice(&word[..end - (at & !3)]);
             }
         }
     }
@@ -59,9 +52,8 @@ fn check_load(list: &[Tag], kernel: &[u8]) -> bool {
 
 #[test]
 fn whatever_the_input_the_loader_neither_panics_nor_breaks_the_contract() {
-    let seconds = std::env::var("DRAGONFLY_FUZZ_SECONDS").map_or(2, |text| text.parse().expect("whole seconds"));
-    let end = Instant::now() + Duration::from_secs(seconds);
-    let mut random = Random(0x9e37_79b9_7f4a_7c15);
+    let end = fuzz_end();
+    let mut random = Random::new(0x9e37_79b9_7f4a_7c15);
     let file = ElfFile::valid().bytes();
     let list = boot_tags(file.len(), (0x50_0000, 0x50_1234));
     let (mut accepted_files, mut accepted_loads) = (0_u64, 0_u64);
@@ -69,16 +61,16 @@ fn whatever_the_input_the_loader_neither_panics_nor_breaks_the_contract() {
         for _ in 0..100 {
             // The headers are at the beginning; the rest is only copied.
             let mut bytes = file.clone();
-            random.mutate(&mut bytes, 64 + 3 * 56);
+            mutate(&mut random, &mut bytes, 64 + 3 * 56);
             if let Ok(image) = KernelImage::parse(&bytes) {
                 check_image(&image);
                 accepted_files += 1;
             }
         }
         let mut list = list.clone();
-        for _ in 0..=random.below(2) {
-            let tag = random.below(list.len());
-            random.mutate(&mut list[tag].1, usize::MAX);
+        for _ in 0..=random.index(2) {
+            let tag = random.index(list.len());
+            mutate(&mut random, &mut list[tag].1, usize::MAX);
         }
         accepted_loads += u64::from(check_load(&list, &file));
     }

@@ -4,10 +4,11 @@
 #[path = "acpi/builder.rs"]
 mod builder;
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use builder::*;
 use dragonfly_acpi::{Acpi, MAX_TABLE_SIZE, MAX_TABLES};
+use dragonfly_random::{Random, fuzz_end};
 
 /// Tables that are read: two root tables, nine kinds, the DSDT. Each is mapped twice, header and whole.
 const MAX_MAPPED_BYTES: usize = 12 * (MAX_TABLE_SIZE + 36) + MAX_TABLES * 36 + 4096 + 64;
@@ -17,9 +18,8 @@ const MAX_REPORTS: usize = MAX_TABLES + 16;
 
 #[test]
 fn discovery_survives_whatever_firmware_writes() {
-    let seconds = std::env::var("DRAGONFLY_FUZZ_SECONDS").ok().and_then(|text| text.parse().ok()).unwrap_or(2);
-    let end = Instant::now() + Duration::from_secs(seconds);
-    let mut random = Random(0x9e37_79b9_7f4a_7c15);
+    let end = fuzz_end();
+    let mut random = Random::new(0x9e37_79b9_7f4a_7c15);
     let mut rounds = 0u64;
     while Instant::now() < end || rounds < 1000 {
         let mut image = seed(&mut random);
@@ -68,7 +68,7 @@ fn check(acpi: &Acpi) {
 
 /// A valid platform with every table, of random size.
 fn seed(random: &mut Random) -> Image {
-    let count = random.below(20) as u32;
+    let count = random.index(20) as u32;
     let madt = madt(
         &(0..count)
             .flat_map(|n| {
@@ -112,42 +112,42 @@ fn seed(random: &mut Random) -> Image {
         ivrs(0, &[ivhd(0x10, 2, 0xfeb8_0000, 0), ivhd(0x11, 2, 0xfeb8_0000, 0), ivhd(0x40, 2, 0xfeb8_0000, 0)]),
         spcr(&memory_register(8, 0xfe00_0000)),
     ];
-    tables.extend((0..random.below(4)).map(|_| table(b"SSDT", 2, &[0; 8])));
-    Image::new(if random.below(4) == 0 { 0 } else { 2 }, &tables)
+    tables.extend((0..random.index(4)).map(|_| table(b"SSDT", 2, &[0; 8])));
+    Image::new(if random.index(4) == 0 { 0 } else { 2 }, &tables)
 }
 
 /// Corrupts some bytes. Three times in four the checksums are then made right, so that the bytes are believed.
 fn mutate(image: &mut Image, random: &mut Random) {
     let size = image.bytes.len();
-    for _ in 0..=random.below(6) {
+    for _ in 0..=random.index(6) {
         // Either anywhere, or in a table, where most fields are.
-        let (start, length) = match random.below(3) {
+        let (start, length) = match random.index(3) {
             0 => (0, size),
             _ => {
-                let table = image.addresses[random.below(image.addresses.len())];
+                let table = image.addresses[random.index(image.addresses.len())];
                 ((table - BASE) as usize, 160)
             }
         };
-        let position = (start + random.below(length)).min(size - 1);
-        match random.below(4) {
-            0 => image.bytes[position] ^= 1 << random.below(8),
-            1 => image.bytes[position] = [0, 1, 0x7f, 0x80, 0xff][random.below(5)],
-            2 => image.bytes[position] = random.next() as u8,
+        let position = (start + random.index(length)).min(size - 1);
+        match random.index(4) {
+            0 => image.bytes[position] ^= 1 << random.index(8),
+            1 => image.bytes[position] = [0, 1, 0x7f, 0x80, 0xff][random.index(5)],
+            2 => image.bytes[position] = random.number() as u8,
             _ => {
-                let from = random.below(size);
-                let length = random.below(32).min(size - from).min(size - position);
+                let from = random.index(size);
+                let length = random.index(32).min(size - from).min(size - position);
                 image.bytes.copy_within(from..from + length, position);
             }
         }
     }
-    if random.below(4) > 0 {
+    if random.index(4) > 0 {
         let tables = [image.addresses.as_slice(), &[image.xsdt_address(), image.rsdt_address()]].concat();
         for address in tables {
             repair(image, address);
         }
     }
-    if random.below(8) == 0 {
-        let size = random.below(size);
+    if random.index(8) == 0 {
+        let size = random.index(size);
         image.bytes.truncate(size);
     }
 }
@@ -162,21 +162,5 @@ fn repair(image: &mut Image, address: u64) {
     };
     if let Some(table) = bytes.get_mut(..length as usize).filter(|table| table.len() > 9) {
         fix_checksum(table);
-    }
-}
-
-/// Xorshift: repeatable, which is all that is asked of it.
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0
-    }
-
-    fn below(&mut self, bound: usize) -> usize {
-        (self.next() % bound.max(1) as u64) as usize
     }
 }

@@ -4,6 +4,8 @@ use std::mem::replace;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 
+use dragonfly_random::Random;
+
 use super::audit::audit;
 use super::world::{Action, World, perform};
 use crate::arch::Arch;
@@ -14,25 +16,6 @@ use crate::cpu::Cpu;
 /// How the CPUs of a round share time: in turns, or as the host has it.
 pub type Pace = Option<Choose>;
 
-/// Numbers that look random and come from a seed (xorshift64*).
-#[derive(Clone, Copy, Debug)]
-pub struct Random(u64);
-
-impl Random {
-    /// The numbers of a seed.
-    pub fn new(seed: u64) -> Self {
-        Self(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
-    }
-
-    /// The next number, below a limit.
-    pub fn below(&mut self, limit: u64) -> u64 {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        (self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 32) % limit
-    }
-}
-
 /// Turns that change on average once in so many places where they may.
 pub fn random_turns(seed: u64, seldom: u64) -> Pace {
     let mut random = Random::new(seed);
@@ -40,7 +23,7 @@ pub fn random_turns(seed: u64, seldom: u64) -> Pace {
         if can_go_on && random.below(seldom) != 0 {
             return last;
         }
-        candidates[random.below(candidates.len() as u64) as usize]
+        candidates[random.index(candidates.len())]
     }))
 }
 

@@ -12,7 +12,6 @@ extern crate alloc;
 
 pub mod check;
 pub mod options;
-pub mod random;
 pub mod statistics;
 
 #[cfg(target_os = "none")]

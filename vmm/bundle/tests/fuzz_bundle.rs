@@ -1,24 +1,9 @@
 //! Feeds damaged bundles to the reader for a bounded time: each is refused with a message or keeps the plan's rules.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use dragonfly_bundle::{Bundle, MAX_DOMAINS};
-
-/// xorshift64*: enough randomness to damage bytes, and a failure repeats.
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        self.0.wrapping_mul(0x2545_f491_4f6c_dd1d)
-    }
-
-    fn below(&mut self, limit: usize) -> usize {
-        (self.next() % limit.max(1) as u64) as usize
-    }
-}
+use dragonfly_random::{Random, damage_text, fuzz_end};
 
 const PLAN: &str = r#"
 [system]
@@ -83,37 +68,18 @@ fn archive(plan: &[u8]) -> Vec<u8> {
     bytes
 }
 
-fn damage(bytes: &mut Vec<u8>, random: &mut Random) {
-    for _ in 0..=random.below(3) {
-        let at = random.below(bytes.len());
-        let end = at + random.below((bytes.len() - at).min(12));
-        match random.below(5) {
-            0 => bytes.truncate(at),
-            1 => drop(bytes.drain(at..end)),
-            2 => {
-                let piece = bytes.get(at..end).unwrap_or_default().to_vec();
-                let to = random.below(bytes.len());
-                bytes.splice(to..to, piece).for_each(drop);
-            }
-            3 => bytes.splice(at..at, PIECES[random.below(PIECES.len())].bytes()).for_each(drop),
-            _ => bytes[at..].iter_mut().take(1).for_each(|byte| *byte = random.next() as u8),
-        }
-    }
-}
-
 #[test]
 fn damaged_bundles_are_refused_or_keep_the_rules() {
-    let seconds = std::env::var("DRAGONFLY_FUZZ_SECONDS").map_or(2, |text| text.parse().expect("a number of seconds"));
-    let end = Instant::now() + Duration::from_secs(seconds);
+    let end = fuzz_end();
     assert!(Bundle::open(&archive(PLAN.as_bytes())).is_ok());
-    let mut random = Random(0x5eed);
+    let mut random = Random::new(0x5eed);
     let mut accepted = 0;
     while Instant::now() < end {
         let mut plan = PLAN.as_bytes().to_vec();
-        damage(&mut plan, &mut random);
+        damage_text(&mut plan, &PIECES, &mut random);
         let mut bytes = archive(&plan);
-        if random.below(4) == 0 {
-            damage(&mut bytes, &mut random);
+        if random.index(4) == 0 {
+            damage_text(&mut bytes, &PIECES, &mut random);
         }
         match Bundle::open(&bytes) {
             Err(error) => assert!(!error.to_string().is_empty()),

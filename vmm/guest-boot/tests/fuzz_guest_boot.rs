@@ -6,55 +6,40 @@
 #[path = "guest_boot/support.rs"]
 mod support;
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use dragonfly_guest_boot::Protocol;
+use dragonfly_random::{Random, fuzz_end};
 use support::*;
 
-/// Marsaglia's xorshift64: the same inputs in every run, as far as the time allows.
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0
+/// Values at which arithmetic goes wrong, and any others.
+fn word(random: &mut Random) -> u64 {
+    let edge = [0, 0xfff, MIB, 16 * MIB, 64 * MIB, 1 << 32, u64::MAX, 1 << 63][random.index(8)];
+    match random.index(3) {
+        0 => random.number() >> random.index(64),
+        1 => edge,
+        _ => edge.wrapping_add(random.number() % 5).wrapping_sub(2),
     }
+}
 
-    fn below(&mut self, bound: usize) -> usize {
-        (self.next() % bound as u64) as usize
-    }
-
-    /// Values at which arithmetic goes wrong, and any others.
-    fn word(&mut self) -> u64 {
-        let edge = [0, 0xfff, MIB, 16 * MIB, 64 * MIB, 1 << 32, u64::MAX, 1 << 63][self.below(8)];
-        match self.below(3) {
-            0 => self.next() >> self.below(64),
-            1 => edge,
-            _ => edge.wrapping_add(self.next() % 5).wrapping_sub(2),
+fn mutate(random: &mut Random, bytes: &mut Vec<u8>) {
+    for _ in 0..=random.index(4) {
+        if bytes.is_empty() {
+            return;
         }
-    }
-
-    fn mutate(&mut self, bytes: &mut Vec<u8>) {
-        for _ in 0..=self.below(4) {
-            if bytes.is_empty() {
-                return;
-            }
-            // Headers are small; most changes should meet them.
-            let span = if self.below(4) == 0 { bytes.len() } else { bytes.len().min(0x280) };
-            let at = self.below(span);
-            match self.below(5) {
-                0 => bytes[at] ^= 1 << self.below(8),
-                1 => bytes[at] = self.next() as u8,
-                2 if self.below(16) == 0 => bytes.truncate(at),
-                size => {
-                    let word = self.word().to_le_bytes();
-                    let size = [4, 8, 2][size % 3];
-                    let at = at & !(size - 1);
-                    let end = bytes.len().min(at + size);
-                    bytes[at..end].copy_from_slice(&word[..end - at]);
-                }
+        // Headers are small; most changes should meet them.
+        let span = if random.index(4) == 0 { bytes.len() } else { bytes.len().min(0x280) };
+        let at = random.index(span);
+        match random.index(5) {
+            0 => bytes[at] ^= 1 << random.index(8),
+            1 => bytes[at] = random.number() as u8,
+            2 if random.index(16) == 0 => bytes.truncate(at),
+            size => {
+                let word = word(random).to_le_bytes();
+                let size = [4, 8, 2][size % 3];
+                let at = at & !(size - 1);
+                let end = bytes.len().min(at + size);
+                bytes[at..end].copy_from_slice(&word[..end - at]);
             }
         }
     }
@@ -62,9 +47,8 @@ impl Random {
 
 #[test]
 fn whatever_the_file_the_loaders_neither_panic_nor_leave_ram() {
-    let seconds = std::env::var("DRAGONFLY_FUZZ_SECONDS").map_or(2, |text| text.parse().expect("whole seconds"));
-    let end = Instant::now() + Duration::from_secs(seconds);
-    let mut random = Random(0x9e37_79b9_7f4a_7c15);
+    let end = fuzz_end();
+    let mut random = Random::new(0x9e37_79b9_7f4a_7c15);
     let flat_header = [2 * MIB as u32; 5];
     let mut odd = multiboot_flat();
     multiboot_header(&mut odd, 0x60, &flat_header, 0x1_0003);
@@ -73,11 +57,11 @@ fn whatever_the_file_the_loaders_neither_panic_nor_leave_ram() {
     while Instant::now() < end {
         for seed in &corpus {
             let mut kernel = seed.clone();
-            random.mutate(&mut kernel);
-            let initrd = vec![7; random.below(0x3000)];
-            let line = "x".repeat(random.below(5000));
-            let ram = [64 * MIB, 17 * MIB, 0x10_1000, 0x8000, 3 << 30][random.below(5)];
-            match load_into(ram, &kernel, random.below(2).eq(&0).then_some(&initrd), &line) {
+            mutate(&mut random, &mut kernel);
+            let initrd = vec![7; random.index(0x3000)];
+            let line = "x".repeat(random.index(5000));
+            let ram = [64 * MIB, 17 * MIB, 0x10_1000, 0x8000, 3 << 30][random.index(5)];
+            match load_into(ram, &kernel, random.index(2).eq(&0).then_some(&initrd), &line) {
                 Ok((loaded, memory)) => {
                     let registers = loaded.state.registers;
                     let (protocol, told) = match loaded.protocol {

@@ -1,9 +1,10 @@
 //! Accesses at random for `DRAGONFLY_FUZZ_SECONDS` (2 unless set), most of them where devices are, and saved states that
 //! were damaged: none of it panics, and what the machine keeps stays bounded.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use dragonfly_machine::{Config, GuestPhys, Machine};
+use dragonfly_random::{Random, fuzz_end};
 
 const CONFIG: Config = Config { vcpus: 4, start_s: 1_700_000_000 };
 /// Steps until a machine is saved, its state damaged, and a new one begun.
@@ -19,9 +20,8 @@ const ADDRESSES: [u64; 4] = [0xe000_0000, 0xe000_0ff8, 0xfec0_0000, 0xfec0_0010]
 
 #[test]
 fn a_machine_survives_whatever_a_guest_does() {
-    let seconds = std::env::var("DRAGONFLY_FUZZ_SECONDS").ok().and_then(|text| text.parse().ok()).unwrap_or(2);
-    let end = Instant::now() + Duration::from_secs(seconds);
-    let mut random = Random(0x9e37_79b9_7f4a_7c15);
+    let end = fuzz_end();
+    let mut random = Random::new(0x9e37_79b9_7f4a_7c15);
     let mut machines = 0u64;
     while Instant::now() < end || machines < 20 {
         let mut machine = Machine::new(&CONFIG);
@@ -30,7 +30,7 @@ fn a_machine_survives_whatever_a_guest_does() {
         let mut state = machine.save();
         assert!(state.len() <= MAX_STATE, "{} bytes of state", state.len());
         let index = random.below(state.len() as u64) as usize;
-        state[index] = random.next() as u8;
+        state[index] = random.number() as u8;
         if let Ok(mut machine) = Machine::restore(&CONFIG, &state) {
             (0..STEPS / 10).for_each(|_| step(&mut machine, &mut random, &mut now_ns));
         }
@@ -41,25 +41,25 @@ fn a_machine_survives_whatever_a_guest_does() {
 
 fn step(machine: &mut Machine, random: &mut Random, now_ns: &mut u64) {
     let port = match random.below(8) {
-        0 => random.next() as u16,
+        0 => random.number() as u16,
         _ => PORTS[random.below(8) as usize] + random.below(12) as u16,
     };
     let address = match random.below(8) {
-        0 => random.next(),
+        0 => random.number(),
         _ => ADDRESSES[random.below(4) as usize] + random.below(32),
     };
     let width = 1 << random.below(3);
-    let mut data = random.next().to_le_bytes();
+    let mut data = random.number().to_le_bytes();
     let length = random.below(9) as usize;
     match random.below(8) {
         0 => _ = machine.port_in(port, width, *now_ns),
-        1 | 2 => machine.port_out(port, width, random.next() as u32, *now_ns),
+        1 | 2 => machine.port_out(port, width, random.number() as u32, *now_ns),
         3 => machine.mmio_read(GuestPhys(address), &mut data[..length], *now_ns),
         4 => machine.mmio_write(GuestPhys(address), &data[..length], *now_ns),
-        5 => machine.end_of_interrupt(random.next() as u8),
+        5 => machine.end_of_interrupt(random.number() as u8),
         6 => _ = machine.console_input(&data[..length], *now_ns),
         _ => {
-            *now_ns = now_ns.saturating_add(random.next() >> random.below(64));
+            *now_ns = now_ns.saturating_add(random.number() >> random.below(64));
             machine.tick(*now_ns);
             machine.console_output_taken(random.below(100) as usize, *now_ns);
         }
@@ -70,20 +70,4 @@ fn step(machine: &mut Machine, random: &mut Random, now_ns: &mut u64) {
         assert!(line.len() <= 120);
     }
     machine.take_event();
-}
-
-/// xorshift64*.
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        self.0.wrapping_mul(0x2545_f491_4f6c_dd1d)
-    }
-
-    fn below(&mut self, end: u64) -> u64 {
-        self.next() % end
-    }
 }

@@ -1,25 +1,10 @@
 //! Feeds damaged ELF files to the loader's parser for a bounded time: what it accepts must keep the loader's rules.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
+use dragonfly_random::{Random, fuzz_end};
 use dragonfly_rt::abi::{PAGE_SIZE, Rights};
 use dragonfly_rt::loader::{Program, layout};
-
-/// xorshift64*: enough randomness to damage bytes, and a failure repeats.
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        self.0.wrapping_mul(0x2545_f491_4f6c_dd1d)
-    }
-
-    fn below(&mut self, limit: usize) -> usize {
-        (self.next() % limit.max(1) as u64) as usize
-    }
-}
 
 /// A program of code, constants and data, with a section table of one entry.
 fn seed_file() -> Vec<u8> {
@@ -45,11 +30,11 @@ fn seed_file() -> Vec<u8> {
 }
 
 fn damage(bytes: &mut Vec<u8>, random: &mut Random) {
-    for _ in 0..=random.below(4) {
-        let at = random.below(bytes.len().min(300));
-        let word = [0, 1, 0x1000, 0x20_0000, 0x3fff_ffff, u64::MAX, 1 << 63, random.next()][random.below(8)];
-        match random.below(4) {
-            0 => bytes.truncate(random.below(bytes.len())),
+    for _ in 0..=random.index(4) {
+        let at = random.index(bytes.len().min(300));
+        let word = [0, 1, 0x1000, 0x20_0000, 0x3fff_ffff, u64::MAX, 1 << 63, random.number()][random.index(8)];
+        match random.index(4) {
+            0 => bytes.truncate(random.index(bytes.len())),
             1 => bytes[at..].iter_mut().take(1).for_each(|byte| *byte ^= 1 << (word % 8)),
             // Whole fields of the headers.
             _ => bytes[at / 8 * 8..].iter_mut().zip(word.to_le_bytes()).for_each(|(byte, new)| *byte = new),
@@ -59,11 +44,10 @@ fn damage(bytes: &mut Vec<u8>, random: &mut Random) {
 
 #[test]
 fn damaged_programs_are_refused_or_keep_the_rules() {
-    let seconds = std::env::var("DRAGONFLY_FUZZ_SECONDS").map_or(2, |text| text.parse().expect("a number of seconds"));
-    let end = Instant::now() + Duration::from_secs(seconds);
+    let end = fuzz_end();
     let seed = seed_file();
     assert!(Program::parse(&seed).is_ok());
-    let mut random = Random(0x5eed);
+    let mut random = Random::new(0x5eed);
     let mut accepted = 0;
     while Instant::now() < end {
         let mut bytes = seed.clone();

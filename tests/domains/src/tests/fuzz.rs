@@ -8,6 +8,7 @@ use alloc::vec::Vec;
 use core::sync::atomic::Ordering;
 
 use dragonfly_abi::{Call, MESSAGE_HANDLES, PAGE_SIZE, Rights, Status, USER_END};
+use dragonfly_random::Random;
 use dragonfly_rt::cpus;
 use dragonfly_rt::sys::{
     Commit, Domain, DomainSettings, Gate, Memory, Message, Notification, Object, System, clock_now_ns, exit_thread,
@@ -17,7 +18,6 @@ use super::Context;
 use crate::check::{Failure, Outcome, equal, that};
 use crate::light::{Buffer, Builder, Child, Light, PLAYGROUND, SHARED, Words, handle, shared, usual_settings, word_at};
 use crate::probe::pause;
-use crate::random::Random;
 use crate::raw;
 
 super::tests! {
@@ -47,7 +47,7 @@ extern "C" fn fuzzer(words: &Words) -> ! {
             buffer.set_timeout_ns(short_time(&mut random));
             buffer.accept_handles(random.choose(&[0, 1, 8, 9, u32::MAX]));
             for index in 0..MESSAGE_HANDLES {
-                let word = any_handle(&mut random) & 0xffff_ffff | random.next() << 32;
+                let word = any_handle(&mut random) & 0xffff_ffff | random.number() << 32;
                 buffer.word(2 + index).store(word, Ordering::Relaxed);
             }
             buffer.data(random.below(400) as usize).store(any_number(&mut random), Ordering::Relaxed);
@@ -69,7 +69,7 @@ extern "C" fn fuzzer(words: &Words) -> ! {
 /// A time that lets few waits last.
 fn short_time(random: &mut Random) -> u64 {
     match random.below(40) {
-        0 => random.next(),
+        0 => random.number(),
         1 => u64::MAX,
         2..20 => 0,
         _ => random.below(50_000),
@@ -79,8 +79,8 @@ fn short_time(random: &mut Random) -> u64 {
 /// A handle that mostly exists: the domain's slots are few and seldom used again.
 fn any_handle(random: &mut Random) -> u64 {
     match random.below(16) {
-        0 => random.next(),
-        1 => random.next() & 0xffff_ffff,
+        0 => random.number(),
+        1 => random.number() & 0xffff_ffff,
         2 => random.below(64) | random.below(40) << 16,
         3..6 => random.below(64) | random.below(4) << 16,
         _ => 1 + random.below(24),
@@ -89,11 +89,11 @@ fn any_handle(random: &mut Random) -> u64 {
 
 fn any_number(random: &mut Random) -> u64 {
     match random.below(8) {
-        0 => random.next(),
+        0 => random.number(),
         1 => 1 << random.below(64),
         2 => (1_u64 << random.below(64)).wrapping_sub(1),
         3 => random.choose(&[0, 1, 2, 7, 4095, 4096, 4097, USER_END, USER_END - PAGE_SIZE, u64::MAX, 1 << 47, 0xb_8000]),
-        4 => random.next() >> random.below(64),
+        4 => random.number() >> random.below(64),
         _ => random.below(16),
     }
 }
@@ -125,7 +125,7 @@ fn any_call(random: &mut Random, own: u64) -> (u64, [u64; 6]) {
     let call = Call::ALL.get(index).copied().unwrap_or(Call::Nop);
     let domain = if random.once_in(4) { any_handle(random) } else { own };
     let h = any_handle(random);
-    let mut tag = random.next() & 0x0001_ffff | random.below(4) << 24 | random.next() << 32;
+    let mut tag = random.number() & 0x0001_ffff | random.below(4) << 24 | random.number() << 32;
     if random.once_in(2) {
         tag &= !0xe_0800;
     }
@@ -137,7 +137,7 @@ fn any_call(random: &mut Random, own: u64) -> (u64, [u64; 6]) {
     let arguments = match call {
         Call::Call | Call::Reply | Call::ReplyReceive => [h, tag, n(random), n(random), n(random), n(random)],
         Call::Receive | Call::NotificationWait => [h, short_time(random), 0, 0, 0, 0],
-        Call::HandleCopy => [h, domain, random.next() & 0x7ff, random.below(3), 0, 0],
+        Call::HandleCopy => [h, domain, random.number() & 0x7ff, random.below(3), 0, 0],
         Call::DomainCreate => {
             let quota = random.choose(&[40_000, 100_000, 300_000, 1 << 40]);
             [domain, quota, random.below(12), random.below(4), any_handle(random) * random.below(2), n(random)]
@@ -345,12 +345,12 @@ fn random_calls(context: &Context) -> Outcome {
     let mut random = Random::new(seed);
     let neighbour = Neighbour::start()?;
     // The first lives make tables of this domain that stay.
-    live(random.next(), 500)?;
+    live(random.number(), 500)?;
     let before = (Domain::OWN.info()?.used, System::OWN.free_pages()?.0);
     let (mut made, mut succeeded, mut lives) = (0, 0, 0_u64);
     while made < wanted {
         let progress = neighbour.progress()?;
-        let seed_of_life = random.next();
+        let seed_of_life = random.number();
         let case = |failure: Failure| failure.in_case(format_args!("life {lives} of seed {seed}"));
         let (calls, good) = live(seed_of_life, LIFE).map_err(case)?;
         made += calls;
@@ -373,12 +373,12 @@ extern "C" fn messenger(words: &Words) -> ! {
         buffer.set_timeout_ns(random.below(limit_ns));
         buffer.accept_handles(random.choose(&[0, 8]));
         for index in 0..MESSAGE_HANDLES {
-            let word = random.below(5) | random.next() << 32;
+            let word = random.below(5) | random.number() << 32;
             buffer.word(2 + index).store(word, Ordering::Relaxed);
         }
         let (bytes, handles) = (random.choose(&[0, 8, 3840, 3841]), random.choose(&[0, 0, 1, 2, 8, 15]));
-        let tag = random.next() << 32 | 1 << 16 | handles << 12 | bytes;
-        let _ = raw::number(Call::Call as u64, [words[0], tag, random.next(), random.next(), 0, 0]);
+        let tag = random.number() << 32 | 1 << 16 | handles << 12 | bytes;
+        let _ = raw::number(Call::Call as u64, [words[0], tag, random.number(), random.number(), 0, 0]);
     }
     shared(CALLS).fetch_add(1, Ordering::Release);
     exit_thread()

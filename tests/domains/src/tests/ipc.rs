@@ -5,6 +5,7 @@ use alloc::vec::Vec;
 use core::sync::atomic::Ordering;
 
 use dragonfly_abi::{Call, MESSAGE_DATA_SIZE, MessageKind, MessageTag, Rights, Status};
+use dragonfly_random::Random;
 use dragonfly_rt::sys::{self, Gate, Message, Object, exit_thread};
 use dragonfly_rt::{cpus, message};
 
@@ -12,7 +13,6 @@ use super::Context;
 use crate::check::{Outcome, equal, refused, that};
 use crate::light::{Buffer, Builder, Child, Words, handle, shared};
 use crate::probe::{expect_message, expect_value, pause};
-use crate::random::Random;
 use crate::raw;
 
 super::tests! {
@@ -158,7 +158,7 @@ fn data_of_every_size(context: &Context) -> Outcome {
         let mut sizes = vec![0, 1, 7, 8, 9, 63, 64, 65, 1000, 3832, 3833, 3839, 3840];
         sizes.extend((0..context.repeat(20, 200, 3840)).map(|_| random.below(3841) as usize));
         for size in sizes {
-            let data: Vec<u8> = (0..size).map(|_| random.next() as u8).collect();
+            let data: Vec<u8> = (0..size).map(|_| random.number() as u8).collect();
             let reply = gate.call(Message::with(3, [1, 2, 3, 4], &data, &[])?)?;
             equal("bytes named by the reply", reply.tag.bytes(), size)?;
             let mut back = vec![0; size];

@@ -5,6 +5,7 @@ use core::arch::naked_asm;
 use core::sync::atomic::Ordering;
 
 use dragonfly_abi::{Call, FOREVER, StartHandles, Status};
+use dragonfly_random::Random;
 use dragonfly_rt::cpus;
 use dragonfly_rt::sys::{Domain, Notification, ThreadPlan, ThreadSettings};
 use dragonfly_rt::named;
@@ -13,7 +14,6 @@ use super::Context;
 use crate::check::{Outcome, equal, that};
 use crate::light::{Child, PRIORITY, SHARED};
 use crate::probe::expect_value;
-use crate::random::Random;
 use crate::raw::{self, KEPT};
 
 super::tests! {
@@ -108,7 +108,7 @@ fn numbers_without_a_call_are_refused(context: &Context) -> Outcome {
     let mut random = Random::new(context.options.seed.unwrap_or(1));
     let near = 0..300;
     let far = [u64::from(u32::MAX), 1 << 32, 1 << 63, u64::MAX, 1 << 32 | Call::ClockNow as u64];
-    let somewhere = (0..200).map(|_| random.next());
+    let somewhere = (0..200).map(|_| random.number());
     for number in near.chain(far).chain(somewhere).filter(|number| Call::from_raw(*number).is_none()) {
         let (status, words) = raw::number(number, [DOMAIN; 6]);
         equal(format_args!("status of call {number:#x}"), status, Status::BadCall as u64)?;

@@ -5,11 +5,9 @@
 //! safe to call wherever a mistake ends in an exception, and the guests' tests read without noise.
 #![cfg_attr(target_os = "none", no_std)]
 
-mod random;
-
 #[cfg(target_os = "none")]
 mod metal;
 
+pub use dragonfly_random::Random;
 #[cfg(target_os = "none")]
 pub use metal::*;
-pub use random::Random;

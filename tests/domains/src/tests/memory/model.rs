@@ -5,12 +5,12 @@ use alloc::vec::Vec;
 use core::sync::atomic::Ordering;
 
 use dragonfly_abi::{PAGE_SIZE, Rights};
+use dragonfly_random::Random;
 use dragonfly_rt::Mapping;
 use dragonfly_rt::sys::{Commit, Memory};
 
 use super::RW;
 use crate::check::{Outcome, equal};
-use crate::random::Random;
 use crate::tests::Context;
 
 /// Random mappings of one object in this domain, beside a model of what each page holds.
