@@ -21,26 +21,54 @@ pub struct Segment {
 }
 
 /// By what a chain is given back: once, with [`Queue::push`](crate::Queue::push).
+///
+/// Four numbers in one, for it is written and read at once for every chain, where partial stores would stall the loads.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct ChainId {
-    /// Split: the head's index. Packed: the buffer id.
-    pub(crate) index: u16,
-    /// How many descriptors of a packed ring it takes up.
-    pub(crate) descriptors: u16,
-    /// How many chains were taken before it.
-    pub(crate) sequence: u16,
+    bits: u64,
     /// Which incarnation of the queue it was taken from.
-    pub(crate) generation: u16,
-    /// Where it is in the memory that tracks what is in flight, if there is one.
-    pub(crate) entry: u16,
+    generation: u16,
 }
 
 impl ChainId {
+    /// Of a chain that takes up `descriptors` of a packed ring, and is at `entry` of the memory that tracks what is in
+    /// flight, if there is one.
+    #[inline(always)]
+    pub(crate) const fn new(index: u16, descriptors: u16, entry: u16) -> Self {
+        Self { bits: index as u64 | (descriptors as u64) << 16 | (entry as u64) << 32, generation: 0 }
+    }
+
+    /// With how many chains were taken before it, and of which incarnation of the queue.
+    #[inline(always)]
+    pub(crate) const fn taken(self, sequence: u16, generation: u16) -> Self {
+        Self { bits: self.bits | (sequence as u64) << 48, generation }
+    }
+
     /// The number by which the driver knows the chain: of a split ring its first descriptor, of a packed one its buffer id.
-    #[inline]
+    #[inline(always)]
     #[must_use]
     pub const fn index(self) -> u16 {
-        self.index
+        self.bits as u16
+    }
+
+    #[inline(always)]
+    pub(crate) const fn descriptors(self) -> u16 {
+        (self.bits >> 16) as u16
+    }
+
+    #[inline(always)]
+    pub(crate) const fn entry(self) -> u16 {
+        (self.bits >> 32) as u16
+    }
+
+    #[inline(always)]
+    pub(crate) const fn sequence(self) -> u16 {
+        (self.bits >> 48) as u16
+    }
+
+    #[inline(always)]
+    pub(crate) const fn generation(self) -> u16 {
+        self.generation
     }
 }
 
@@ -60,8 +88,13 @@ impl Chain {
     /// A chain of nothing, to be filled.
     #[must_use]
     pub const fn new() -> Self {
-        let id = ChainId { index: 0, descriptors: 0, sequence: 0, generation: 0, entry: 0 };
-        Self { id, segments: ArrayVec::new_const(), readable: 0, readable_len: 0, writable_len: 0 }
+        Self {
+            id: ChainId::new(0, 0, 0),
+            segments: ArrayVec::new_const(),
+            readable: 0,
+            readable_len: 0,
+            writable_len: 0,
+        }
     }
 
     /// By what it is given back.
@@ -118,19 +151,19 @@ impl Chain {
         Writer::new(memory, self.writable(), self.writable_len)
     }
 
-    #[inline]
+    #[inline(always)]
     pub(crate) fn clear(&mut self) {
         self.segments.clear();
         (self.readable, self.readable_len, self.writable_len) = (0, 0, 0);
     }
 
-    #[inline]
+    #[inline(always)]
     pub(crate) const fn set_id(&mut self, id: ChainId) {
         self.id = id;
     }
 
     /// Adds what one descriptor describes.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn append(&mut self, segment: Segment) -> Result<(), QueueError> {
         let Segment { address, len, is_writable } = segment;
         if address.checked_add(u64::from(len)).is_none() {

@@ -102,13 +102,13 @@ impl Packed {
         chain.clear();
         let mut position = self.next_available;
         let mut flags = flags;
-        let mut id = ChainId::default();
+        let mut descriptors = 0;
         if let Some(tracker) = &mut self.tracker {
             tracker.begin(areas.in_flight()?)?;
         }
-        loop {
+        let id = loop {
             // As many as are not the device's already: more would be a loop.
-            if id.descriptors >= self.size - self.in_flight {
+            if descriptors >= self.size - self.in_flight {
                 return Err(QueueError::ChainTooLong);
             }
             if !is_available(flags, position.wrap) {
@@ -119,22 +119,22 @@ impl Packed {
             if let Some(tracker) = &mut self.tracker {
                 tracker.add(areas.in_flight()?, &copy)?;
             }
-            let goes_on = append(self.features, memory, &copy, id.descriptors == 0, chain)?;
-            id.descriptors += 1;
+            let goes_on = append(self.features, memory, &copy, descriptors == 0, chain)?;
+            descriptors += 1;
             position = position.advance_packed(1, self.size);
             if !goes_on {
-                id.index = copy.id.get();
-                break;
+                break copy.id.get();
             }
             // Relaxed: written before the flags of the chain's head.
             flags = areas.flags(position, Ordering::Relaxed)?;
-        }
-        if let Some(tracker) = &mut self.tracker {
-            id.entry = tracker.taken(areas.in_flight()?)?;
-        }
+        };
+        let entry = match &mut self.tracker {
+            Some(tracker) => tracker.taken(areas.in_flight()?)?,
+            None => 0,
+        };
         self.next_available = position;
-        self.in_flight += id.descriptors;
-        Ok(Some(id))
+        self.in_flight += descriptors;
+        Ok(Some(ChainId::new(id, descriptors, entry)))
     }
 
     /// Takes again the next chain that was in flight at the restart.
@@ -149,7 +149,7 @@ impl Packed {
         let tracker = self.tracker.as_mut().ok_or(QueueError::InFlightState)?;
         let Some((entry, descriptors)) = tracker.next_again(region)? else { return Ok(None) };
         chain.clear();
-        let mut id = ChainId { entry, descriptors, ..ChainId::default() };
+        let mut id = 0;
         let mut at = entry;
         for done in 1..=descriptors {
             let (copy, next) = tracker.descriptor(region, at)?;
@@ -157,20 +157,20 @@ impl Packed {
             if goes_on != (done < descriptors) {
                 return Err(QueueError::InFlightState);
             }
-            id.index = copy.id.get();
+            id = copy.id.get();
             at = next;
         }
-        Ok(Some(id))
+        Ok(Some(ChainId::new(id, descriptors, entry)))
     }
 
     /// Writes a used descriptor; of a batch the driver sees none before the first one's flags.
     #[inline]
     pub(crate) fn stage(&mut self, areas: &Areas<'_>, id: ChainId, written: u32) -> Result<(), QueueError> {
-        let in_flight = self.in_flight.checked_sub(id.descriptors).ok_or(QueueError::NotInFlight)?;
+        let in_flight = self.in_flight.checked_sub(id.descriptors()).ok_or(QueueError::NotInFlight)?;
         let at = self.next_used;
-        let next = at.advance_packed(id.descriptors, self.size);
+        let next = at.advance_packed(id.descriptors(), self.size);
         if let Some(tracker) = &self.tracker {
-            tracker.staged(areas.in_flight()?, id.entry, at, next)?;
+            tracker.staged(areas.in_flight()?, id.entry(), at, next)?;
         }
         let mut flags = Flags::empty();
         flags.set(Flags::AVAIL | Flags::USED, at.wrap);
@@ -179,7 +179,7 @@ impl Packed {
         let offset = DESCRIPTOR_SIZE * usize::from(at.index);
         // Relaxed: made visible by the flags of this or of the batch's first descriptor.
         areas.descriptors.store_u32(offset + LEN, written, Ordering::Relaxed).map_err(descriptors_gone)?;
-        areas.descriptors.store_u16(offset + ID, id.index, Ordering::Relaxed).map_err(descriptors_gone)?;
+        areas.descriptors.store_u16(offset + ID, id.index(), Ordering::Relaxed).map_err(descriptors_gone)?;
         (self.next_used, self.in_flight) = (next, in_flight);
         if self.staged.is_some() {
             // Relaxed: the driver looks here only after it has seen the first one's flags.
@@ -188,14 +188,14 @@ impl Packed {
             self.staged = Some((at, flags));
         }
         if let Some(not_notified) = &mut self.not_notified {
-            *not_notified = not_notified.saturating_add(u32::from(id.descriptors));
+            *not_notified = not_notified.saturating_add(u32::from(id.descriptors()));
         }
         if let Some(tracker) = &self.tracker {
             // One by one: a batch that is left half written would, behind the next device's used descriptors, tell the
             // driver of buffers that it does not have.
             let tracker = *tracker;
             self.publish(areas)?;
-            tracker.published(areas.in_flight()?, id.entry, next)?;
+            tracker.published(areas.in_flight()?, id.entry(), next)?;
         }
         Ok(())
     }

@@ -244,10 +244,10 @@ impl<M: GuestMemory> Attached<'_, '_, M> {
     pub fn stage(&mut self, id: ChainId, written: u32) -> Result<(), QueueError> {
         self.check()?;
         let queue = &mut *self.queue;
-        if id.generation != queue.generation || queue.in_flight() == 0 {
+        if id.generation() != queue.generation || queue.in_flight() == 0 {
             return Err(QueueError::NotInFlight);
         }
-        if queue.config.features.contains(RingFeatures::IN_ORDER) && id.sequence != queue.pushed {
+        if queue.config.features.contains(RingFeatures::IN_ORDER) && id.sequence() != queue.pushed {
             return Err(QueueError::OutOfOrder);
         }
         ring!(&mut queue.ring, ring => ring.stage(&self.areas, id, written)).map_err(|error| self.stop(error))?;
@@ -308,15 +308,20 @@ impl<M: GuestMemory> Attached<'_, '_, M> {
         let Some(id) = ring!(&mut queue.ring, ring => ring.pop(&self.areas, self.memory, chain))? else {
             return Ok(false);
         };
-        let id = ChainId { sequence: queue.popped, generation: queue.generation, ..id };
-        chain.set_id(id);
+        chain.set_id(id.taken(queue.popped, queue.generation));
         queue.popped = queue.popped.wrapping_add(1);
         Ok(true)
     }
 
     #[inline]
     fn check(&self) -> Result<(), QueueError> {
-        self.queue.error.map_or(Ok(()), Err)
+        if self.queue.error.is_some() { Err(self.why()) } else { Ok(()) }
+    }
+
+    /// Why the queue has stopped. Apart, so that the common path carries no error about.
+    #[cold]
+    fn why(&self) -> QueueError {
+        self.queue.error.unwrap_or(QueueError::NotInFlight)
     }
 
     #[cold]

@@ -93,7 +93,7 @@ impl Split {
             tracker.taken(areas.in_flight()?, head)?;
         }
         self.next_available = self.next_available.wrapping_add(1);
-        Ok(Some(ChainId { index: head, ..ChainId::default() }))
+        Ok(Some(ChainId::new(head, 0, 0)))
     }
 
     /// Takes again the next chain that was in flight at the restart.
@@ -107,7 +107,7 @@ impl Split {
         let tracker = self.tracker.as_mut().ok_or(QueueError::InFlightState)?;
         let Some(head) = tracker.next_again(areas.in_flight()?)? else { return Ok(None) };
         self.read_chain(areas, memory, head, chain)?;
-        Ok(Some(ChainId { index: head, ..ChainId::default() }))
+        Ok(Some(ChainId::new(head, 0, 0)))
     }
 
     #[inline(always)]
@@ -162,11 +162,11 @@ impl Split {
     #[inline]
     pub(crate) fn stage(&mut self, areas: &Areas<'_>, id: ChainId, written: u32) -> Result<(), QueueError> {
         if let Some(tracker) = &mut self.tracker {
-            tracker.staged(areas.in_flight()?, id.index)?;
+            tracker.staged(areas.in_flight()?, id.index())?;
         }
         let element = RING + 8 * self.slot(self.next_used);
         // Relaxed: the Release in `publish` makes them visible.
-        areas.device.store_u32(element, u32::from(id.index), Ordering::Relaxed).map_err(device_gone)?;
+        areas.device.store_u32(element, u32::from(id.index()), Ordering::Relaxed).map_err(device_gone)?;
         areas.device.store_u32(element + 4, written, Ordering::Relaxed).map_err(device_gone)?;
         self.next_used = self.next_used.wrapping_add(1);
         Ok(())

@@ -23,6 +23,8 @@ mod loom;
 mod map;
 #[cfg(not(loom))]
 mod slice;
+#[cfg(all(test, not(loom)))]
+mod tests;
 
 use core::fmt;
 use core::sync::atomic::Ordering;

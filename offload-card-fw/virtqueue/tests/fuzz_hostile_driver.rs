@@ -1,0 +1,219 @@
+//! A hostile driver writes anything into rings, tables and event suppression for `DRAGONFLY_FUZZ_SECONDS` (2 if unset).
+//!
+//! The device may stop the queue, but never panic, take more than there can be, write outside of the ring and the buffers
+//! that it was given, or go on after it has stopped.
+
+use std::time::{Duration, Instant};
+
+use dragonfly_virtqueue::host::{Buffer, HostMemory, config_at, driver};
+use dragonfly_virtqueue::{
+    Chain, ChainId, GuestAddress, GuestMemory, MAX_SEGMENTS, Queue, QueueConfig, RingFeatures, WithInFlight,
+    in_flight_region_size,
+};
+
+const SIZE: u16 = 8;
+/// The ring and, right behind it, tables.
+const RING: u64 = 0x1000;
+const RING_BYTES: usize = 0x200;
+const TABLES: u64 = 0x2000;
+/// Buffers.
+const DATA: u64 = 0x4000;
+/// What no descriptor may name, but every wild write would reach.
+const CANARY: u64 = 0x8000;
+const CANARY_BYTES: usize = 0x1000;
+
+/// Marsaglia's xorshift64: the same inputs in every run, as far as the time allows.
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0
+    }
+
+    fn below(&mut self, bound: u64) -> u64 {
+        self.next() % bound
+    }
+
+    /// Addresses at which arithmetic goes wrong, and others; never near the canary.
+    fn address(&mut self) -> u64 {
+        match self.below(6) {
+            0 => u64::MAX - self.below(32),
+            1 => TABLES + self.below(256),
+            2 => RING + self.below(RING_BYTES as u64),
+            3 => CANARY + CANARY_BYTES as u64 + self.below(16),
+            _ => DATA + self.below(0x400),
+        }
+    }
+
+    /// A descriptor whose buffer, if it is mapped, ends before the canary.
+    fn descriptor(&mut self, is_packed: bool) -> [u8; 16] {
+        let address = self.address();
+        let len = match self.below(8) {
+            0 => 0,
+            1 if address >= CANARY => u32::MAX,
+            2 => 16 * (self.below(20) as u32),
+            _ => self.below(0x400) as u32,
+        };
+        let flags = [0, 1, 2, 3, 4, 5, 0x80, 0x8000, 0x81, 0x82, 0x84, 0x8001, 0x8080, 0xffff];
+        let flags = flags[self.below(flags.len() as u64) as usize];
+        let index = if self.below(8) == 0 { self.next() as u16 } else { self.below(u64::from(SIZE)) as u16 };
+        let (third, fourth) = if is_packed { (index, flags) } else { (flags, index) };
+        let mut bytes = [0; 16];
+        bytes[..8].copy_from_slice(&address.to_le_bytes());
+        bytes[8..12].copy_from_slice(&len.to_le_bytes());
+        bytes[12..14].copy_from_slice(&third.to_le_bytes());
+        bytes[14..].copy_from_slice(&fourth.to_le_bytes());
+        bytes
+    }
+}
+
+/// What came of it, so that a run that tests only the first check is known.
+#[derive(Default)]
+struct Outcomes {
+    chains: u64,
+    stopped: u64,
+    recovered: u64,
+    refused: u64,
+}
+
+fn attack(memory: &HostMemory, config: &QueueConfig, random: &mut Random) {
+    for _ in 0..random.below(4) {
+        match random.below(6) {
+            0 | 1 => {
+                let at = RING + 16 * random.below(u64::from(SIZE));
+                memory.write(GuestAddress(at), &random.descriptor(config.is_packed())).unwrap();
+            }
+            2 => {
+                let at = TABLES + 16 * random.below(16);
+                memory.write(GuestAddress(at), &random.descriptor(config.is_packed())).unwrap();
+            }
+            3 => {
+                let value = if random.below(2) == 0 { random.next() as u16 } else { random.below(16) as u16 };
+                let at = config.addresses.driver.0 + 2 * random.below(12);
+                memory.write(GuestAddress(at), &value.to_le_bytes()).unwrap();
+            }
+            // Back to a ring in which something is available.
+            _ => {
+                let index = random.below(u64::from(SIZE));
+                let buffer = Buffer::writable(DATA + 64 * index, 64);
+                let flags: u16 = if config.is_packed() { [0x82, 0x8002][random.below(2) as usize] } else { 2 };
+                let mut bytes = [0; 16];
+                bytes[..8].copy_from_slice(&buffer.address.to_le_bytes());
+                bytes[8..12].copy_from_slice(&buffer.len.to_le_bytes());
+                bytes[if config.is_packed() { 14 } else { 12 }..][..2].copy_from_slice(&flags.to_le_bytes());
+                memory.write(GuestAddress(RING + 16 * index), &bytes).unwrap();
+            }
+        }
+    }
+}
+
+/// One queue, until it stops or enough was tried.
+fn play(random: &mut Random, outcomes: &mut Outcomes) {
+    let all = [RingFeatures::EVENT_IDX, RingFeatures::INDIRECT_DESC, RingFeatures::IN_ORDER, RingFeatures::RING_PACKED];
+    let features = all.into_iter().filter(|_| random.below(2) == 0).fold(RingFeatures::empty(), |all, one| all | one);
+    let config = config_at(RING, SIZE, features);
+    let memory = HostMemory::new(&[(0, CANARY as usize + CANARY_BYTES)]);
+    let region_size = in_flight_region_size(SIZE, config.is_packed());
+    let region_memory = HostMemory::new(&[(0, region_size)]);
+    memory.write(GuestAddress(CANARY), &[0x5a; CANARY_BYTES]).unwrap();
+    let mut driver = driver(&config, &memory);
+    for index in 0..4 {
+        driver.add(&memory, &[Buffer::readable(DATA + 64 * index, 64)], 1, None);
+    }
+    driver.publish(&memory);
+
+    let tracked = WithInFlight { memory: &memory, region: region_memory.slice(GuestAddress(0), region_size).unwrap() };
+    let is_tracked = random.below(2) == 0;
+    let mut queue = if is_tracked { Queue::recover(config, &tracked) } else { Queue::new(config) }.unwrap();
+    let mut held: Vec<ChainId> = Vec::new();
+    for _ in 0..200 {
+        attack(&memory, &config, random);
+        let stopped = queue.error();
+        let result = if is_tracked {
+            turn(&mut queue, &tracked, &mut held, random, outcomes)
+        } else {
+            turn(&mut queue, &memory, &mut held, random, outcomes)
+        };
+        assert!(held.len() <= usize::from(SIZE));
+        if let Some(reason) = stopped {
+            assert_eq!((result, queue.error()), (Err(reason), Some(reason)));
+            outcomes.stopped += 1;
+            break;
+        }
+        // The front end may be hostile as well.
+        if is_tracked && random.below(40) == 0 {
+            let at = random.below(region_size as u64);
+            region_memory.write(GuestAddress(at), &[random.next() as u8]).unwrap();
+        }
+        if is_tracked && random.below(20) == 0 {
+            held.clear();
+            match Queue::recover(config, &tracked) {
+                Ok(new) => (queue, outcomes.recovered) = (new, outcomes.recovered + 1),
+                Err(_) => {
+                    outcomes.refused += 1;
+                    break;
+                }
+            }
+        }
+    }
+    let mut canary = [0; CANARY_BYTES];
+    memory.read(GuestAddress(CANARY), &mut canary).unwrap();
+    assert!(canary.iter().all(|byte| *byte == 0x5a), "a write went wild");
+}
+
+/// What a device does in a turn; `Err` as soon as the queue says so.
+fn turn<M: GuestMemory>(
+    queue: &mut Queue,
+    memory: &M,
+    held: &mut Vec<ChainId>,
+    random: &mut Random,
+    outcomes: &mut Outcomes,
+) -> Result<(), dragonfly_virtqueue::QueueError> {
+    let mut chain = Chain::new();
+    for _ in 0..random.below(3) {
+        if !queue.pop_into(memory, &mut chain)? {
+            break;
+        }
+        outcomes.chains += 1;
+        assert!(chain.segments().len() <= MAX_SEGMENTS);
+        assert!(chain.readable_len() + chain.writable_len() <= 1 << 32);
+        assert!(chain.readable().iter().all(|segment| !segment.is_writable));
+        assert!(chain.writable().iter().all(|segment| segment.is_writable));
+        let mut bytes = [0; 100];
+        let _ = chain.reader(memory).read_exact(&mut bytes);
+        let _ = chain.writer(memory).write_all(&bytes);
+        held.push(chain.id());
+    }
+    for _ in 0..random.below(3) {
+        if held.is_empty() {
+            break;
+        }
+        let in_order = queue.config().features.contains(RingFeatures::IN_ORDER);
+        let which = if in_order { 0 } else { random.below(held.len() as u64) as usize };
+        queue.push(memory, held.remove(which), random.next() as u32)?;
+    }
+    if random.below(2) == 0 {
+        queue.needs_notification(memory);
+        queue.enable_kicks(memory);
+        queue.disable_kicks(memory);
+    }
+    queue.attach(memory).map(|_| ())
+}
+
+#[test]
+fn whatever_a_driver_writes_the_device_neither_panics_nor_writes_elsewhere() {
+    let seconds = std::env::var("DRAGONFLY_FUZZ_SECONDS").map_or(2, |text| text.parse().expect("whole seconds"));
+    let end = Instant::now() + Duration::from_secs(seconds);
+    let mut random = Random(0x9e37_79b9_7f4a_7c15);
+    let mut outcomes = Outcomes::default();
+    while Instant::now() < end {
+        for _ in 0..20 {
+            play(&mut random, &mut outcomes);
+        }
+    }
+    let Outcomes { chains, stopped, recovered, refused } = outcomes;
+    assert!(chains > 100 && stopped > 10 && recovered > 10 && refused > 0, "{chains} {stopped} {recovered} {refused}");
+}
