@@ -252,7 +252,7 @@ pub const STAGES: &[Stage] = &[
     bare("qemu-conformance-1vcpu", "the machine from inside, QEMU", Level::Whole, &bare::CONFORMANCE_1),
     bare("qemu-conformance-4vcpu", "more vCPUs than CPUs from inside, QEMU", Level::Whole, &bare::CONFORMANCE_4),
     bare("qemu-reset", "a guest that resets its machine, QEMU", Level::Whole, &bare::RESET),
-    bare("qemu-hostile", "an attacker beside a neighbour, QEMU", Level::Soak, &bare::HOSTILITY),
+    bare("qemu-hostile", "attackers beside a neighbour, QEMU", Level::Whole, &bare::HOSTILITY),
     guests("linux-2vcpu", "Debian 12 at work, QEMU", Level::Quick, &scenario::DEBIAN_12),
     guests("linux-boots", "Debian 12, five boots in a row, QEMU", Level::Whole, &scenario::BOOTS),
     guests("linux-neighbours", "Debian 12 beside a crash and an exhaustion, QEMU", Level::Whole, &scenario::NEIGHBOURS),
@@ -273,7 +273,9 @@ pub const STAGES: &[Stage] = &[
     guests("bochs-linux-2vcpu", "Debian 12 at work, Bochs", Level::Soak, &scenario::BOCHS_2),
     bare("bochs-conformance-1vcpu", "the machine from inside, Bochs", Level::Soak, &bare::BOCHS_CONFORMANCE_1),
     bare("bochs-conformance-2vcpu", "the machine from inside, Bochs", Level::Soak, &bare::BOCHS_CONFORMANCE_2),
-    bare("bochs-hostile", "an attacker beside a neighbour, Bochs", Level::Soak, &bare::BOCHS_HOSTILITY),
+    bare("bochs-hostile", "attackers beside a neighbour, Bochs", Level::Soak, &bare::BOCHS_HOSTILITY),
+    bare("qemu-hostile-long", "a million attacks beside a neighbour, QEMU", Level::Soak, &bare::HOSTILITY_LONG),
+    bare("bochs-hostile-long", "100,000 attacks beside a neighbour, Bochs", Level::Soak, &bare::BOCHS_HOSTILITY_LONG),
 ];
 
 /// The stages of a level in these emulators.

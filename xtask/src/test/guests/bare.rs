@@ -33,6 +33,8 @@ pub struct BareScenario {
     pub emulator: Emulator,
     /// Number of the host's CPUs.
     pub cpus: u32,
+    /// One instruction is one nanosecond, so that what is measured in the guests does not depend on the host.
+    pub is_exact: bool,
     /// The guests.
     pub guests: &'static [BareGuest],
     /// Seconds of wall time after which it is given up.
@@ -60,16 +62,17 @@ const fn conformance(machine: &'static str) -> BareGuest {
     BareGuest { machine, program: CONFORMANCE, last_line: "[check] end ", end: GuestEnd::PoweredOff }
 }
 
-const fn hostile(machine: &'static str) -> BareGuest {
-    BareGuest { machine, program: HOSTILE, last_line: "[hostile] end", end: GuestEnd::Crashed }
+/// All the steps that the machine file asks for have to be made.
+const fn hostile(machine: &'static str, last_line: &'static str) -> BareGuest {
+    BareGuest { machine, program: HOSTILE, last_line, end: GuestEnd::Crashed }
 }
 
 const fn qemu(guests: &'static [BareGuest]) -> BareScenario {
-    BareScenario { emulator: Emulator::Qemu, cpus: 2, guests, at_most_s: 300 }
+    BareScenario { emulator: Emulator::Qemu, cpus: 2, is_exact: false, guests, at_most_s: 300 }
 }
 
 const fn bochs(guests: &'static [BareGuest]) -> BareScenario {
-    BareScenario { emulator: Emulator::Bochs, cpus: 1, guests, at_most_s: 1800 }
+    BareScenario { emulator: Emulator::Bochs, cpus: 1, is_exact: true, guests, at_most_s: 1800 }
 }
 
 /// The machine from inside.
@@ -80,15 +83,35 @@ pub const CONFORMANCE_2: BareScenario = qemu(&[conformance("conformance-2")]);
 pub const CONFORMANCE_4: BareScenario = qemu(&[conformance("conformance-4")]);
 /// A reset that the machine file takes for power-off.
 pub const RESET: BareScenario = qemu(&[conformance("reset")]);
-/// An attacker beside a guest whose checks go on.
-pub const HOSTILITY: BareScenario =
-    BareScenario { at_most_s: 900, ..qemu(&[hostile("hostile"), conformance("neighbour")]) };
+/// Attackers beside a guest whose checks go on: one breaks its tables, the other sends NMIs.
+pub const HOSTILITY: BareScenario = BareScenario { is_exact: true, at_most_s: 900, ..qemu(&HOSTILE_50K) };
+/// Ten times as long.
+pub const HOSTILITY_LONG: BareScenario = BareScenario {
+    is_exact: true,
+    at_most_s: 7200,
+    ..qemu(&[
+        hostile("hostile-tables-500k", "[hostile] end: 500000 steps,"),
+        hostile("hostile-nmi-500k", "[hostile] end: 500000 steps,"),
+        conformance("neighbour"),
+    ])
+};
+const HOSTILE_50K: [BareGuest; 3] = [
+    hostile("hostile-tables-50k", "[hostile] end: 50000 steps,"),
+    hostile("hostile-nmi-50k", "[hostile] end: 50000 steps,"),
+    conformance("neighbour"),
+];
 /// The machine from inside, on VT-x.
 pub const BOCHS_CONFORMANCE_1: BareScenario = bochs(&[conformance("conformance-1")]);
 /// With another CPU.
 pub const BOCHS_CONFORMANCE_2: BareScenario = bochs(&[conformance("conformance-2")]);
-/// An attacker beside a guest whose checks go on, on VT-x.
-pub const BOCHS_HOSTILITY: BareScenario = bochs(&[hostile("hostile"), conformance("neighbour")]);
+/// Attackers beside a guest whose checks go on, on VT-x.
+pub const BOCHS_HOSTILITY: BareScenario = bochs(&[
+    hostile("hostile-tables-5k", "[hostile] end: 5000 steps,"),
+    hostile("hostile-nmi-5k", "[hostile] end: 5000 steps,"),
+    conformance("neighbour"),
+]);
+/// Ten times as long.
+pub const BOCHS_HOSTILITY_LONG: BareScenario = BareScenario { at_most_s: 7200, ..bochs(&HOSTILE_50K) };
 
 /// Everything that such a stage needs to know.
 #[derive(Debug)]
@@ -113,13 +136,13 @@ impl BareStage<'_> {
     /// # Errors
     /// Fails when something cannot be had or built, or an emulator does not start.
     pub fn run(&self) -> Result<StageResult> {
-        let BareScenario { emulator, cpus, guests: plans, at_most_s } = *self.scenario;
+        let BareScenario { emulator, cpus, is_exact: deterministic, guests: plans, at_most_s } = *self.scenario;
         let guests = plans.iter().map(|plan| self.guest(plan)).collect::<Result<Vec<_>>>()?;
         description::check(&guests, cpus)?;
         let parts = self.project.build_for_guests(self.tools, &guests, Profile::Release)?;
         let image = iso::make(self.project, &self.tools.iso()?, &parts, &format!("log=info exit={}", emulator.word()))?;
         let memory = host_memory(&guests, parts.bundle.len());
-        let machine = Machine { guests: true, memory, ..Machine::new(emulator, cpus) };
+        let machine = Machine { guests: true, memory, deterministic, ..Machine::new(emulator, cpus) };
         let limits = Limits { total: Some(Duration::from_secs(at_most_s)), silence: None };
         let mut consoles = Consoles::new(plans.iter().map(|_| 1));
         let boot = emulator::boot(self.tools, &machine, &image, limits, &mut consoles)?;

@@ -1,11 +1,12 @@
 //! One attack after another.
 
 use core::arch::asm;
+use core::sync::atomic::Ordering::Relaxed;
 
 use dragonfly_guest_kit::playground::{SCRATCH, USER_CODE, USER_STACK, prepare_user};
 use dragonfly_guest_kit::{Random, USER_CODE as CODE, USER_DATA as DATA, cpu, enter_user};
 
-use super::{interrupts, memory, registers};
+use super::{HAS_NMIS, interrupts, memory, registers};
 
 /// Does one thing that a hypervisor may not like.
 pub fn one(random: &mut Random) {
@@ -20,7 +21,8 @@ pub fn one(random: &mut Random) {
         13 => registers::cpuid(random),
         14 => registers::extended_control(random),
         15 => registers::segments(random),
-        16 => registers::tables(random),
+        16 if !HAS_NMIS.load(Relaxed) => registers::tables(random),
+        16 => registers::segments(random),
         17 => registers::debug(random),
         18 => interrupts::command(random),
         19 => interrupts::storm(random),

@@ -1,12 +1,17 @@
 //! Attacks by interrupts.
 
+use core::sync::atomic::Ordering::Relaxed;
+
 use dragonfly_guest_kit::{Random, apic, cpu, interrupts, time};
 use dragonfly_hw::x86::apic::{
     ICR_LOW, LVT_TIMER, TIMER_DIVIDE, TIMER_DIVIDE_1, TIMER_INITIAL_COUNT, TIMER_PERIODIC, icr_fixed, x2apic_icr,
 };
 
+use super::HAS_NMIS;
+
 const VECTOR: u8 = 0x50;
 const MODE: u64 = 0x700;
+const NMI: u64 = 0x400;
 const INIT: u64 = 0x500;
 const SHORTHAND: u64 = 0xc_0000;
 
@@ -15,6 +20,7 @@ pub fn command(random: &mut Random) {
     // Interrupts with the vectors of exceptions would be this guest's end.
     let low = random.number() & 0x000f_cfff | 0x20;
     let low = if low & MODE == INIT { low & !INIT } else { low };
+    let low = if low & MODE == NMI && !HAS_NMIS.load(Relaxed) { low & !NMI } else { low };
     // Lowest-priority, SMI, NMI, start-up and what is reserved are all right, to anybody.
     let destination = match random.below(4) {
         0 => random.number() as u32,
@@ -47,8 +53,10 @@ pub fn storm(random: &mut Random) {
 
 /// A timer that is always due, or sleeps that hardly begin.
 pub fn timer(random: &mut Random) {
-    // Another attack may have switched it off, and nothing would end a sleep.
+    // Other attacks may have switched it off, or have left an interrupt of a higher class in service (a spurious one that
+    // was sent): nothing would end a sleep.
     apic::enable();
+    apic::end_all();
     let bits = random.below(20);
     apic::write(TIMER_DIVIDE, TIMER_DIVIDE_1.into());
     apic::write(LVT_TIMER, u64::from(TIMER_PERIODIC | u32::from(VECTOR)));

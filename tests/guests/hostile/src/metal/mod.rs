@@ -7,7 +7,7 @@ mod memory;
 mod registers;
 
 use core::arch::asm;
-use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 
 use dragonfly_guest_kit::{
     Random, apic, argument, catch, cpu, finish, interrupts as arrivals, number_argument, print, put_serial_in_order,
@@ -18,6 +18,8 @@ use dragonfly_guest_kit::{
 const ROW: u64 = 64;
 /// How long a CPU may take to come back before it is started anew.
 const PATIENCE_MS: u64 = 20_000;
+/// Whether CPUs send each other NMIs. If not they break their descriptor tables: an NMI then would be this guest's end.
+static HAS_NMIS: AtomicBool = AtomicBool::new(false);
 static EXCEPTIONS: AtomicU64 = AtomicU64::new(0);
 static STEPS: AtomicU64 = AtomicU64::new(0);
 
@@ -26,6 +28,7 @@ static STEPS: AtomicU64 = AtomicU64::new(0);
 fn guest_main() {
     let (steps, seed) = (number_argument("steps", 10_000), number_argument("seed", 1));
     print!("[hostile] start: {steps} steps, seed {seed}\n");
+    HAS_NMIS.store(seed.is_multiple_of(2), Relaxed);
     let cpus = smp::cpus();
     let each = steps / cpus as u64;
     for number in 1..cpus {
@@ -69,9 +72,7 @@ fn put_in_order() {
     memory::restore();
     let _ = catch(apic::enable);
     let _ = catch(interrupts::stop_timer);
-    (0..16).for_each(|_| {
-        let _ = catch(apic::end);
-    });
+    let _ = catch(apic::end_all);
     arrivals::window();
     arrivals::forget();
 }

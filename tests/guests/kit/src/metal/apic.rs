@@ -1,6 +1,8 @@
 //! The local APIC, in x2APIC mode.
 
-use dragonfly_hw::x86::apic::{EOI, ICR_LOW, SELF_IPI, SVR, SpuriousVector, TPR, x2apic_icr, x2apic_msr};
+use dragonfly_hw::x86::apic::{
+    EOI, ICR_LOW, ISR, SELF_IPI, SVR, SpuriousVector, TPR, VECTOR_REGISTERS, vector_register, x2apic_icr, x2apic_msr,
+};
 use dragonfly_hw::x86::msr::{ApicBase, IA32_APIC_BASE};
 
 use super::cpu;
@@ -20,6 +22,18 @@ pub fn enable() {
 /// Ends the interrupt in service.
 pub fn end() {
     write(EOI, 0);
+}
+
+/// Whether `vector` is in service: a spurious interrupt is not, unless somebody has sent its vector.
+pub fn is_in_service(vector: u8) -> bool {
+    read(ISR + vector_register(vector)) & 1 << (vector & 31) != 0
+}
+
+/// Ends all interrupts in service.
+pub fn end_all() {
+    while (0..VECTOR_REGISTERS).any(|register| read(ISR + register * 0x10) != 0) {
+        end();
+    }
 }
 
 /// Interrupts this CPU.

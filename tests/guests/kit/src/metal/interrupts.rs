@@ -18,7 +18,7 @@ pub(super) fn arrived(block: &Block, vector: u8) {
     let logged = block.logged.load(Relaxed);
     block.log[logged % block.log.len()].store(vector, Relaxed);
     block.logged.store(logged + 1, Release);
-    if block.ends_itself.load(Relaxed) && vector != apic::SPURIOUS {
+    if block.ends_itself.load(Relaxed) && (vector != apic::SPURIOUS || apic::is_in_service(vector)) {
         apic::end();
     }
 }
