@@ -18,9 +18,12 @@ mod backend;
 pub mod blk;
 mod crypt;
 mod limit;
+mod name;
 mod slots;
 pub mod snapshot;
+pub mod volumes;
 
 pub use backend::{BlockBackend, BlockError, Extent, Geometry, NullDisk, RamDisk, SECTOR_BYTES, Sector};
 pub use crypt::{DataUnit, EncryptedDisk, KEY_BYTES, KeyError, XtsAes256};
 pub use limit::{Limiter, Limits, Rate, TokenBucket, WaitUntil};
+pub use name::{MAX_NAME_BYTES, Name};

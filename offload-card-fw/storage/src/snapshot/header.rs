@@ -2,20 +2,17 @@
 
 use alloc::vec::Vec;
 
-use arrayvec::ArrayString;
 use zerocopy::little_endian::{U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 use super::node::Pointer;
 use super::{BLOCK_BYTES, SnapshotError};
 use crate::backend::{BlockError, SECTOR_BYTES, Sector};
+use crate::name::{MAX_NAME_BYTES, Name, decode_name, encode_name};
 use crate::slots::SlotFormat;
 
 /// Most snapshots of a volume.
 pub const MAX_SNAPSHOTS: usize = 128;
-
-/// Most bytes of a snapshot's name.
-pub const MAX_NAME_BYTES: usize = 32;
 
 /// Blocks before those for nodes and chunks.
 pub(super) const RESERVED_BLOCKS: u64 = 8;
@@ -37,7 +34,7 @@ pub struct SnapshotInfo {
     /// By which it is opened and deleted.
     pub id: SnapshotId,
     /// What its maker called it.
-    pub name: ArrayString<MAX_NAME_BYTES>,
+    pub name: Name,
 }
 
 /// A snapshot, and its tree. Its id is the generation that its creation ended.
@@ -109,9 +106,12 @@ impl Header {
         };
         let mut bytes = raw.as_bytes().to_vec();
         for record in &self.snapshots {
-            let mut name = [0; MAX_NAME_BYTES];
-            name[..record.info.name.len()].copy_from_slice(record.info.name.as_bytes());
-            let raw = RawRecord { generation: record.generation().into(), root: record.root, reserved: 0.into(), name };
+            let raw = RawRecord {
+                generation: record.generation().into(),
+                root: record.root,
+                reserved: 0.into(),
+                name: encode_name(&record.info.name),
+            };
             bytes.extend_from_slice(raw.as_bytes());
         }
         bytes
@@ -146,17 +146,4 @@ impl Header {
         let is_valid = header.check_shape().is_ok() && header.root.is_possible_in(generation);
         if is_valid { Ok(header) } else { Err(BlockError::Corrupt) }
     }
-}
-
-/// A name that can be kept.
-pub(super) fn checked_name(name: &str) -> Option<ArrayString<MAX_NAME_BYTES>> {
-    let is_valid = !name.is_empty() && !name.contains('\0');
-    ArrayString::from(name).ok().filter(|_| is_valid)
-}
-
-fn decode_name(bytes: &[u8; MAX_NAME_BYTES]) -> Option<ArrayString<MAX_NAME_BYTES>> {
-    let length = bytes.iter().position(|byte| *byte == 0).unwrap_or(bytes.len());
-    let (name, padding) = bytes.split_at(length);
-    let is_padded = padding.iter().all(|byte| *byte == 0);
-    checked_name(core::str::from_utf8(name).ok()?).filter(|_| is_padded)
 }

@@ -40,10 +40,11 @@ mod view;
 use thiserror::Error;
 
 use crate::backend::{BlockError, SECTOR_BYTES, Sector};
+use crate::name::MAX_NAME_BYTES;
 use crate::slots::SlotError;
 
 pub use disk::{Format, SnapshotDisk};
-pub use header::{MAX_NAME_BYTES, MAX_SNAPSHOTS, SnapshotId, SnapshotInfo};
+pub use header::{MAX_SNAPSHOTS, SnapshotId, SnapshotInfo};
 pub use view::Snapshot;
 
 /// Bytes of a block.

@@ -5,12 +5,13 @@ use alloc::vec;
 use alloc::vec::Vec;
 
 use super::cache::NodeCache;
-use super::header::{Header, MAX_SNAPSHOTS, RESERVED_BLOCKS, Record, SLOTS, SnapshotId, SnapshotInfo, checked_name};
+use super::header::{Header, MAX_SNAPSHOTS, RESERVED_BLOCKS, Record, SLOTS, SnapshotId, SnapshotInfo};
 use super::map::{Found, Generations, Shape};
 use super::node::Pointer;
 use super::space::Space;
 use super::{BLOCK_BYTES, BLOCK_SECTORS, SnapshotError, sector_of};
 use crate::backend::{BlockBackend, BlockError, SECTOR_BYTES, Sector};
+use crate::name::checked_name;
 use crate::slots::Slots;
 
 /// Free blocks that writes leave, so that a full volume can still discard and delete.

@@ -1,6 +1,8 @@
 //! The card's storage, from the outside.
 
+mod blk;
 mod encryption;
+mod guest;
 mod limits;
 mod power_loss;
 mod ram;
