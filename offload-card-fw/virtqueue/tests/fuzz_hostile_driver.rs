@@ -3,8 +3,9 @@
 //! The device may stop the queue, but never panic, take more than there can be, write outside of the ring and the buffers
 //! that it was given, or go on after it has stopped.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
+use dragonfly_random::{Random, fuzz_end};
 use dragonfly_virtqueue::host::{Buffer, HostMemory, config_at, driver};
 use dragonfly_virtqueue::{
     Chain, ChainId, GuestAddress, GuestMemory, MAX_SEGMENTS, Queue, QueueConfig, RingFeatures, WithInFlight,
@@ -22,52 +23,36 @@ const DATA: u64 = 0x4000;
 const CANARY: u64 = 0x8000;
 const CANARY_BYTES: usize = 0x1000;
 
-/// Marsaglia's xorshift64: the same inputs in every run, as far as the time allows.
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0
+/// Addresses at which arithmetic goes wrong, and others; never near the canary.
+fn address(random: &mut Random) -> u64 {
+    match random.below(6) {
+        0 => u64::MAX - random.below(32),
+        1 => TABLES + random.below(256),
+        2 => RING + random.below(RING_BYTES as u64),
+        3 => CANARY + CANARY_BYTES as u64 + random.below(16),
+        _ => DATA + random.below(0x400),
     }
+}
 
-    fn below(&mut self, bound: u64) -> u64 {
-        self.next() % bound
-    }
-
-    /// Addresses at which arithmetic goes wrong, and others; never near the canary.
-    fn address(&mut self) -> u64 {
-        match self.below(6) {
-            0 => u64::MAX - self.below(32),
-            1 => TABLES + self.below(256),
-            2 => RING + self.below(RING_BYTES as u64),
-            3 => CANARY + CANARY_BYTES as u64 + self.below(16),
-            _ => DATA + self.below(0x400),
-        }
-    }
-
-    /// A descriptor whose buffer, if it is mapped, ends before the canary.
-    fn descriptor(&mut self, is_packed: bool) -> [u8; 16] {
-        let address = self.address();
-        let len = match self.below(8) {
-            0 => 0,
-            1 if address >= CANARY => u32::MAX,
-            2 => 16 * (self.below(20) as u32),
-            _ => self.below(0x400) as u32,
-        };
-        let flags = [0, 1, 2, 3, 4, 5, 0x80, 0x8000, 0x81, 0x82, 0x84, 0x8001, 0x8080, 0xffff];
-        let flags = flags[self.below(flags.len() as u64) as usize];
-        let index = if self.below(8) == 0 { self.next() as u16 } else { self.below(u64::from(SIZE)) as u16 };
-        let (third, fourth) = if is_packed { (index, flags) } else { (flags, index) };
-        let mut bytes = [0; 16];
-        bytes[..8].copy_from_slice(&address.to_le_bytes());
-        bytes[8..12].copy_from_slice(&len.to_le_bytes());
-        bytes[12..14].copy_from_slice(&third.to_le_bytes());
-        bytes[14..].copy_from_slice(&fourth.to_le_bytes());
-        bytes
-    }
+/// A descriptor whose buffer, if it is mapped, ends before the canary.
+fn descriptor(random: &mut Random, is_packed: bool) -> [u8; 16] {
+    let address = address(random);
+    let len = match random.below(8) {
+        0 => 0,
+        1 if address >= CANARY => u32::MAX,
+        2 => 16 * (random.below(20) as u32),
+        _ => random.below(0x400) as u32,
+    };
+    let flags = [0, 1, 2, 3, 4, 5, 0x80, 0x8000, 0x81, 0x82, 0x84, 0x8001, 0x8080, 0xffff];
+    let flags = flags[random.index(flags.len())];
+    let index = if random.below(8) == 0 { random.number() as u16 } else { random.below(u64::from(SIZE)) as u16 };
+    let (third, fourth) = if is_packed { (index, flags) } else { (flags, index) };
+    let mut bytes = [0; 16];
+    bytes[..8].copy_from_slice(&address.to_le_bytes());
+    bytes[8..12].copy_from_slice(&len.to_le_bytes());
+    bytes[12..14].copy_from_slice(&third.to_le_bytes());
+    bytes[14..].copy_from_slice(&fourth.to_le_bytes());
+    bytes
 }
 
 /// What came of it, so that a run that tests only the first check is known.
@@ -84,14 +69,14 @@ fn attack(memory: &HostMemory, config: &QueueConfig, random: &mut Random) {
         match random.below(6) {
             0 | 1 => {
                 let at = RING + 16 * random.below(u64::from(SIZE));
-                memory.write(GuestAddress(at), &random.descriptor(config.is_packed())).unwrap();
+                memory.write(GuestAddress(at), &descriptor(random, config.is_packed())).unwrap();
             }
             2 => {
                 let at = TABLES + 16 * random.below(16);
-                memory.write(GuestAddress(at), &random.descriptor(config.is_packed())).unwrap();
+                memory.write(GuestAddress(at), &descriptor(random, config.is_packed())).unwrap();
             }
             3 => {
-                let value = if random.below(2) == 0 { random.next() as u16 } else { random.below(16) as u16 };
+                let value = if random.below(2) == 0 { random.number() as u16 } else { random.below(16) as u16 };
                 let at = config.addresses.driver.0 + 2 * random.below(12);
                 memory.write(GuestAddress(at), &value.to_le_bytes()).unwrap();
             }
@@ -99,7 +84,7 @@ fn attack(memory: &HostMemory, config: &QueueConfig, random: &mut Random) {
             _ => {
                 let index = random.below(u64::from(SIZE));
                 let buffer = Buffer::writable(DATA + 64 * index, 64);
-                let flags: u16 = if config.is_packed() { [0x82, 0x8002][random.below(2) as usize] } else { 2 };
+                let flags: u16 = if config.is_packed() { random.choose(&[0x82, 0x8002]) } else { 2 };
                 let mut bytes = [0; 16];
                 bytes[..8].copy_from_slice(&buffer.address.to_le_bytes());
                 bytes[8..12].copy_from_slice(&buffer.len.to_le_bytes());
@@ -146,7 +131,7 @@ fn play(random: &mut Random, outcomes: &mut Outcomes) {
         // The front end may be hostile as well.
         if is_tracked && random.below(40) == 0 {
             let at = random.below(region_size as u64);
-            region_memory.write(GuestAddress(at), &[random.next() as u8]).unwrap();
+            region_memory.write(GuestAddress(at), &[random.number() as u8]).unwrap();
         }
         if is_tracked && random.below(20) == 0 {
             held.clear();
@@ -192,8 +177,8 @@ fn turn<M: GuestMemory>(
             break;
         }
         let in_order = queue.config().features.contains(RingFeatures::IN_ORDER);
-        let which = if in_order { 0 } else { random.below(held.len() as u64) as usize };
-        queue.push(memory, held.remove(which), random.next() as u32)?;
+        let which = if in_order { 0 } else { random.index(held.len()) };
+        queue.push(memory, held.remove(which), random.number() as u32)?;
     }
     if random.below(2) == 0 {
         queue.needs_notification(memory);
@@ -205,9 +190,8 @@ fn turn<M: GuestMemory>(
 
 #[test]
 fn whatever_a_driver_writes_the_device_neither_panics_nor_writes_elsewhere() {
-    let seconds = std::env::var("DRAGONFLY_FUZZ_SECONDS").map_or(2, |text| text.parse().expect("whole seconds"));
-    let end = Instant::now() + Duration::from_secs(seconds);
-    let mut random = Random(0x9e37_79b9_7f4a_7c15);
+    let end = fuzz_end();
+    let mut random = Random::new(1);
     let mut outcomes = Outcomes::default();
     while Instant::now() < end {
         for _ in 0..20 {

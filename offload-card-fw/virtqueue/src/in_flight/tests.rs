@@ -2,6 +2,8 @@
 
 use std::collections::BTreeSet;
 
+use dragonfly_random::Random;
+
 use crate::host::{Buffer, Driver, HostMemory, config_at, driver};
 use crate::memory::{GuestAddress, GuestMemory, WithInFlight, death};
 use crate::{
@@ -12,18 +14,6 @@ const SIZE: u16 = 8;
 
 /// Enough for any test to go on to its end.
 const IMMORTAL: u32 = u32::MAX;
-
-/// The same choices in every run.
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, bound: usize) -> usize {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        (self.0 % bound as u64) as usize
-    }
-}
 
 /// A guest and what outlives a device; and what the device had, as far as that is certain.
 struct World {
@@ -44,7 +34,15 @@ impl World {
         let memory = HostMemory::new(&[(0, 0x4000)]);
         let driver = driver(&config, &memory);
         let region = HostMemory::new(&[(0, in_flight_region_size(SIZE, config.is_packed()))]);
-        Self { config, memory, region, driver, random: Random(seed), outstanding: BTreeSet::new(), held: Vec::new() }
+        Self {
+            config,
+            memory,
+            region,
+            driver,
+            random: Random::new(seed),
+            outstanding: BTreeSet::new(),
+            held: Vec::new(),
+        }
     }
 
     /// The device's view; apart from `self`, so that the rest can be changed meanwhile.
@@ -61,7 +59,7 @@ impl World {
     fn driver_adds(&mut self) {
         for _ in 0..self.random.below(4) {
             let buffers = [Buffer::readable(0x3000, 8); 3];
-            let count = 1 + self.random.below(3);
+            let count = 1 + self.random.index(3);
             if let Some(id) = self.driver.add(&self.memory, &buffers[..count], count, None) {
                 assert!(self.outstanding.insert(id));
             }
@@ -91,8 +89,8 @@ impl World {
             }
         }
         let mut batch = Vec::new();
-        for _ in 0..self.random.below(self.held.len() + 1) {
-            batch.push(self.held.remove(self.random.below(self.held.len())));
+        for _ in 0..self.random.index(self.held.len() + 1) {
+            batch.push(self.held.remove(self.random.index(self.held.len())));
         }
         let pushed = self.with_memory(|memory| {
             death::run(left, || {
