@@ -5,8 +5,8 @@
 //! Two guests send UDP frames to each other in batches of 32, in turn; each flow is used in both directions, and every
 //! frame belongs to the next flow, so that with many flows each meets the tables cold. Frames are written into a ring
 //! of buffers just before, which counts; real rings, and the copying of frames, are not part of it. Time is the
-//! thread's own on the CPU, so that other programs' turns do not count, yet their use of the caches does: the best of the
-//! runs is what the machine can do, the median tells how disturbed it was.
+//! thread's own on the CPU, so that other programs' turns do not count, yet their use of the caches does: the best of
+//! the runs is what the machine can do, the median tells how disturbed it was.
 //!
 //! With many flows the tables are larger than what a CPU's translation cache covers with small pages; with
 //! `GLIBC_TUNABLES=glibc.malloc.hugetlb=1` they lie in large ones.
@@ -89,7 +89,7 @@ fn switch(policy: Policy, flows: usize) -> Switch {
     if let Policy::Rules(action) = policy {
         switch.set_group(GroupId(0), &rules(action));
     }
-    for guest in 0..2 {
+    for (guest, id) in GUESTS.into_iter().enumerate() {
         let identity =
             Identity { macs: vec![mac(guest)], addresses: Prefix::new([10, 0, 0, 0].into(), 8).into_iter().collect() };
         let config = PortConfig {
@@ -99,7 +99,7 @@ fn switch(policy: Policy, flows: usize) -> Switch {
             flows: (flows * 2).max(4096) as u32,
             ..PortConfig::new(Role::Guest)
         };
-        switch.add_port(GUESTS[guest], config).expect("a port of its own");
+        switch.add_port(id, config).expect("a port of its own");
     }
     switch
 }

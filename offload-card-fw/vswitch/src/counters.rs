@@ -36,6 +36,8 @@ macro_rules! drop_reasons {
 drop_reasons! {
     /// The headers are cut off or contradict themselves.
     Malformed,
+    /// What the frame leaves to the card does not fit its headers.
+    Offload,
     /// Longer than the port's MTU, and not to be cut by the card.
     TooLong,
     /// The port may not send into this VLAN.

@@ -1,6 +1,12 @@
 //! Frames as they come and go: the traits between the switch and whoever moves the bytes.
 
-use crate::{capture::Record, port::PortId, tunnel::Tunnel, vlan::TagEdit};
+use crate::{
+    capture::Record,
+    packet::{Packet, protocol},
+    port::PortId,
+    tunnel::Tunnel,
+    vlan::TagEdit,
+};
 
 /// A frame that came from a port.
 ///
@@ -31,7 +37,7 @@ impl Frame for &[u8] {
 }
 
 /// What is left to do about a frame: the meaning of virtio-net's packet header (virtio 1.2 5.1.6). It is the sender's
-/// claim until the `offload` module or the receiver has checked it.
+/// claim: the switch drops frames whose headers it does not fit.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
 pub struct Offload {
     /// The transport checksum holds the pseudo header's sum only and is to be completed.
@@ -69,12 +75,46 @@ pub enum SegmentKind {
     Udp,
 }
 
+impl SegmentKind {
+    /// The IP protocol that is cut so.
+    #[must_use]
+    pub const fn protocol(self) -> u8 {
+        match self {
+            Self::Tcp => protocol::TCP,
+            Self::Udp => protocol::UDP,
+        }
+    }
+}
+
 impl Offload {
     /// Into how many frames one of `length` bytes will be cut, roughly: headers count as data.
     #[inline]
     #[must_use]
     pub fn packets(&self, length: usize) -> usize {
         self.segmentation.map_or(1, |cut| length.div_ceil(usize::from(cut.size.max(1))))
+    }
+
+    /// Whether the claims fit a frame's headers.
+    ///
+    /// A checksum is written after the frame was judged: were its place not checked, it could change an address or
+    /// a port. It goes into the transport header's own field, or somewhere in that header's data.
+    #[must_use]
+    pub fn fits(&self, packet: &Packet) -> bool {
+        let (header, field) = match packet.key.protocol() {
+            protocol::TCP => (20, Some(16)),
+            protocol::UDP => (8, Some(6)),
+            _ => (8, None),
+        };
+        let is_own = |checksum: &PartialChecksum| {
+            let start = usize::from(checksum.start);
+            let transport = usize::from(packet.transport);
+            start == transport && Some(checksum.offset) == field || start >= transport + header
+        };
+        let has_transport = packet.family().is_some() && packet.fragment.is_none();
+        self.checksum.as_ref().is_none_or(|checksum| has_transport && is_own(checksum))
+            && self
+                .segmentation
+                .is_none_or(|cut| has_transport && cut.size > 0 && packet.key.protocol() == cut.kind.protocol())
     }
 
     /// The same once `removed` bytes are taken from the frame's begin and `added` put there.

@@ -11,7 +11,7 @@ use crate::{
     bytes,
     checksum::Checksum,
     frame::{Edit, MAX_PREFIX, Offload, PartialChecksum, SegmentKind},
-    packet::{Packet, protocol},
+    packet::Packet,
 };
 
 /// What a receiver can do itself.
@@ -161,12 +161,4 @@ fn can_cut(frame: &[u8], offload: &Offload, features: Features) -> bool {
             (Some(SegmentKind::Udp), Some(_)) => features.udp,
             _ => false,
         }
-}
-
-/// The transport protocol that a kind of segments has.
-const fn protocol_of(kind: SegmentKind) -> u8 {
-    match kind {
-        SegmentKind::Tcp => protocol::TCP,
-        SegmentKind::Udp => protocol::UDP,
-    }
 }

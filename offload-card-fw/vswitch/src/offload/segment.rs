@@ -1,6 +1,6 @@
 //! Cutting a frame into segments, each a frame with headers of its own.
 
-use super::{OffloadError, protocol_of};
+use super::OffloadError;
 use crate::{
     address::Family,
     bytes::{self, add_u16, put},
@@ -38,7 +38,7 @@ impl<'a> Segments<'a> {
         let cut = offload.segmentation.filter(|cut| cut.size > 0)?;
         let packet = Packet::parse(frame, frame.len()).ok()?;
         let family = packet.family()?;
-        if packet.fragment.is_some() || packet.key.protocol() != protocol_of(cut.kind) {
+        if packet.fragment.is_some() || packet.key.protocol() != cut.kind.protocol() {
             return None;
         }
         let (network, transport) = (usize::from(packet.network), usize::from(packet.transport));
@@ -111,7 +111,7 @@ impl<'a> Segments<'a> {
         let mut sum = Checksum::default();
         let covered = segment.get(transport..)?;
         let addresses = (self.packet.key.source(), self.packet.key.destination());
-        sum.add_pseudo_header(self.family, addresses, protocol_of(self.kind), covered.len());
+        sum.add_pseudo_header(self.family, addresses, self.kind.protocol(), covered.len());
         sum.add(covered);
         let value = match self.kind {
             SegmentKind::Tcp => sum.finish(),

@@ -61,8 +61,8 @@ impl FlowKey {
         ])
     }
 
-    /// The key of an untagged IPv4 packet, from where its fields lie in the frame: `ethernet` is the frame's begin up to
-    /// and with the `EtherType`, `ports` the transport header's first four bytes.
+    /// The key of an untagged IPv4 packet, from where its fields lie in the frame: `ethernet` is the frame's begin up
+    /// to and with the `EtherType`, `ports` the transport header's first four bytes.
     #[inline]
     pub(super) const fn of_plain_v4(
         ethernet: [[u8; 8]; 2],

@@ -16,7 +16,7 @@ const SECOND_NS: u64 = 1_000_000_000;
 pub enum State {
     /// There is none: a free place.
     #[default]
-    None,
+    Free,
     /// UDP, ICMP echo and others: no answer yet.
     New,
     /// UDP, ICMP echo and others: packets went both ways.
@@ -87,7 +87,7 @@ impl Timeouts {
     #[inline]
     const fn of(&self, state: State) -> u64 {
         match state {
-            State::None => 0,
+            State::Free => 0,
             State::New => self.new,
             State::Answered => self.answered,
             State::SynSent | State::SynReceived => self.opening,

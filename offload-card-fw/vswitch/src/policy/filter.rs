@@ -186,7 +186,7 @@ impl Filter {
     }
 
     /// ICMP messages other than echoes: they open nothing.
-    fn judge_message(&self, judged: &Judged<'_>, message: Message, family: Family) -> Result<Passage, Refusal> {
+    fn judge_message(&mut self, judged: &Judged<'_>, message: Message, family: Family) -> Result<Passage, Refusal> {
         let Judged { packet, head, direction, vlan, now_ns } = *judged;
         let [kind, _] = packet.key.source_port().to_be_bytes();
         match message {
@@ -199,13 +199,13 @@ impl Filter {
                 // The packet that it quotes went the other way.
                 let quoted = icmp::quoted_flow(packet, head);
                 let key = quoted.map(|flow| ConnectionKey::new(&flow, family, direction.opposite(), vlan));
-                let slot = key.and_then(|key| self.find(&key));
-                let connection = slot.and_then(|slot| self.connections.value(slot));
-                if let Some(connection) = connection
-                    && now_ns < connection.expires_ns
-                    && connection.generation == self.generation
+                if let Some(key) = key
+                    && let Some(slot) = self.find(&key)
+                    && self.connections.value(slot).is_some_and(|connection| now_ns < connection.expires_ns)
+                    && self.is_allowed_still(slot, &key)
                 {
-                    return Ok(Passage::once(connection.rule));
+                    let rule = self.connections.value(slot).map_or(RuleRef::NONE, |connection| connection.rule);
+                    return Ok(Passage::once(rule));
                 }
             }
             _ => {}
@@ -219,19 +219,21 @@ impl Filter {
     fn judge_tracked(&mut self, judged: &Judged<'_>, flow: &FlowKey, family: Family) -> Result<Passage, Refusal> {
         let Judged { packet, head, direction, vlan, now_ns } = *judged;
         let key = ConnectionKey::new(flow, family, direction, vlan);
+        let service = service(flow);
+        if self.rules.has_stateless(direction)
+            && let Ok((Action::AllowStateless, rule)) =
+                self.ask(direction, family, (key.remote(), key.protocol(), service))
+        {
+            let connection = CachedConnection { rule, ..CachedConnection::NONE };
+            return Ok(Passage { connection, is_repeatable: true });
+        }
         if let Some(slot) = self.find(&key) {
-            if self.is_live(slot, packet, now_ns) {
-                self.judge_again(slot, &key)?;
+            if self.is_live(slot, packet, now_ns) && self.is_allowed_still(slot, &key) {
                 return self.note(slot, judged);
             }
             self.connections.remove(slot);
         }
-        let service = service(flow);
-        let (action, rule) = self.ask(direction, family, (key.remote(), key.protocol(), service))?;
-        if action == Action::AllowStateless {
-            let connection = CachedConnection { rule, ..CachedConnection::NONE };
-            return Ok(Passage { connection, is_repeatable: true });
-        }
+        let (_, rule) = self.ask(direction, family, (key.remote(), key.protocol(), service))?;
         let is_later_fragment = packet.fragment.is_some_and(|fragment| !fragment.is_first);
         if key.protocol() == protocol::TCP
             && !connection::opens(&packet.tcp)
@@ -258,27 +260,23 @@ impl Filter {
             .is_some_and(|connection| now_ns < connection.expires_ns && !connection.is_reopened_by(&packet.tcp))
     }
 
-    /// Asks the rules again if they have changed since the connection was allowed; forgets it if they deny it now.
-    fn judge_again(&mut self, slot: Slot, key: &ConnectionKey) -> Result<(), Refusal> {
+    /// Asks the rules again if they have changed since a connection was allowed.
+    fn is_allowed_still(&mut self, slot: Slot, key: &ConnectionKey) -> bool {
         let generation = self.generation;
-        let Some(Connection { initiator, service, .. }) =
-            self.connections.value(slot).copied().filter(|connection| connection.generation != generation)
+        let Some(Connection { initiator, service, generation: allowed_in, .. }) = self.connections.value(slot).copied()
         else {
-            return Ok(());
+            return false;
         };
-        let answer = self.ask(initiator, key.family(), (key.remote(), key.protocol(), service));
-        match (answer, self.connections.value_mut(slot)) {
-            (Ok((_, rule)), Some(connection)) => {
-                connection.rule = rule;
-                connection.generation = generation;
-                Ok(())
-            }
-            (Ok(_), None) => Ok(()),
-            (Err(refusal), _) => {
-                self.connections.remove(slot);
-                Err(refusal)
-            }
+        if allowed_in == generation {
+            return true;
         }
+        let answer = self.ask(initiator, key.family(), (key.remote(), key.protocol(), service));
+        let (Ok((Action::Allow, rule)), Some(connection)) = (answer, self.connections.value_mut(slot)) else {
+            return false;
+        };
+        connection.rule = rule;
+        connection.generation = generation;
+        true
     }
 
     /// Notes a packet in its connection.

@@ -36,7 +36,7 @@ pub enum Action {
     Deny,
     /// They open a connection; it and its answers pass. ICMP messages that ask for no answer just pass.
     Allow,
-    /// They pass, and nothing is remembered: answers need a rule of their own.
+    /// They pass without a look at connections, and nothing is remembered: answers need a rule of their own.
     AllowStateless,
 }
 
@@ -206,19 +206,28 @@ impl RuleSet {
         set
     }
 
+    /// Whether some rule for a direction lets packets pass without remembering them.
+    #[must_use]
+    pub fn has_stateless(&self, direction: Direction) -> bool {
+        self.list(direction).iter().any(|rule| rule.action == Action::AllowStateless)
+    }
+
     /// What the first rule that matches does; `None` if none matches.
     #[must_use]
     pub fn ask(&self, question: &Question) -> Option<(Action, RuleRef)> {
-        let list = match question.direction {
-            Direction::Egress => &self.egress,
-            Direction::Ingress => &self.ingress,
-        };
         let matches = |rule: &&CompiledRule| {
             (rule.services.first..=rule.services.last).contains(&question.service)
                 && (rule.protocols.0..=rule.protocols.1).contains(&question.protocol)
                 && rule.remote.is_none_or(|prefix| prefix.contains(question.family, question.remote))
         };
-        list.iter().find(matches).map(|rule| (rule.action, rule.name))
+        self.list(question.direction).iter().find(matches).map(|rule| (rule.action, rule.name))
+    }
+
+    fn list(&self, direction: Direction) -> &[CompiledRule] {
+        match direction {
+            Direction::Egress => &self.egress,
+            Direction::Ingress => &self.ingress,
+        }
     }
 }
 

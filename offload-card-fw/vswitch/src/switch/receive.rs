@@ -72,6 +72,10 @@ impl Switch {
                 sender.counters.add_drop(DropReason::Malformed);
                 continue;
             };
+            if !offload.fits(&packet) {
+                sender.counters.add_drop(DropReason::Offload);
+                continue;
+            }
             let hash = hasher.flow(packet.key.words());
             batch.push(Arrival { packet, frame: number, source: port, strip: 0, length, offload, hash, place: None });
         }
@@ -81,7 +85,11 @@ impl Switch {
     fn unwrap(&mut self, arrival: &mut Arrival, head: &[u8]) -> Option<()> {
         let outer = arrival.packet;
         let Some(opened) = tunnel::open(&outer, head) else { return Some(()) };
-        let known = opened.ok().and_then(|envelope| self.tunnels.get(&envelope.name)).copied();
+        let is_addressed = |id: &PortId| {
+            let tunnel = self.port(*id).and_then(|port| port.tunnel());
+            tunnel.is_some_and(|tunnel| tunnel.local_mac == outer.key.destination_mac())
+        };
+        let known = opened.ok().and_then(|envelope| self.tunnels.get(&envelope.name)).copied().filter(is_addressed);
         if known.is_none() && !self.ends_tunnels(arrival.source, &outer) {
             return Some(());
         }
@@ -99,16 +107,21 @@ impl Switch {
             let inner_head = head.get(envelope.inner..).ok_or(DropReason::TunnelHeader)?;
             let inner_length = length.checked_sub(envelope.inner).ok_or(DropReason::TunnelHeader)?;
             let packet = Packet::parse(inner_head, inner_length).map_err(|_| DropReason::Malformed)?;
-            Ok((id, packet, envelope.inner, inner_length))
+            let offload = inner_offload(arrival.offload, envelope.inner);
+            if offload.fits(&packet) {
+                Ok((id, packet, envelope.inner, inner_length, offload))
+            } else {
+                Err(DropReason::Offload)
+            }
         });
         match result {
-            Ok((id, packet, inner, inner_length)) => {
+            Ok((id, packet, inner, inner_length, offload)) => {
                 // A head is not longer than 2^16, and the frame was not longer than 2^32.
                 arrival.strip = inner as u16;
                 arrival.length = inner_length as u32;
                 arrival.packet = packet;
                 arrival.source = id;
-                arrival.offload = inner_offload(arrival.offload, inner);
+                arrival.offload = offload;
                 arrival.hash = self.hasher.flow(packet.key.words());
                 self.port_mut(id)?.counters.received.add(inner_length);
                 Some(())

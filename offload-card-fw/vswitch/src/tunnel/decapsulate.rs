@@ -2,7 +2,6 @@
 
 use super::{SHIM, TunnelName, TunnelProtocol, UDP, encapsulate::TRANSPARENT_ETHERNET};
 use crate::{
-    address::MacAddress,
     bytes,
     checksum::Checksum,
     counters::DropReason,
@@ -15,8 +14,6 @@ use crate::{
 pub struct Envelope {
     /// Which tunnel it says it belongs to.
     pub name: TunnelName,
-    /// Where it was sent.
-    pub destination_mac: MacAddress,
     /// Where the inner frame begins.
     pub inner: usize,
 }
@@ -39,11 +36,7 @@ pub fn open(packet: &Packet, head: &[u8]) -> Option<Result<Envelope, DropReason>
         local: family.address(packet.key.destination()),
         remote: family.address(packet.key.source()),
     };
-    let envelope = |(network, length)| Envelope {
-        name: name(network),
-        destination_mac: packet.key.destination_mac(),
-        inner: shim_at + length,
-    };
+    let envelope = |(network, length)| Envelope { name: name(network), inner: shim_at + length };
     if packet.fragment.is_some() {
         return Some(Err(DropReason::TunnelHeader));
     }
