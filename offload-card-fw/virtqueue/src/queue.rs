@@ -73,7 +73,7 @@ impl Queue {
     /// in flight is taken first, in the same order. If that memory was never used, the queue begins to track there and
     /// goes on at `config.state`: for a split ring, at what its used ring says.
     ///
-    /// From then on each call needs the same memory.
+    /// From then on each call needs the same memory. It belongs to one life of the ring: who resets the ring clears it.
     ///
     /// # Errors
     /// As [`Self::new`]; [`QueueError::RingUnmapped`], [`QueueError::InFlightMemory`], [`QueueError::InFlightState`].

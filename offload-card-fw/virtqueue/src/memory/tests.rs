@@ -52,13 +52,13 @@ fn fields_outside_or_across_the_end_or_not_aligned_are_refused() {
 #[test]
 fn copies_of_any_length_and_alignment_are_exact() {
     let memory = memory();
-    let slice = memory.slice(GuestAddress(BASE + 0x1000), 600).unwrap();
-    let bytes: Vec<u8> = (0..600_u32).map(|at| (at * 7 + 1) as u8).collect();
-    for len in (0..40).chain([255, 256, 257, 258, 300, 511]) {
-        for offset in [0, 1, 5] {
+    let slice = memory.slice(GuestAddress(BASE + 0x1000), 310).unwrap();
+    let bytes: Vec<u8> = (0..310_u32).map(|at| (at * 7 + 1) as u8).collect();
+    for len in (0..20).chain([255, 256, 257, 300]) {
+        for offset in [0, 3] {
             slice.zero();
             slice.write(offset, &bytes[..len]).unwrap();
-            let mut all = [0xff; 600];
+            let mut all = [0xff; 310];
             slice.read(0, &mut all).unwrap();
             assert_eq!(all[offset..offset + len], bytes[..len]);
             assert!(all[..offset].iter().chain(&all[offset + len..]).all(|byte| *byte == 0), "{len} bytes at {offset}");
