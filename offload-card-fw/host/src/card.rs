@@ -7,11 +7,13 @@ use std::{
 };
 
 use anyhow::{Context, Result};
+use dragonfly_vswitch::PortId;
 use log::error;
 
 use crate::{
     disk::DiskDevice,
-    machine::Machine,
+    machine::{Machine, Net},
+    net::{Fabric, NetDevice},
     port::Port,
     serve::Serve,
     worker::{StopSignal, Worker},
@@ -30,11 +32,12 @@ impl Card {
     /// # Errors
     /// Something cannot be used.
     pub fn check(machine: &Machine) -> Result<()> {
-        machine.disks.iter().try_for_each(|disk| DiskDevice::open(disk).map(drop))
+        machine.disks.iter().try_for_each(|disk| DiskDevice::open(disk).map(drop))?;
+        Fabric::new(&machine.nets).map(drop)
     }
 
-    /// Opens everything, makes the sockets and serves them, each disk with a thread of its own. Rings are polled for as long
-    /// as `poll` after the last work.
+    /// Opens everything, makes the sockets and serves them: each disk by a thread of its own, the network devices and the
+    /// switch between them by one. Rings are polled for as long as `poll` after the last work.
     ///
     /// # Errors
     /// Something cannot be used; then nothing is served.
@@ -44,9 +47,15 @@ impl Card {
         for disk in &machine.disks {
             disks.push((&disk.name, DiskDevice::open(disk)?, &disk.socket));
         }
+        let fabric = Fabric::new(&machine.nets)?;
         let mut card = Self { stop: StopSignal::new()?, threads: Vec::new() };
         for (name, device, socket) in disks {
             card.serve(name, vec![Port::listen(device, socket)?], (), poll)?;
+        }
+        let port = |(number, net): (u16, &Net)| Port::listen(NetDevice::new(net, PortId(number)), &net.socket);
+        let ports = (0..).zip(&machine.nets).map(port).collect::<Result<Vec<_>>>()?;
+        if !ports.is_empty() {
+            card.serve("switch", ports, fabric, poll)?;
         }
         Ok(card)
     }

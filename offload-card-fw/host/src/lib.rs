@@ -6,9 +6,10 @@
 //! - `port`, `inbox`: a device's socket and the client that calls there.
 //! - `platform`, `shared_memory`: what a session needs of Linux; the latter has the only `unsafe`.
 //! - `disk`, `ring`, `image`, `key`: virtio-blk, its rings, disks in files and their keys.
+//! - `net`: virtio-net, and the switch between its devices.
 //!
-//! What the devices do is in crates that know no operating system: `dragonfly-virtqueue`, `dragonfly-storage` and the
-//! protocol, `dragonfly-vhost-user`.
+//! What the devices do is in crates that know no operating system: `dragonfly-virtqueue`, `dragonfly-storage`,
+//! `dragonfly-vswitch` and the protocol, `dragonfly-vhost-user`.
 
 pub mod card;
 pub mod cli;
@@ -18,6 +19,7 @@ pub mod inbox;
 pub mod journal;
 pub mod key;
 pub mod machine;
+pub mod net;
 pub mod platform;
 pub mod poller;
 pub mod port;

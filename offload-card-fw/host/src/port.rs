@@ -115,7 +115,7 @@ impl<D: Serve> Port<D> {
     ///
     /// # Errors
     /// The kernel has no room.
-    pub fn handle_messages(&mut self, poller: &Poller) -> io::Result<()> {
+    pub fn handle_messages(&mut self, shared: &mut D::Shared, poller: &Poller) -> io::Result<()> {
         let Some(client) = &mut self.client else { return Ok(()) };
         let Err(ended) = client.handle_messages(&mut self.device) else { return Ok(()) };
         match ended {
@@ -123,6 +123,7 @@ impl<D: Serve> Port<D> {
             ended => warn!("{}: client disconnected by this side: {ended}", self.device.name()),
         }
         self.disconnect(poller);
+        self.device.disconnected(shared);
         poller.add(&self.listener, Token::Listener { device: self.number })
     }
 

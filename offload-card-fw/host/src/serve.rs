@@ -30,6 +30,11 @@ pub trait Serve: Device<RingError = QueueError> {
     /// Asks to be told of the next buffers of a ring that runs, and says whether there is something to do already. A ring
     /// that waits for a time has nothing to do.
     fn enable_kicks<M: GuestMemory>(&mut self, index: u16, memory: &M) -> bool;
+
+    /// The client is gone; no ring runs.
+    fn disconnected(&mut self, shared: &mut Self::Shared) {
+        let _ = shared;
+    }
 }
 
 /// What serving a ring came to.

@@ -154,6 +154,12 @@ impl GuestRam {
     }
 }
 
+impl GuestMemory for GuestRam {
+    fn piece(&self, address: GuestAddress, limit: usize) -> Result<GuestSlice<'_>, MemoryError> {
+        self.map.piece(address, limit)
+    }
+}
+
 /// A guest's memory as one queue sees it.
 #[derive(Clone, Copy, Debug)]
 pub struct QueueMemory<'a> {
@@ -171,7 +177,7 @@ impl<'a> QueueMemory<'a> {
 
 impl GuestMemory for QueueMemory<'_> {
     fn piece(&self, address: GuestAddress, limit: usize) -> Result<GuestSlice<'_>, MemoryError> {
-        self.ram.map.piece(address, limit)
+        self.ram.piece(address, limit)
     }
 
     fn in_flight(&self) -> Option<GuestSlice<'_>> {

@@ -98,7 +98,7 @@ impl<D: Serve> Worker<D> {
                     }
                     Token::Client { device } => {
                         if let Some(port) = self.ports.get_mut(device as usize) {
-                            port.handle_messages(&self.poller)?;
+                            port.handle_messages(&mut self.shared, &self.poller)?;
                         }
                     }
                     // The next round serves all rings.

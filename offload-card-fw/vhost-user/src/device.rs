@@ -2,6 +2,8 @@
 
 use core::fmt::{Debug, Display};
 
+use crate::feature::ProtocolFeatures;
+
 /// A virtio device behind a session: it serves rings whose place the session has found out.
 pub trait Device {
     /// Why a ring cannot be started.
@@ -13,8 +15,19 @@ pub trait Device {
     /// Takes those of the offered features that driver and front end use; rings started from now on have them.
     fn set_features(&mut self, features: u64);
 
+    /// The extensions of the protocol that are offered for the device; that for requests under way is left out by itself
+    /// for one that keeps no state of them.
+    fn extensions(&self) -> ProtocolFeatures {
+        ProtocolFeatures::all()
+    }
+
     /// Number of queues, at most [`MAX_QUEUES`](crate::MAX_QUEUES).
     fn queues(&self) -> u16;
+
+    /// The number of queues as front ends are told it: those of network devices count pairs, without the control queue.
+    fn told_queues(&self) -> u16 {
+        self.queues()
+    }
 
     /// Reads the configuration space from `offset` on; bytes beyond its end are zero.
     fn read_config(&self, offset: usize, into: &mut [u8]);

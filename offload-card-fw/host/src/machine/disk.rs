@@ -1,9 +1,6 @@
 //! A disk in a machine file.
 
-use std::{
-    num::NonZeroU64,
-    path::{Path, PathBuf},
-};
+use std::path::{Path, PathBuf};
 
 use dragonfly_settings::{Section, SettingsError};
 use dragonfly_storage::{Limits, Rate, SECTOR_BYTES};
@@ -67,6 +64,8 @@ impl Disk {
             let message = format!("has \"{serial}\": a serial number has at most {MAX_SERIAL} ASCII characters");
             return Err(section.error("serial", message));
         }
+        let operations = |key: &str| section.integer(key, 1..=MAX_OPERATIONS);
+        let rate = |(per_second, burst)| Rate { per_second, burst };
         Ok(Self {
             name,
             socket: super::socket(section, folder)?,
@@ -76,8 +75,8 @@ impl Disk {
             // In range by the line before, so nothing is lost.
             queues: section.integer("queues", 1..=MAX_QUEUES)?.unwrap_or(1) as u16,
             limits: Limits {
-                operations: rate(section, "iops", "iops_burst", |key| section.integer(key, 1..=MAX_OPERATIONS))?,
-                bytes: rate(section, "bandwidth", "bandwidth_burst", |key| section.size(key))?,
+                operations: super::rate(section, "iops", "iops_burst", operations)?.map(rate),
+                bytes: super::rate(section, "bandwidth", "bandwidth_burst", |key| section.size(key))?.map(rate),
             },
             key_file: super::path(section, "key_file", folder)?,
         })
@@ -95,19 +94,5 @@ impl Disk {
                 Err(section.error("image", "is missing: name a file, or give a `size` for a disk in memory".into()))
             }
         }
-    }
-}
-
-/// A rate and its burst, which is what one second brings unless it is given.
-fn rate(
-    section: &Section<'_>,
-    key: &str,
-    burst_key: &str,
-    number: impl Fn(&str) -> Result<Option<u64>, SettingsError>,
-) -> Result<Option<Rate>, SettingsError> {
-    match (number(key)?.and_then(NonZeroU64::new), number(burst_key)?.and_then(NonZeroU64::new)) {
-        (Some(per_second), burst) => Ok(Some(Rate { per_second, burst: burst.unwrap_or(per_second) })),
-        (None, None) => Ok(None),
-        (None, Some(_)) => Err(section.error(burst_key, format!("is given without `{key}`: give that, too"))),
     }
 }

@@ -1,20 +1,27 @@
 //! The machine file: which devices the card serves.
 
 mod disk;
+mod net;
 #[cfg(test)]
 mod tests;
 
-use std::path::{Path, PathBuf};
+use std::{
+    num::NonZeroU64,
+    path::{Path, PathBuf},
+};
 
 use dragonfly_settings::{Document, Section, SettingsError};
 
 pub use disk::{Disk, Medium};
+pub use net::Net;
 
 /// All that a machine file describes.
 #[derive(Debug)]
 pub struct Machine {
     /// The disks, of which there may be none.
     pub disks: Vec<Disk>,
+    /// The network devices, which are ports of one switch.
+    pub nets: Vec<Net>,
 }
 
 impl Machine {
@@ -26,18 +33,24 @@ impl Machine {
         let name = file.display().to_string();
         let document = Document::parse(&name, text)?;
         let top = document.top();
-        top.only_keys(&["disk"])?;
+        top.only_keys(&["disk", "net"])?;
         let folder = file.parent().unwrap_or(Path::new(""));
         let sections = top.tables("disk")?;
         let disks = sections.iter().map(|section| Disk::read(section, folder)).collect::<Result<Vec<_>, _>>()?;
-        if disks.is_empty() {
-            return Err(top.error("disk", "is missing: describe at least one disk in a table [[disk]]".into()));
+        let net_sections = top.tables("net")?;
+        let nets = net_sections.iter().map(|section| Net::read(section, folder)).collect::<Result<Vec<_>, _>>()?;
+        if disks.is_empty() && nets.is_empty() {
+            let message = "is missing: describe at least one device in a table [[disk]] or [[net]]";
+            return Err(top.error("disk", message.into()));
         }
         let mut taken = Taken::default();
         for (section, disk) in sections.iter().zip(&disks) {
             taken.check(section, &disk.name, &disk.socket)?;
         }
-        Ok(Self { disks })
+        for (section, net) in net_sections.iter().zip(&nets) {
+            taken.check(section, &net.name, &net.socket)?;
+        }
+        Ok(Self { disks, nets })
     }
 }
 
@@ -79,4 +92,18 @@ fn socket(section: &Section<'_>, folder: &Path) -> Result<PathBuf, SettingsError
         return Err(section.error("socket", message));
     }
     Ok(socket)
+}
+
+/// What comes per second, and the burst, which is what one second brings unless it is given.
+fn rate(
+    section: &Section<'_>,
+    key: &str,
+    burst_key: &str,
+    number: impl Fn(&str) -> Result<Option<u64>, SettingsError>,
+) -> Result<Option<(NonZeroU64, NonZeroU64)>, SettingsError> {
+    match (number(key)?.and_then(NonZeroU64::new), number(burst_key)?.and_then(NonZeroU64::new)) {
+        (Some(per_second), burst) => Ok(Some((per_second, burst.unwrap_or(per_second)))),
+        (None, None) => Ok(None),
+        (None, Some(_)) => Err(section.error(burst_key, format!("is given without `{key}`: give that, too"))),
+    }
 }

@@ -1,3 +1,6 @@
+use dragonfly_storage::Limits;
+use dragonfly_vswitch::Prefix;
+
 use super::*;
 
 fn parse(text: &str) -> Result<Machine, String> {
@@ -44,7 +47,7 @@ fn a_disk_needs_little() {
 fn each_mistake_is_told_with_line_key_and_remedy() {
     let disk = "[[disk]]\nname = 'a'\nsocket = 's'\n";
     for (text, message) in [
-        (String::new(), ":1: `disk` is missing: describe at least one disk in a table [[disk]]"),
+        (String::new(), ":1: `disk` is missing: describe at least one device in a table [[disk]] or [[net]]"),
         ("disks = 1".into(), ":1: `disks` is not a known key: did you mean `disk`?"),
         ("[[disk]]\nname = 'a'\nsize = '1MiB'".into(), ":1: `socket` is missing: add it to this table"),
         (disk.into(), ":1: `image` is missing: name a file, or give a `size` for a disk in memory"),
@@ -74,6 +77,39 @@ fn each_mistake_is_told_with_line_key_and_remedy() {
 
 #[test]
 fn a_socket_that_linux_has_no_room_for_is_refused() {
-    let text = format!("[[disk]]\nname = 'a'\nsocket = '{}'\nsize = '1MiB'", "s".repeat(96));
+    let text = format!("[[disk]]\nname = 'a'\nsocket = '{}'\nsize = '1MiB'", "s".repeat(98));
     assert!(parse(&text).unwrap_err().contains("Linux takes 107"), "{text}");
+}
+
+#[test]
+fn a_network_device_has_what_its_table_says() {
+    let machine = parse(
+        r#"
+[[net]]
+name = "eth0"
+socket = "eth0.sock"
+mac = "52:54:00:12:34:Ff"
+queues = 4
+vlan = 7
+packets_per_second = 1000
+bandwidth = "1MiB"
+addresses = ["10.0.0.2", "fd00::/64"]
+"#,
+    )
+    .unwrap();
+    let [net] = machine.nets.as_slice() else { panic!("{machine:?}") };
+    assert_eq!((net.mac.0, net.queue_pairs, net.vlan), ([0x52, 0x54, 0, 0x12, 0x34, 0xff], 4, 7));
+    assert_eq!(net.addresses[0], Prefix::host("10.0.0.2".parse().unwrap()));
+    assert_eq!(net.addresses[1], Prefix::new("fd00::".parse().unwrap(), 64).unwrap());
+    assert_eq!(net.limits.packets.unwrap().burst.get(), 1000);
+    assert_eq!(net.limits.bits.unwrap().per_second.get(), 8 << 20);
+}
+
+#[test]
+fn an_address_that_is_no_stations_is_refused() {
+    for mac in ["", "52:54:00:00:00", "52:54:00:00:00:01:02", "53:54:00:00:00:01", "00:00:00:00:00:00", "5:254:0:0:0:1"]
+    {
+        let error = parse(&format!("[[net]]\nname = 'n'\nsocket = 's'\nmac = '{mac}'")).unwrap_err();
+        assert!(error.contains(":4: `mac` is") && error.contains("give a station's address"), "{error}");
+    }
 }

@@ -34,6 +34,7 @@ const ACKNOWLEDGED: u64 = 0;
 const REFUSED: u64 = 1;
 
 /// What became of a request.
+#[expect(clippy::large_enum_variant, reason = "an answer lives for one call, and there is no heap to put it on")]
 enum Outcome<R> {
     Done,
     Refused,
@@ -115,8 +116,10 @@ impl Session {
 
     /// The extensions that are offered for a device.
     fn offered_extensions<D: Device>(device: &D) -> ProtocolFeatures {
-        let mut extensions = ProtocolFeatures::all();
-        extensions.set(ProtocolFeatures::INFLIGHT_SHMFD, device.inflight_len(1).is_some());
+        let mut extensions = device.extensions();
+        if device.inflight_len(1).is_none() {
+            extensions.remove(ProtocolFeatures::INFLIGHT_SHMFD);
+        }
         extensions
     }
 
@@ -149,7 +152,7 @@ impl Session {
         match request {
             Request::GetFeatures => return asked(device.features() | F_PROTOCOL_FEATURES),
             Request::GetProtocolFeatures => return asked(Self::offered_extensions(device).bits()),
-            Request::GetQueueNum => return asked(device.queues().into()),
+            Request::GetQueueNum => return asked(device.told_queues().into()),
             Request::GetMaxMemSlots => return asked(MAX_REGIONS as u64),
             Request::GetStatus => return asked(self.status.into()),
             Request::GetConfig => return self.get_config::<D, P>(payload, device),

@@ -1,0 +1,115 @@
+//! A network device in a machine file.
+
+use std::{
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    num::NonZeroU64,
+    path::{Path, PathBuf},
+};
+
+use dragonfly_settings::{Section, SettingsError};
+use dragonfly_vswitch::{
+    MacAddress, Prefix,
+    limit::{Limits, Rate},
+};
+
+const MAX_PAIRS: u64 = 8;
+const MAX_VLAN: u64 = 4094;
+const MAX_PACKETS: u64 = 1_000_000_000;
+const BITS_PER_BYTE: u64 = 8;
+
+/// A `[[net]]` table.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Net {
+    /// The name in log lines.
+    pub name: String,
+    /// Where clients call.
+    pub socket: PathBuf,
+    /// The guest's address, and the only one that it may use.
+    pub mac: MacAddress,
+    /// Number of pairs of queues.
+    pub queue_pairs: u16,
+    /// The VLAN that the guest is in, without seeing it.
+    pub vlan: u16,
+    /// The Internet addresses that the guest may use.
+    pub addresses: Vec<Prefix>,
+    /// How much the guest may send, and as much receive.
+    pub limits: Limits,
+}
+
+impl Net {
+    const KEYS: &[&str] = &[
+        "name",
+        "socket",
+        "mac",
+        "addresses",
+        "queues",
+        "vlan",
+        "packets_per_second",
+        "packets_burst",
+        "bandwidth",
+        "bandwidth_burst",
+    ];
+
+    pub(super) fn read(section: &Section<'_>, folder: &Path) -> Result<Self, SettingsError> {
+        section.only_keys(Self::KEYS)?;
+        let text = section.required("mac", section.string("mac")?)?;
+        let mac = mac(&text).ok_or_else(|| {
+            let message = format!("is \"{text}\": give a station's address like \"52:54:00:00:00:01\"");
+            section.error("mac", message)
+        })?;
+        let packets = |key: &str| section.integer(key, 1..=MAX_PACKETS);
+        let bits = |key: &str| Ok(section.size(key)?.map(|bytes| bytes.saturating_mul(BITS_PER_BYTE)));
+        let rate = |(per_second, burst): (NonZeroU64, NonZeroU64)| Rate { per_second, burst };
+        Ok(Self {
+            name: section.name("name")?,
+            socket: super::socket(section, folder)?,
+            mac,
+            addresses: addresses(section)?,
+            // Both are in range by their own lines, so nothing is lost.
+            queue_pairs: section.integer("queues", 1..=MAX_PAIRS)?.unwrap_or(1) as u16,
+            vlan: section.integer("vlan", 0..=MAX_VLAN)?.unwrap_or(0) as u16,
+            limits: Limits {
+                packets: super::rate(section, "packets_per_second", "packets_burst", packets)?.map(rate),
+                bits: super::rate(section, "bandwidth", "bandwidth_burst", bits)?.map(rate),
+            },
+        })
+    }
+}
+
+/// Addresses and prefixes; all there are if the key is not there.
+fn addresses(section: &Section<'_>) -> Result<Vec<Prefix>, SettingsError> {
+    let texts = section.strings("addresses")?;
+    if texts.is_empty() {
+        let all = [IpAddr::V4(Ipv4Addr::UNSPECIFIED), IpAddr::V6(Ipv6Addr::UNSPECIFIED)];
+        return Ok(all.into_iter().filter_map(|any| Prefix::new(any, 0)).collect());
+    }
+    let read = |text: String| {
+        prefix(&text).ok_or_else(|| {
+            let message = format!("has \"{text}\": give addresses like \"10.0.0.2\" or \"fd00::/64\"");
+            section.error("addresses", message)
+        })
+    };
+    texts.into_iter().map(read).collect()
+}
+
+/// An address, or a prefix of addresses.
+fn prefix(text: &str) -> Option<Prefix> {
+    match text.split_once('/') {
+        None => Some(Prefix::host(text.parse().ok()?)),
+        Some((address, length)) => Prefix::new(address.parse().ok()?, length.parse().ok()?),
+    }
+}
+
+/// The address of one station: not a group's, not zero.
+fn mac(text: &str) -> Option<MacAddress> {
+    const GROUP: u8 = 1;
+    let mut octets = [0; 6];
+    let mut parts = text.split(':');
+    for octet in &mut octets {
+        let part =
+            parts.next().filter(|part| part.len() == 2 && part.bytes().all(|digit| digit.is_ascii_hexdigit()))?;
+        *octet = u8::from_str_radix(part, 16).ok()?;
+    }
+    let is_station = octets[0] & GROUP == 0 && octets != [0; 6];
+    (is_station && parts.next().is_none()).then_some(MacAddress(octets))
+}

@@ -1,0 +1,49 @@
+//! The card over real sockets, with a front end and a driver of the tests' own.
+
+mod disks;
+mod front_end;
+mod lies;
+mod process;
+mod restarts;
+
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use offload_card::{card::Card, machine::Machine};
+
+/// A card with one disk of 4 MiB in a folder of its own.
+struct Setup {
+    folder: tempfile::TempDir,
+    card: Option<Card>,
+}
+
+impl Setup {
+    fn new(more_keys: &str) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::File::create(folder.path().join("disk.img")).unwrap().set_len(4 << 20).unwrap();
+        let text =
+            format!("[[disk]]\nname = 'disk'\nsocket = 'disk.sock'\nimage = 'disk.img'\nqueues = 2\n{more_keys}");
+        let machine = Machine::parse(&folder.path().join("card.toml"), &text).unwrap();
+        let card = Card::start(&machine, Duration::ZERO).unwrap();
+        Self { folder, card: Some(card) }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    fn socket(&self) -> PathBuf {
+        self.path("disk.sock")
+    }
+
+    /// Ends the card, and gives the image's bytes.
+    fn end(mut self) -> Vec<u8> {
+        let card = self.card.take().unwrap();
+        card.stop_signal().stop();
+        card.wait().unwrap();
+        assert!(!Path::exists(&self.socket()), "the socket is left behind");
+        std::fs::read(self.path("disk.img")).unwrap()
+    }
+}

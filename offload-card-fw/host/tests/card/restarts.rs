@@ -1,0 +1,76 @@
+//! Clients that die and come back.
+
+use std::{collections::BTreeSet, thread};
+
+use dragonfly_vhost_user::{Request, wire::VringState};
+use dragonfly_virtqueue::RingFeatures;
+use zerocopy::IntoBytes;
+
+use crate::{Setup, front_end::*};
+
+#[test]
+fn each_request_is_done_once_however_often_the_client_dies() {
+    for layout in [RingFeatures::empty(), RingFeatures::RING_PACKED] {
+        let setup = Setup::new("");
+        let mut guest = Guest::new(layout);
+        for round in 0..40u8 {
+            let front_end = FrontEnd::serve(&setup.socket(), &mut guest);
+            let mut pending: BTreeSet<_> = (0..20)
+                .map(|place| {
+                    guest.fill(place, &[round + 1; 512]);
+                    guest.add(0, place, WRITE, u64::from(round) * 20 + place, 512).unwrap()
+                })
+                .collect();
+            assert_eq!(pending.len(), 20);
+            guest.publish(0);
+            // Another moment each time.
+            (0..u32::from(round) * 4).for_each(|_| thread::yield_now());
+            drop(front_end);
+            let _front_end = FrontEnd::serve(&setup.socket(), &mut guest);
+            while !pending.is_empty() {
+                let (id, _) = guest.wait_used(0);
+                assert!(pending.remove(&id), "{layout:?} round {round}: chain {id} came back twice");
+            }
+            assert!((0..20).all(|place| guest.status(place) == 0));
+            let used = guest.rings[0].driver.take_used(&guest.ram);
+            assert_eq!(used, None, "{layout:?} round {round}: one more came back");
+        }
+        let image = setup.end();
+        for round in 0..40 {
+            let written = &image[round * 20 * 512..][..20 * 512];
+            assert!(written.iter().all(|byte| *byte == round as u8 + 1), "{layout:?} round {round}");
+        }
+    }
+}
+
+#[test]
+fn a_ring_that_was_stopped_goes_on_where_it_was() {
+    let setup = Setup::new("");
+    let mut guest = Guest::new(RingFeatures::empty());
+    let mut front_end = FrontEnd::serve(&setup.socket(), &mut guest);
+    for _ in 0..100 {
+        assert_eq!(guest.request(0, READ, 0, 512), 0);
+    }
+    let (answer, _) = front_end.ask(Request::GetVringBase, VringState { index: 0, num: 0 }.as_bytes());
+    assert_eq!(answer, VringState { index: 0, num: 100 }.as_bytes());
+    front_end.tell(Request::SetVringKick, &0u64, &[std::os::fd::AsFd::as_fd(&guest.rings[0].kick)]);
+    assert_eq!(guest.request(0, READ, 0, 512), 0);
+}
+
+#[test]
+fn a_second_client_is_served_when_the_first_is_gone() {
+    let setup = Setup::new("");
+    let mut first = Guest::new(RingFeatures::empty());
+    let front_end = FrontEnd::serve(&setup.socket(), &mut first);
+    let waiting = thread::spawn({
+        let socket = setup.socket();
+        move || {
+            let mut second = Guest::new(RingFeatures::RING_PACKED);
+            let _front_end = FrontEnd::serve(&socket, &mut second);
+            second.request(1, READ, 0, 512)
+        }
+    });
+    assert_eq!(first.request(0, READ, 0, 512), 0);
+    drop(front_end);
+    assert_eq!(waiting.join().unwrap(), 0);
+}
