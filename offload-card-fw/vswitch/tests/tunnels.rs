@@ -5,6 +5,7 @@ mod common;
 use common::*;
 use dragonfly_vswitch::{
     MacAddress, PortConfig, PortId, Role, Switch,
+    capture::CaptureConfig,
     counters::DropReason,
     tunnel::{Tunnel, TunnelProtocol},
     vlan::VlanMode,
@@ -255,4 +256,16 @@ fn a_larger_underlay_lets_longer_packets_pass() {
     assert_eq!(ports_of(&mut switch, GUEST, &frame, 0), [0_u16; 0]);
     switch.change_port(PortId(UPLINK), PortConfig { mtu: 1600, ..PortConfig::new(Role::Uplink) }).expect("it exists");
     assert_eq!(ports_of(&mut switch, GUEST, &frame, 1), [UPLINK]);
+    switch.remove_port(PortId(UPLINK)).expect("it exists");
+    assert_eq!(ports_of(&mut switch, GUEST, &inner(), 2), [0_u16; 0], "without an underlay nothing does");
+}
+
+#[test]
+fn a_captured_tunnel_shows_inner_frames_both_ways() {
+    let mut switch = switch(tunnel(TunnelProtocol::Vxlan));
+    let capture = CaptureConfig { snap_length: 100, received: true, sent: true, transport_port: None };
+    switch.set_capture(PortId(TUNNEL), Some(capture)).expect("it exists");
+    assert_eq!(send(&mut switch, GUEST, &[&inner()], 0).captured[16..], inner());
+    let outer = wrapped_by_peer("08 00 00 00 12 34 56 00", &from_peer());
+    assert_eq!(send(&mut switch, UPLINK, &[&outer], 0).captured[16..], from_peer());
 }

@@ -91,7 +91,7 @@ fn packet_length(arrival: &Arrival, head: &[u8]) -> usize {
     let packet = &arrival.packet;
     let whole = match packet.key.ethertype() {
         ethertype::IPV4 | ethertype::IPV6 => ip_length(packet, head),
-        _ => arrival.length as usize - usize::from(packet.network),
+        _ => (arrival.length as usize).saturating_sub(usize::from(packet.network)),
     };
     let Some(cut) = arrival.offload.segmentation else { return whole };
     let transport = usize::from(packet.transport);

@@ -197,6 +197,7 @@ impl Switch {
         self.ports.get_mut(id.index()).and_then(Option::take).ok_or(ConfigError::NoSuchPort)?;
         self.stations.remove_port(id);
         self.tunnels.retain(|_, port| *port != id);
+        self.set_up_tunnels_through(id);
         Ok(())
     }
 
@@ -311,15 +312,17 @@ impl Switch {
         }
         self.bind_stations(id);
         self.compile(id);
-        // Tunnels through this port depend on its MTU, and are found by its frames.
-        let dependent: Vec<PortId> = self
-            .tunnels
-            .values()
-            .copied()
-            .filter(|other| *other != id && self.port(*other).and_then(Port::tunnel).is_some_and(|t| t.uplink == id))
-            .collect();
-        for other in dependent {
-            self.set_up(other);
+        self.set_up_tunnels_through(id);
+    }
+
+    /// Tunnels depend on their uplink's MTU; without it, nothing fits.
+    fn set_up_tunnels_through(&mut self, uplink: PortId) {
+        let goes_through = |id: &PortId| {
+            *id != uplink && self.port(*id).and_then(Port::tunnel).is_some_and(|tunnel| tunnel.uplink == uplink)
+        };
+        let dependent: Vec<PortId> = self.tunnels.values().copied().filter(goes_through).collect();
+        for id in dependent {
+            self.set_up(id);
         }
     }
 

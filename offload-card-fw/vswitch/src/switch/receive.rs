@@ -33,7 +33,11 @@ impl Switch {
         for (chunk, frames) in frames.chunks(BATCH).enumerate() {
             let first = chunk * BATCH;
             if is_captured {
-                frames.iter().for_each(|frame| self.capture_received(port, frame, now_ns, out));
+                for frame in frames {
+                    let (head, length) = (frame.head(), frame.length());
+                    let packet = Packet::parse(head, length).ok();
+                    self.capture_received(port, packet.as_ref(), (head, length), now_ns, out);
+                }
             }
             batch.clear();
             self.read(port, frames, &mut batch);
@@ -47,6 +51,10 @@ impl Switch {
                 let Some(frame) = frames.get(arrival.frame) else { continue };
                 let Some(head) = frame.head().get(usize::from(arrival.strip)..) else { continue };
                 arrival.frame += first;
+                if arrival.source != port {
+                    let bytes = (head, arrival.length as usize);
+                    self.capture_received(arrival.source, Some(&arrival.packet), bytes, now_ns, out);
+                }
                 if !self.repeat(arrival, head, now_ns, out) {
                     self.decide(arrival, head, now_ns, out);
                 }
@@ -177,11 +185,16 @@ impl Switch {
         }
     }
 
-    fn capture_received(&self, port: PortId, frame: &impl Frame, now_ns: u64, out: &mut impl Output) {
-        let (head, length) = (frame.head(), frame.length());
-        let packet = Packet::parse(head, length).ok();
+    fn capture_received(
+        &self,
+        port: PortId,
+        packet: Option<&Packet>,
+        (head, length): (&[u8], usize),
+        now_ns: u64,
+        out: &mut impl Output,
+    ) {
         if let Some(config) = self.port(port).and_then(|port| port.capture.as_ref()) {
-            capture((port, config), Passing::Received, packet.as_ref(), (head, length), now_ns, out);
+            capture((port, config), Passing::Received, packet, (head, length), now_ns, out);
         }
     }
 
