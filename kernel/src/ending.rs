@@ -178,7 +178,7 @@ impl<A: Arch> Kernel<A> {
         self.abort_caller(cpu, thread);
         {
             let mut ipc = thread.ipc.lock();
-            ipc.waiting = Waiting::Nothing;
+            ipc.end_wait();
             ipc.fault_gate = None;
         }
         *thread.alarm_target.lock() = None;
@@ -198,7 +198,7 @@ impl<A: Arch> Kernel<A> {
         if !caller.thread.claim(caller.token) {
             return;
         }
-        caller.thread.ipc.lock().waiting = Waiting::Nothing;
+        caller.thread.ipc.lock().end_wait();
         if caller.is_fault {
             // Through the inbox even on this CPU, so that a long chain of handlers does not become a deep stack.
             caller.thread.doom();

@@ -48,11 +48,13 @@ impl<A: Arch> Kernel<A> {
         let message = Message { badge, tag: tag.with_kind(MessageKind::Call), words };
         receiver.context.set_results(Status::Ok, message.results());
         let token = current.block();
-        current.ipc.lock().waiting = Waiting::Reply(receiver.clone());
-        let Some(current) = cpu.current.replace(receiver.clone()) else { return false };
-        let mut ipc = receiver.ipc.lock();
-        ipc.waiting = Waiting::Nothing;
-        ipc.caller = Some(Caller { thread: current, token, is_donor: true, is_fault: false });
+        current.ipc.lock().begin_wait(Waiting::Reply(receiver.clone()));
+        let before = cpu.current.replace(receiver);
+        if let (Some(thread), Some(receiver)) = (before, &cpu.current) {
+            let mut ipc = receiver.ipc.lock();
+            ipc.end_wait();
+            ipc.caller = Some(Caller { thread, token, is_donor: true, is_fault: false });
+        }
         true
     }
 
@@ -87,14 +89,14 @@ impl<A: Arch> Kernel<A> {
                 _ => return false,
             }
             let Some(caller) = ipc.caller.take() else { return false };
-            ipc.waiting = Waiting::Receive(gate.clone());
+            ipc.begin_wait(Waiting::Receive(gate.clone()));
             drop(ipc);
             server.block();
             let queued = queues.receivers.push_back(server.clone());
             debug_assert!(queued.is_ok());
             caller.thread
         };
-        caller.ipc.lock().waiting = Waiting::Nothing;
+        caller.ipc.lock().end_wait();
         let message = Message { badge: 0, tag: tag.with_kind(MessageKind::Call), words };
         caller.context.set_results(Status::Ok, message.results());
         cpu.current = Some(caller);

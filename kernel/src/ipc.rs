@@ -67,11 +67,11 @@ impl<A: Arch> Kernel<A> {
         let is_donor = receiver.cpu == cpu.id && may_donate(&message);
         // After the delivery, so that a reply cannot come before.
         let token = current.block();
-        current.ipc.lock().waiting = Waiting::Reply(receiver.clone());
+        current.ipc.lock().begin_wait(Waiting::Reply(receiver.clone()));
         self.begin_timeout(cpu, &current, timeout_ns);
         {
             let mut ipc = receiver.ipc.lock();
-            ipc.waiting = Waiting::Nothing;
+            ipc.end_wait();
             ipc.caller = Some(Caller { thread: current, token, is_donor, is_fault });
         }
         if is_donor {
@@ -98,7 +98,7 @@ impl<A: Arch> Kernel<A> {
         {
             let mut ipc = current.ipc.lock();
             ipc.message = message;
-            ipc.waiting = Waiting::Send(gate.clone());
+            ipc.begin_wait(Waiting::Send(gate.clone()));
         }
         current.block();
         let priority = |thread: &Thread<A>| core::cmp::Reverse(thread.priority());
@@ -208,7 +208,7 @@ impl<A: Arch> Kernel<A> {
             thread.context.set_results(refused, [0; 6]);
             status = refused;
         }
-        thread.ipc.lock().waiting = Waiting::Nothing;
+        thread.ipc.lock().end_wait();
         if caller.is_donor {
             cpu.end_timeout(&thread);
             (Answered::Donor(thread), status)
@@ -247,7 +247,7 @@ impl<A: Arch> Kernel<A> {
             if timeout_ns == 0 {
                 return Err(Status::WouldBlock);
             }
-            server.ipc.lock().waiting = Waiting::Receive(gate.clone());
+            server.ipc.lock().begin_wait(Waiting::Receive(gate.clone()));
             server.block();
             let queued = queues.receivers.push_back(server.clone());
             debug_assert!(queued.is_ok());
@@ -267,14 +267,14 @@ impl<A: Arch> Kernel<A> {
     ) -> Option<Received> {
         let message = caller.ipc.lock().message;
         if let Err(status) = deliver(self, &caller, server, &message) {
-            caller.ipc.lock().waiting = Waiting::Nothing;
+            caller.ipc.lock().end_wait();
             caller.context.set_results(status, [0; 6]);
             self.wake(cpu, caller);
             return None;
         }
         let is_donor = caller.cpu == cpu.id && may_donate(&message);
         let is_fault = message.tag.kind() == MessageKind::Fault;
-        caller.ipc.lock().waiting = Waiting::Reply(server.clone());
+        caller.ipc.lock().begin_wait(Waiting::Reply(server.clone()));
         let token = caller.block();
         server.ipc.lock().caller = Some(Caller { thread: caller, token, is_donor, is_fault });
         Some(if is_donor { Received::Donation } else { Received::Call })

@@ -149,6 +149,37 @@ pub struct Ipc<A: Arch> {
     pub wants_budget_faults: bool,
 }
 
+impl<A: Arch> Ipc<A> {
+    /// Notes what the thread, which has waited for nothing, waits for now.
+    #[inline(always)]
+    pub fn begin_wait(&mut self, waiting: Waiting<A>) {
+        let before = core::mem::replace(&mut self.waiting, waiting);
+        if matches!(before, Waiting::Nothing) {
+            // There is nothing in it to drop, which the compiler would not see.
+            core::mem::forget(before);
+        } else {
+            forget_wait(before);
+        }
+    }
+
+    /// Notes that the thread waits no more. The two waits of a call and its answer end without a detour.
+    #[inline(always)]
+    pub fn end_wait(&mut self) {
+        match core::mem::replace(&mut self.waiting, Waiting::Nothing) {
+            Waiting::Receive(gate) => drop(gate),
+            Waiting::Reply(thread) => drop(thread),
+            other => forget_wait(other),
+        }
+    }
+}
+
+/// Gives up what a wait refers to, where that is rare.
+#[cold]
+#[inline(never)]
+fn forget_wait<A: Arch>(waiting: Waiting<A>) {
+    drop(waiting);
+}
+
 /// Scheduling context.
 pub struct Schedule<A: Arch> {
     /// Budget, period and what is left.

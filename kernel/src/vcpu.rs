@@ -164,7 +164,7 @@ impl<A: Arch> Vcpu<A> {
             }
         };
         if let Some(thread) = halted {
-            thread.ipc.lock().waiting = Waiting::Nothing;
+            thread.ipc.lock().end_wait();
             kernel.wake(cpu, thread);
         }
     }
@@ -310,7 +310,7 @@ impl<A: Arch> Kernel<A> {
             if guest.has_event(&vcpu.interrupts) || vcpu.has_request() || vcpu.vm.is_closed() {
                 return false;
             }
-            current.ipc.lock().waiting = Waiting::Guest;
+            current.ipc.lock().begin_wait(Waiting::Guest);
             current.block();
             runner.is_halted = true;
         }

@@ -62,7 +62,7 @@ impl<A: Arch> Kernel<A> {
         while let Some(thread) = waiters.queue.pop_front() {
             if thread.claim_any() {
                 drop(waiters);
-                thread.ipc.lock().waiting = Waiting::Nothing;
+                thread.ipc.lock().end_wait();
                 thread.context.set_results(Status::Ok, [bits, 0, 0, 0, 0, 0]);
                 self.wake(cpu, thread);
                 return;
@@ -90,7 +90,7 @@ impl<A: Arch> Kernel<A> {
         };
         drop(queues);
         drop(waiters);
-        receiver.ipc.lock().waiting = Waiting::Nothing;
+        receiver.ipc.lock().end_wait();
         receiver.context.set_results(Status::Ok, Message::of_bits(bits).results());
         self.wake(cpu, receiver);
     }
@@ -110,7 +110,7 @@ impl<A: Arch> Kernel<A> {
         if timeout_ns == 0 {
             return Err(Status::WouldBlock);
         }
-        current.ipc.lock().waiting = Waiting::Notification(notification.clone());
+        current.ipc.lock().begin_wait(Waiting::Notification(notification.clone()));
         current.block();
         let queued = waiters.queue.push_back(current.clone());
         debug_assert!(queued.is_ok());

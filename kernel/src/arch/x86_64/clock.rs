@@ -174,7 +174,9 @@ fn against(source: Source, reference_hz: u64, mask: u32, read: impl Fn() -> u32)
             let ticks = end.tsc.wrapping_sub(start.tsc);
             let hz = tsc::hz_from_interval(ticks, u64::from(passed), reference_hz)?;
             let reading_ppm = u128::from(start.error + end.error) * 1_000_000 / u128::from(ticks.max(1));
-            let tolerance_ppm = u32::try_from(reading_ppm.saturating_add(TOLERANCE_PPM.into())).unwrap_or(u32::MAX);
+            let counting_ppm = 1_000_000 / u128::from(passed.max(1));
+            let tolerance_ppm = u128::from(TOLERANCE_PPM).saturating_add(reading_ppm + counting_ppm);
+            let tolerance_ppm = u32::try_from(tolerance_ppm).unwrap_or(u32::MAX);
             return Some(Sample { source, hz, tolerance_ppm });
         }
         // A counter that does not count is given up early.
