@@ -102,6 +102,16 @@ impl Position {
         }
     }
 
+    /// The position `count` descriptors before in a packed ring of `size`, at most one lap.
+    #[must_use]
+    pub(crate) const fn retreat_packed(self, count: u16, size: u16) -> Self {
+        match self.index.checked_sub(count) {
+            Some(index) => Self { index, wrap: self.wrap },
+            // No overflow: the index is below the count, which is at most the size.
+            None => Self { index: size - (count - self.index), wrap: !self.wrap },
+        }
+    }
+
     /// The inverse of [`Self::from_packed`].
     #[must_use]
     pub const fn to_packed(self) -> u16 {

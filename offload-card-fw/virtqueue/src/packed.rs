@@ -163,6 +163,19 @@ impl Packed {
         Ok(Some(ChainId::new(id, descriptors, entry)))
     }
 
+    /// Puts the chain back that was taken last.
+    pub(crate) fn unpop(&mut self, areas: &Areas<'_>, id: ChainId) -> Result<(), QueueError> {
+        let in_flight = self.in_flight.checked_sub(id.descriptors()).ok_or(QueueError::NotInFlight)?;
+        if let Some(tracker) = &mut self.tracker
+            && tracker.put_back(areas.in_flight()?, id.entry())?
+        {
+            return Ok(());
+        }
+        self.in_flight = in_flight;
+        self.next_available = self.next_available.retreat_packed(id.descriptors(), self.size);
+        Ok(())
+    }
+
     /// Writes a used descriptor; of a batch the driver sees none before the first one's flags.
     #[inline]
     pub(crate) fn stage(&mut self, areas: &Areas<'_>, id: ChainId, written: u32) -> Result<(), QueueError> {

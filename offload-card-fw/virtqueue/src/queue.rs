@@ -226,6 +226,24 @@ impl<M: GuestMemory> Attached<'_, '_, M> {
         self.try_pop(chain).map_err(|error| self.stop(error))
     }
 
+    /// Puts the chain that was taken last back, as if it had not been: for devices that need several chains for what they
+    /// have, and find too few. May be repeated, with the chain taken before that, unless it was given back.
+    ///
+    /// # Errors
+    /// Why the queue has stopped; [`QueueError::NotInFlight`] if it was not the last one, which does not stop the queue.
+    #[inline]
+    pub fn unpop(&mut self, id: ChainId) -> Result<(), QueueError> {
+        self.check()?;
+        let queue = &mut *self.queue;
+        let last = queue.popped.wrapping_sub(1);
+        if id.generation() != queue.generation || queue.in_flight() == 0 || id.sequence() != last {
+            return Err(QueueError::NotInFlight);
+        }
+        ring!(&mut queue.ring, ring => ring.unpop(&self.areas, id)).map_err(|error| self.stop(error))?;
+        self.queue.popped = last;
+        Ok(())
+    }
+
     /// Gives a chain back to the driver, who sees it at once.
     ///
     /// # Errors

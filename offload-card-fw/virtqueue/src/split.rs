@@ -116,6 +116,17 @@ impl Split {
         (index & (self.size - 1)) as usize
     }
 
+    /// Puts the chain back that was taken last.
+    pub(crate) fn unpop(&mut self, areas: &Areas<'_>, id: ChainId) -> Result<(), QueueError> {
+        if let Some(tracker) = &mut self.tracker
+            && tracker.put_back(areas.in_flight()?, id.index())?
+        {
+            return Ok(());
+        }
+        self.next_available = self.next_available.wrapping_sub(1);
+        Ok(())
+    }
+
     /// The head of the next available chain.
     #[inline]
     fn next_head(&mut self, areas: &Areas<'_>) -> Result<Option<u16>, QueueError> {

@@ -171,6 +171,10 @@ fn turn<M: GuestMemory>(
         let _ = chain.reader(memory).read_exact(&mut bytes);
         let _ = chain.writer(memory).write_all(&bytes);
         held.push(chain.id());
+        if random.once_in(5) {
+            queue.attach(memory)?.unpop(chain.id())?;
+            held.pop();
+        }
     }
     for _ in 0..random.below(3) {
         if held.is_empty() {

@@ -6,7 +6,7 @@
 use std::collections::{HashMap, VecDeque};
 
 use dragonfly_virtqueue::host::{Buffer, Driver, HostMemory, config_at, driver};
-use dragonfly_virtqueue::{Chain, GuestAddress, GuestMemory, Queue, RingFeatures, Segment};
+use dragonfly_virtqueue::{Chain, GuestAddress, GuestMemory, Queue, QueueError, RingFeatures, Segment};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::subsequence;
@@ -31,6 +31,8 @@ enum Step {
     Add(Shape),
     Publish,
     Pop,
+    /// Puts the chain back that was taken last.
+    Unpop,
     /// Gives back the chain with this number, modulo how many the device has, and shows it at once or with later ones.
     Push(usize, bool),
     TakeUsed,
@@ -48,6 +50,7 @@ fn step() -> impl Strategy<Value = Step> {
         4 => shape.prop_map(Step::Add),
         3 => Just(Step::Publish),
         5 => Just(Step::Pop),
+        1 => Just(Step::Unpop),
         5 => (any::<usize>(), any::<bool>()).prop_map(|(which, at_once)| Step::Push(which, at_once)),
         4 => Just(Step::TakeUsed),
         1 => Just(Step::DriverSleeps),
@@ -69,6 +72,8 @@ struct World {
     added: VecDeque<(u16, Vec<Buffer>)>,
     published: usize,
     popped: Vec<Chain>,
+    /// How many were popped since one was given back: so many can be put back.
+    can_unpop: usize,
     /// Chains given back, with their lengths, and how many of them the driver may see.
     used: VecDeque<(u16, u32)>,
     shown: usize,
@@ -93,6 +98,7 @@ impl World {
             added: VecDeque::new(),
             published: 0,
             popped: Vec::new(),
+            can_unpop: 0,
             used: VecDeque::new(),
             shown: 0,
             next_data: 0,
@@ -156,6 +162,29 @@ impl World {
         reader.read_exact(&mut bytes).unwrap();
         assert_eq!((bytes, reader.remaining()), (expected, 0));
         self.popped.push(chain);
+        self.can_unpop += 1;
+    }
+
+    fn unpop(&mut self) {
+        if self.can_unpop == 0 {
+            return;
+        }
+        let Some(chain) = self.popped.pop() else { return };
+        let mut ring = self.queue.attach(&self.memory).unwrap();
+        if let Some(before) = self.popped.last() {
+            assert_eq!(ring.unpop(before.id()), Err(QueueError::NotInFlight), "not the last one");
+        }
+        ring.unpop(chain.id()).unwrap();
+        let buffer = |segment: &Segment| Buffer {
+            address: segment.address.0,
+            len: segment.len,
+            is_writable: segment.is_writable,
+        };
+        self.added.push_front((chain.id().index(), chain.segments().iter().map(buffer).collect()));
+        self.published += 1;
+        self.can_unpop -= 1;
+        // Nobody tells the device of a chain that it has put back itself.
+        self.device_sleeps = false;
     }
 
     fn push(&mut self, which: usize, at_once: bool) {
@@ -163,6 +192,7 @@ impl World {
         if !self.popped.is_empty() {
             let which = if self.is_in_order { 0 } else { which % self.popped.len() };
             let chain = self.popped.remove(which);
+            self.can_unpop = 0;
             let mut writer = chain.writer(&self.memory);
             writer.write_all(&vec![0xa5; chain.writable_len() as usize / 2]).unwrap();
             ring.stage(chain.id(), writer.written()).unwrap();
@@ -194,6 +224,7 @@ impl World {
             Step::Add(shape) => self.add(shape),
             Step::Publish => self.publish(),
             Step::Pop => self.pop(),
+            Step::Unpop => self.unpop(),
             Step::Push(which, at_once) => self.push(*which, *at_once),
             Step::TakeUsed => self.take_used(),
             Step::DriverSleeps => {

@@ -92,4 +92,11 @@ impl Resubmission {
         self.left -= 1;
         Ok(Some(entry))
     }
+
+    /// Goes back before an entry, the last one.
+    fn put_back(&mut self, counter: u64, entry: u16) {
+        let before = entry.checked_sub(1).map(|entry| (counter, entry));
+        self.last = before.or_else(|| counter.checked_sub(1).map(|counter| (counter, u16::MAX)));
+        self.left = self.left.saturating_add(1);
+    }
 }

@@ -35,6 +35,8 @@ pub(crate) struct PackedTracker {
     size: u16,
     /// The counter of the next chain.
     counter: u64,
+    /// The counter of the first chain that was not in flight at the restart.
+    first_new: u64,
     /// Descriptors of all chains that were in flight at the restart.
     descriptors: u16,
     again: Resubmission,
@@ -61,7 +63,7 @@ impl PackedTracker {
         used: Position,
     ) -> Result<(Self, Position), QueueError> {
         let again = Resubmission::default();
-        let mut tracker = Self { size, counter: 0, descriptors: 0, again, taking: Taking::default() };
+        let mut tracker = Self { size, counter: 0, first_new: 0, descriptors: 0, again, taking: Taking::default() };
         if !is_used(region, size)? {
             region.part(0, HEADER + ENTRY * usize::from(size)).map_err(outside)?.zero();
             for index in 0..size {
@@ -83,6 +85,7 @@ impl PackedTracker {
                 tracker.counter = tracker.counter.max(counter.wrapping_add(1));
             }
         }
+        tracker.first_new = tracker.counter;
         Ok((tracker, used))
     }
 
@@ -187,6 +190,20 @@ impl PackedTracker {
         Ok(head)
     }
 
+    /// Notes that the chain at `entry`, the last one, was put back; returns whether it is one to do again.
+    pub(crate) fn put_back(&mut self, region: &GuestSlice<'_>, entry: u16) -> Result<bool, QueueError> {
+        let counter = self.counter_of(region, entry)?.ok_or(QueueError::InFlightState)?;
+        if counter < self.first_new {
+            self.again.put_back(counter, entry);
+            return Ok(true);
+        }
+        self.free(region, entry)?;
+        region.store_u16(OLD_FREE_HEAD, entry, Ordering::Release).map_err(outside)?;
+        // From here on it counts as free.
+        region.store_u8(self.entry(entry)? + IN_FLIGHT, 0, Ordering::Release).map_err(outside)?;
+        Ok(false)
+    }
+
     /// Notes that the chain at `entry` is about to be given back at `from`, whereupon the ring goes on at `to`.
     pub(crate) fn staged(
         &self,
@@ -195,10 +212,15 @@ impl PackedTracker {
         from: Position,
         to: Position,
     ) -> Result<(), QueueError> {
+        self.free(region, entry)?;
+        set_positions(region, Positions { new: to, old: from })
+    }
+
+    /// Puts the chain at `entry` in front of what is free, as far as is not yet certain.
+    fn free(&self, region: &GuestSlice<'_>, entry: u16) -> Result<(), QueueError> {
         let free = region.load_u16(FREE_HEAD, Ordering::Relaxed).map_err(outside)?;
         self.set_u16(region, self.u16(region, entry, LAST)?, NEXT, free)?;
-        region.store_u16(FREE_HEAD, entry, Ordering::Release).map_err(outside)?;
-        set_positions(region, Positions { new: to, old: from })
+        region.store_u16(FREE_HEAD, entry, Ordering::Release).map_err(outside)
     }
 
     /// Notes that the chain at `entry` was given back.

@@ -23,6 +23,8 @@ pub(crate) struct SplitTracker {
     size: u16,
     /// The counter of the next chain.
     counter: u64,
+    /// The counter of the first chain that was not in flight at the restart.
+    first_new: u64,
     /// Chains in the batch that has not been published.
     staged: u16,
     again: Resubmission,
@@ -31,7 +33,7 @@ pub(crate) struct SplitTracker {
 impl SplitTracker {
     /// Takes up what `region` says, or prepares it if it was never used. `used` is the used ring's `idx`.
     pub(crate) fn recover(region: &GuestSlice<'_>, size: u16, used: u16) -> Result<Self, QueueError> {
-        let mut tracker = Self { size, counter: 0, staged: 0, again: Resubmission::default() };
+        let mut tracker = Self { size, counter: 0, first_new: 0, staged: 0, again: Resubmission::default() };
         if !is_used(region, size)? {
             region.part(0, HEADER + ENTRY * usize::from(size)).map_err(outside)?.zero();
             tracker.set_header(region, USED_INDEX, used)?;
@@ -51,6 +53,7 @@ impl SplitTracker {
                 tracker.counter = tracker.counter.max(counter.wrapping_add(1));
             }
         }
+        tracker.first_new = tracker.counter;
         Ok(tracker)
     }
 
@@ -77,6 +80,17 @@ impl SplitTracker {
         region.store_u8(entry + IN_FLIGHT, 1, Ordering::Release).map_err(outside)?;
         self.counter = self.counter.wrapping_add(1);
         Ok(())
+    }
+
+    /// Notes that the chain at `head`, the last one, was put back; returns whether it is one to do again.
+    pub(crate) fn put_back(&mut self, region: &GuestSlice<'_>, head: u16) -> Result<bool, QueueError> {
+        let counter = self.counter_of(region, head)?.ok_or(QueueError::InFlightState)?;
+        if counter < self.first_new {
+            self.again.put_back(counter, head);
+            return Ok(true);
+        }
+        region.store_u8(self.entry(head)? + IN_FLIGHT, 0, Ordering::Release).map_err(outside)?;
+        Ok(false)
     }
 
     /// Notes that the chain at `head` belongs to the batch to be published next.

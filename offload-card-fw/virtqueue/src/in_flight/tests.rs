@@ -88,6 +88,17 @@ impl World {
                 }
             }
         }
+        if self.random.once_in(3)
+            && let Some(id) = self.held.pop()
+        {
+            let put_back = self.with_memory(|memory| death::run(left, || queue.attach(memory)?.unpop(id)));
+            match put_back {
+                Ok(()) => {}
+                // Not the last one that was taken, as others have been given back.
+                Err(QueueError::NotInFlight) => self.held.push(id),
+                Err(_) => return Err(vec![id.index()]),
+            }
+        }
         let mut batch = Vec::new();
         for _ in 0..self.random.index(self.held.len() + 1) {
             batch.push(self.held.remove(self.random.index(self.held.len())));
@@ -210,6 +221,29 @@ fn what_was_in_flight_is_taken_again_in_its_order_and_then_what_is_new() {
             assert!(queue.pop(memory).unwrap().is_none());
             assert!(queue.needs_notification(memory), "nobody knows what the driver was told");
         });
+    }
+}
+
+#[test]
+fn a_chain_that_is_taken_again_can_be_put_back_too() {
+    for features in layouts() {
+        let mut world = World::new(features, 1);
+        let mut queue = world.recover(&mut { IMMORTAL }).unwrap();
+        let buffers = [Buffer::readable(0x3000, 8)];
+        let ids: Vec<_> = (0..4).map(|_| world.driver.add(&world.memory, &buffers, 1, None).unwrap()).collect();
+        world.driver.publish(&world.memory);
+        world.with_memory(|memory| (0..3).for_each(|_| assert!(queue.pop(memory).unwrap().is_some())));
+        let mut queue = world.recover(&mut { IMMORTAL }).unwrap();
+        world.with_memory(|memory| {
+            // One of the three first ones, all of them, and then the new one as well.
+            for count in [1, 3, 4] {
+                let chains: Vec<_> = (0..count).map(|_| queue.pop(memory).unwrap().unwrap()).collect();
+                assert!(chains.iter().map(|chain| chain.id().index()).eq(ids[..count].iter().copied()));
+                let mut ring = queue.attach(memory).unwrap();
+                chains.iter().rev().for_each(|chain| ring.unpop(chain.id()).unwrap());
+            }
+        });
+        assert_eq!(world.with_memory(|memory| queue.pop(memory)).unwrap().unwrap().id().index(), ids[0]);
     }
 }
 
