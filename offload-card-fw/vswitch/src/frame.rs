@@ -98,8 +98,13 @@ impl Offload {
     ///
     /// A checksum is written after the frame was judged: were its place not checked, it could change an address or
     /// a port. It goes into the transport header's own field, or somewhere in that header's data.
+    #[inline]
     #[must_use]
     pub fn fits(&self, packet: &Packet) -> bool {
+        self.checksum.is_none() & self.segmentation.is_none() || self.claims_fit(packet)
+    }
+
+    fn claims_fit(&self, packet: &Packet) -> bool {
         let (header, field) = match packet.key.protocol() {
             protocol::TCP => (20, Some(16)),
             protocol::UDP => (8, Some(6)),

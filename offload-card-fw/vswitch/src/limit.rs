@@ -77,6 +77,12 @@ impl Policer {
     /// Adds the tokens that have come until `now_ns`; once for a batch of frames is enough.
     #[inline]
     pub fn refill(&mut self, now_ns: u64) {
+        if !self.is_unlimited() {
+            self.refill_buckets(now_ns);
+        }
+    }
+
+    fn refill_buckets(&mut self, now_ns: u64) {
         for bucket in [&mut self.packets, &mut self.bits].into_iter().flatten() {
             bucket.refill(now_ns);
         }
@@ -86,6 +92,15 @@ impl Policer {
     #[inline]
     #[must_use]
     pub fn admit(&mut self, packets: usize, bytes: usize) -> bool {
+        self.is_unlimited() || self.take(packets, bytes)
+    }
+
+    #[inline]
+    const fn is_unlimited(&self) -> bool {
+        self.packets.is_none() & self.bits.is_none()
+    }
+
+    fn take(&mut self, packets: usize, bytes: usize) -> bool {
         let mut costs = [(&mut self.packets, packets as u64), (&mut self.bits, bytes as u64 * 8)];
         let admits = costs.iter().all(|(bucket, _)| bucket.as_ref().is_none_or(TokenBucket::has_tokens));
         if admits {

@@ -1,7 +1,7 @@
 //! The way of a batch of frames.
 //!
-//! A lookup waits for memory, not for the CPU. So a batch is taken in passes: one reads headers and finds out where the
-//! cache may know each flow, one reads these places, one reads the connections named there. Within a pass no frame
+//! A lookup waits for memory, not for the CPU. So a batch is taken in passes: one reads headers, one finds out where
+//! the cache may know each flow, one reads these places and the connections named there. Within a pass no frame
 //! waits for another, and the CPU fetches many lines at a time; in the last pass, which does the work in order,
 //! everything is near.
 
@@ -46,7 +46,7 @@ impl Switch {
                     frames.get(arrival.frame).is_some_and(|frame| self.unwrap(arrival, frame.head()).is_some())
                 });
             }
-            self.fetch(&mut batch);
+            self.fetch(port, &mut batch);
             for arrival in &mut batch {
                 let Some(frame) = frames.get(arrival.frame) else { continue };
                 let Some(head) = frame.head().get(usize::from(arrival.strip)..) else { continue };
@@ -152,36 +152,26 @@ impl Switch {
 
     /// Reads what the last pass will need, and drops places that turn out to be other flows'.
     #[inline]
-    fn fetch(&self, batch: &mut [Arrival]) {
+    fn fetch(&self, port: PortId, batch: &mut [Arrival]) {
+        let Some(sender) = self.port(port) else { return };
+        let source_of =
+            |arrival: &Arrival| if arrival.source == port { Some(sender) } else { self.port(arrival.source) };
         for arrival in &mut *batch {
-            arrival.place = self.port(arrival.source).and_then(|port| port.cache.probe(arrival.hash));
+            arrival.place = source_of(arrival).and_then(|source| source.cache.probe(arrival.hash));
         }
-        let mut found = [None; BATCH];
-        for (arrival, found) in batch.iter().zip(&mut found) {
-            *found = arrival.place.and_then(|place| {
-                let entry = self.port(arrival.source)?.cache.entry(place)?;
+        for arrival in batch {
+            let is_there = |place| {
+                let source = source_of(arrival)?;
+                let entry = source.cache.entry(place)?;
                 // Reads from both lines of the entry.
                 let is_same = entry.key.words()[6] == arrival.packet.key.words()[6];
-                is_same.then_some((entry.destination, entry.source_connection, entry.destination_connection))
-            });
-        }
-        for (arrival, found) in batch.iter_mut().zip(found) {
-            let is_there = found.is_some_and(|(destination, at_source, at_destination)| {
-                let source_there = at_source.id == 0
-                    || self
-                        .port(arrival.source)
-                        .and_then(|port| port.filter.as_ref())
-                        .is_some_and(|f| f.is_there(&at_source));
-                let destination_there = at_destination.id == 0
-                    || self
-                        .port(destination)
-                        .and_then(|port| port.filter.as_ref())
-                        .is_some_and(|f| f.is_there(&at_destination));
-                source_there & destination_there
-            });
-            if !is_there {
-                arrival.place = None;
-            }
+                let at_source =
+                    entry.source_connection.id == 0 || source.filter.as_ref()?.is_there(&entry.source_connection);
+                let at_destination = entry.destination_connection.id == 0
+                    || self.port(entry.destination)?.filter.as_ref()?.is_there(&entry.destination_connection);
+                (is_same & at_source & at_destination).then_some(place)
+            };
+            arrival.place = arrival.place.and_then(is_there);
         }
     }
 
