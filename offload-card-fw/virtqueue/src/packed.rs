@@ -74,8 +74,9 @@ impl Packed {
     }
 
     /// How many chains were in flight at the restart and have not been taken again.
+    #[inline(always)]
     pub(crate) fn left_again(&self) -> u16 {
-        self.tracker.map_or(0, |tracker| tracker.left())
+        self.tracker.as_ref().map_or(0, PackedTracker::left)
     }
 
     /// Where the driver sees the next used descriptor.

@@ -254,7 +254,8 @@ impl<M: GuestMemory> Attached<'_, '_, M> {
         self.publish()
     }
 
-    /// Gives a chain back to the driver, who sees it only after [`Self::publish`]: a batch costs it fewer cache misses.
+    /// Gives a chain back to the driver, who sees it after [`Self::publish`]: a batch costs it fewer cache misses. On a
+    /// packed ring with tracking it sees it at once.
     ///
     /// # Errors
     /// As [`Queue::push`].

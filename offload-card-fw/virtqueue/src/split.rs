@@ -72,8 +72,9 @@ impl Split {
     }
 
     /// How many chains were in flight at the restart and have not been taken again.
+    #[inline(always)]
     pub(crate) fn left_again(&self) -> u16 {
-        self.tracker.map_or(0, |tracker| tracker.left())
+        self.tracker.as_ref().map_or(0, SplitTracker::left)
     }
 
     /// Takes the next chain: copies and checks it.
