@@ -2,7 +2,8 @@
 //!
 //! Each slot holds, little-endian: magic (8 bytes), version (4), CRC-32 of the whole slot with this field as zeros (4),
 //! generation (8), eight zeros, then the payload. The valid slot of the higher generation counts. Power loss during a
-//! write leaves the other slot as it was.
+//! write leaves the other slot as it was, and a slot that is not valid; opening wipes that, or a later write of the same
+//! generation that is cut short too could make it whole.
 
 use alloc::vec;
 use alloc::vec::Vec;
@@ -73,23 +74,38 @@ impl Slots {
     }
 
     /// Finds the current slot; returns its payload too, with the zeros that follow it.
+    ///
+    /// What is found is then safe from power loss, though it may have come from a cache that was not.
     pub(crate) fn open<B: BlockBackend>(disk: &B, format: SlotFormat) -> Result<(Self, Vec<u8>), SlotError> {
         let mut newest: Option<(Self, Vec<u8>, u32)> = None;
         let mut has_magic = false;
+        let mut broken = None;
         for current in [0, 1] {
             let mut bytes = vec![0; format.bytes];
             disk.read(position(&format, current)?, &mut bytes)?;
             let Ok((header, _)) = SlotHeader::read_from_prefix(&bytes) else { continue };
             has_magic |= header.magic == format.magic;
+            if !is_valid(&header, &format, &mut bytes) {
+                broken = Some(current);
+                continue;
+            }
             let generation = header.generation.get();
-            let is_newer = newest.as_ref().is_none_or(|(slots, ..)| slots.generation < generation);
-            if is_newer && is_valid(&header, &format, &mut bytes) {
+            if newest.as_ref().is_none_or(|(slots, ..)| slots.generation < generation) {
                 let payload = bytes.split_off(HEADER_BYTES);
                 newest = Some((Self { format, current, generation }, payload, header.version.get()));
             }
         }
         match newest {
-            Some((slots, payload, version)) if version == format.version => Ok((slots, payload)),
+            Some((slots, payload, version)) if version == format.version => {
+                let geometry = disk.geometry();
+                if let Some(slot) = broken.filter(|_| !geometry.is_read_only) {
+                    // The header alone: it is either wiped or not.
+                    let zeros = vec![0; HEADER_BYTES.next_multiple_of(geometry.block_bytes as usize)];
+                    disk.write(position(&format, slot)?, &zeros)?;
+                }
+                disk.flush()?;
+                Ok((slots, payload))
+            }
             Some((.., version)) => Err(SlotError::Version(version)),
             None if has_magic => Err(SlotError::Block(BlockError::Corrupt)),
             None => Err(SlotError::Absent),

@@ -124,8 +124,6 @@ impl<B: BlockBackend + Clone> VolumeTable<B> {
     pub fn open(disk: B) -> Result<Self, VolumeError> {
         let (slots, payload) = Slots::open(&disk, SLOTS)?;
         let volumes = decode(&payload, disk.geometry().capacity_sectors)?;
-        // The slot may have been read from a cache that power loss empties.
-        disk.flush()?;
         Ok(Self { disk, state: Mutex::new(TableState { slots, volumes }) })
     }
 

@@ -12,11 +12,13 @@ use super::{BlockBackend, BlockError, Extent, Geometry, SECTOR_BYTES, Sector};
 const PIECE_BYTES: usize = 256 << 10;
 const PIECE_SECTORS: u64 = (PIECE_BYTES / SECTOR_BYTES) as u64;
 
+/// Absent if it is all zeros.
+type Piece = RwLock<Option<Box<[u8]>>>;
+
 /// A disk in memory that takes memory only for what was written, 256 KiB at a time. Several queues use it at once.
 pub struct RamDisk {
     capacity_sectors: u64,
-    /// Absent pieces are zeros.
-    pieces: Box<[RwLock<Option<Box<[u8]>>>]>,
+    pieces: Box<[Piece]>,
 }
 
 impl RamDisk {
@@ -37,7 +39,7 @@ impl RamDisk {
     fn for_each_piece(
         &self,
         extent: Extent,
-        mut work: impl FnMut(&RwLock<Option<Box<[u8]>>>, Range<usize>, Range<usize>),
+        mut work: impl FnMut(&Piece, Range<usize>, Range<usize>),
     ) -> Result<(), BlockError> {
         self.geometry().check(extent)?;
         let end = extent.end()?.0;

@@ -1,5 +1,7 @@
 //! One request (virtio 1.2 5.2.6): decoded whole, then performed.
 
+use alloc::vec::Vec;
+
 use arrayvec::ArrayVec;
 use dragonfly_virtqueue::{Chain, ChainError, GuestMemory, Reader, Writer};
 use zerocopy::little_endian::{U32, U64};
@@ -82,8 +84,8 @@ pub enum Action {
     Flush,
     /// Returns the serial number.
     GetId,
-    /// Discards.
-    Discard(ArrayVec<Extent, MAX_RANGES>),
+    /// Discards at most 16 ranges.
+    Discard(Vec<Extent>),
     /// Fills with zeros.
     WriteZeroes {
         /// What.
@@ -135,7 +137,7 @@ impl Request {
                 if ranges.iter().any(|range| range.flags.get() != 0) {
                     return Err(Status::Unsupported);
                 }
-                let mut extents = ArrayVec::new();
+                let mut extents = Vec::with_capacity(ranges.len());
                 for range in &ranges {
                     let extent = checked_range(range, MAX_DISCARD_SECTORS)?;
                     geometry.check_change(extent)?;

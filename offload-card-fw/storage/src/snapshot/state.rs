@@ -69,8 +69,6 @@ impl State {
             })?;
             newer = root;
         }
-        // The header may have been read from a cache that power loss empties; what it no longer refers to is written next.
-        disk.flush()?;
         Ok(state)
     }
 

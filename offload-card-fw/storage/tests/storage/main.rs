@@ -7,6 +7,8 @@ mod limits;
 mod power_loss;
 mod ram;
 mod recorder;
+mod snapshots;
+mod volumes;
 
 use proptest::prelude::ProptestConfig;
 

@@ -158,7 +158,7 @@ fn perform(volume: &SnapshotDisk<&Recorder>, step: &Step, value: u16, known: &mu
 
 /// What was on its way when power was lost in the step that led from `before` to `after`.
 fn check_recovered(image: Image, before: &Known, after: &Known, seed: u64) {
-    let disk = Recorder::new(DISK_SECTORS, image);
+    let disk = Recorder::new(DISK_SECTORS, image.clone());
     let volume = Arc::new(SnapshotDisk::open(&disk).expect("it is opened"));
     let now = content(&*volume);
     for sector in CHUNKS.iter().flat_map(|chunk| chunk * 8..chunk * 8 + 8) {
@@ -188,6 +188,13 @@ fn check_recovered(image: Image, before: &Known, after: &Known, seed: u64) {
     let volume = Arc::new(SnapshotDisk::open(&disk).expect("it is opened again"));
     assert_eq!(content(&*volume), then);
     check_snapshots(&volume, before, after);
+    drop(volume);
+    // Power is lost a second time, before what the first time left behind was all overwritten.
+    let events = disk.events.into_inner().expect("not poisoned");
+    let mut wreck = Wreck::new(image);
+    events[..random.below(events.len())].iter().for_each(|event| wreck.after(event));
+    let disk = Recorder::new(DISK_SECTORS, wreck.image(Survivors::Some(seed)));
+    check_snapshots(&Arc::new(SnapshotDisk::open(&disk).expect("it is opened again")), before, after);
 }
 
 /// The snapshots are those before the step, or those after it.
