@@ -143,8 +143,10 @@ pub struct Edit<'a> {
     pub strip: u16,
     /// What becomes of the tag behind them.
     pub tag: TagEdit,
-    /// The tunnel that the frame goes into, and the source port for its flow.
-    pub tunnel: Option<(&'a Tunnel, u16)>,
+    /// The tunnel that the frame goes into.
+    pub tunnel: Option<&'a Tunnel>,
+    /// The same for all frames of a flow in one direction, and secret: for choosing one of the receiver's queues.
+    pub flow_hash: u64,
 }
 
 impl Edit<'_> {
@@ -162,12 +164,12 @@ impl Edit<'_> {
     #[must_use]
     pub fn write(&self, head: &[u8], length: usize, prefix: &mut [u8; MAX_PREFIX]) -> Option<Splice> {
         let strip = usize::from(self.strip);
-        let outer = self.tunnel.map_or(0, |(tunnel, _)| tunnel.header_length());
+        let outer = self.tunnel.map_or(0, Tunnel::header_length);
         let (tag_length, tag_skip) = self.tag.write(head.get(strip..)?, prefix.get_mut(outer..)?)?;
         let skip = strip + tag_skip;
         let rest = length.checked_sub(skip)?;
-        if let Some((tunnel, source_port)) = self.tunnel {
-            tunnel.write_header(tag_length + rest, source_port, prefix.get_mut(..outer)?)?;
+        if let Some(tunnel) = self.tunnel {
+            tunnel.write_header(tag_length + rest, self.flow_hash, prefix.get_mut(..outer)?)?;
         }
         Some(Splice { written: outer + tag_length, skip })
     }
@@ -175,7 +177,7 @@ impl Edit<'_> {
     /// The checksum that the prefix leaves to be completed.
     #[must_use]
     pub fn outer_checksum(&self) -> Option<PartialChecksum> {
-        self.tunnel.and_then(|(tunnel, _)| tunnel.partial_checksum())
+        self.tunnel.and_then(Tunnel::partial_checksum)
     }
 }
 

@@ -179,6 +179,8 @@ fn the_window_moves_with_data_and_is_scaled_as_agreed() {
     assert!(passes(&mut switch, 1, &with_scale(SYN | ACK, (500, 101), 0), 1));
     assert!(passes(&mut switch, 0, &segment(0, tcp(ACK, 101, 501), b""), 1));
     assert!(passes(&mut switch, 1, &segment(1, tcp(ACK, 501, 101), &[0; 600]), 2));
+    // A part of it once more does not take back what is known.
+    assert!(passes(&mut switch, 1, &segment(1, tcp(ACK, 501, 101), &[0; 100]), 2));
     assert!(passes(&mut switch, 0, &segment(0, tcp(ACK, 101, 1101), b""), 2));
     assert!(!passes(&mut switch, 1, &segment(1, tcp(RST, 501, 0), b""), 3), "now before the window");
     assert!(!passes(&mut switch, 1, &segment(1, tcp(RST, 1101 + 16_001, 0), b""), 3), "behind 1,000 times 16");

@@ -14,7 +14,7 @@ use proptest::prelude::*;
 const PSH: u8 = 8;
 const CWR: u8 = 128;
 
-const NOTHING: Edit<'static> = Edit { strip: 0, tag: TagEdit::Keep, tunnel: None };
+const NOTHING: Edit<'static> = Edit { strip: 0, tag: TagEdit::Keep, tunnel: None, flow_hash: 0 };
 
 fn finished(
     frame: &[u8],
@@ -174,7 +174,7 @@ fn a_long_frame_goes_into_a_tunnel_in_parts_with_right_checksums() {
     let frame = with_partial_checksum(build.clone()).frame();
     let segmentation = Some(Segmentation { kind: SegmentKind::Tcp, size: 1000 });
     let offload = Offload { checksum: partial(&build), segmentation, ..Offload::default() };
-    let edit = Edit { tunnel: Some((&tunnel, 50_000)), ..NOTHING };
+    let edit = Edit { tunnel: Some(&tunnel), ..NOTHING };
     let everything = Features { checksum: true, tcp_v4: true, tcp_v6: true, udp: true };
     let frames = finished(&frame, &offload, &edit, everything).expect("it can be cut");
     let inner = cut(&build, 1000);

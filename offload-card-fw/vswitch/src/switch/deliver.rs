@@ -8,7 +8,7 @@ use crate::{
     port::{Passing, PortId, capture},
     tables::CachedConnection,
     too_big::{self, MAX_ANSWER},
-    tunnel,
+    tunnel::Tunnel,
     vlan::TagEdit,
 };
 
@@ -51,13 +51,13 @@ impl Switch {
         if let Some(config) = &port.capture {
             capture((id, config), Passing::Sent, Some(&arrival.packet), (head, length), now_ns, out);
         }
-        let tunnel = port.tunnel().map(|tunnel| (tunnel, tunnel::source_port(arrival.hash)));
-        let edit = Edit { strip: arrival.strip, tag: delivery.tag, tunnel };
-        match tunnel.map(|(tunnel, _)| tunnel.uplink) {
+        let tunnel = port.tunnel();
+        let edit = Edit { strip: arrival.strip, tag: delivery.tag, tunnel, flow_hash: arrival.hash };
+        match tunnel.map(|tunnel| tunnel.uplink) {
             None => out.forward(arrival.frame, id, &edit),
             Some(uplink) => {
                 out.forward(arrival.frame, uplink, &edit);
-                let overhead = tunnel.map_or(0, |(tunnel, _)| tunnel.header_length());
+                let overhead = tunnel.map_or(0, Tunnel::header_length);
                 if let Some(uplink) = self.port_mut(uplink) {
                     uplink.counters.sent.add(length + overhead);
                 }

@@ -18,23 +18,17 @@ pub const TRANSPARENT_ETHERNET: u16 = 0x6558;
 /// The low end of the ports from which outer packets come; their number tells routers flows apart (RFC 7348 5).
 const FIRST_SOURCE_PORT: u16 = 49_152;
 
-/// The source port for a flow, by the flow's hash.
-#[inline]
-#[must_use]
-pub const fn source_port(flow_hash: u64) -> u16 {
-    FIRST_SOURCE_PORT | (flow_hash >> 32) as u16
-}
-
 impl Tunnel {
-    /// Writes the outer headers for an inner frame of `length` bytes. `None` if `header` has not
-    /// [`Self::header_length`] bytes, or the whole would be longer than an IP packet can be.
+    /// Writes the outer headers for an inner frame of `length` bytes, from a port that depends on its flow's hash.
+    /// `None` if `header` has not [`Self::header_length`] bytes, or the whole would be longer than an IP packet can be.
     ///
     /// Outer packets are not to be fragmented, and carry no congestion marks (RFC 6040 4.1, compatibility mode).
     #[must_use]
-    pub fn write_header(&self, length: usize, source_port: u16, header: &mut [u8]) -> Option<()> {
+    pub fn write_header(&self, length: usize, flow_hash: u64, header: &mut [u8]) -> Option<()> {
         let ip = self.ip_offset();
         let udp = ip + self.ip_length();
         let udp_length = u16::try_from(UDP + SHIM + length).ok()?;
+        let source_port = FIRST_SOURCE_PORT | (flow_hash >> 32) as u16;
         header.fill(0);
         put(header, 0, &self.next_hop_mac.0)?;
         put(header, 6, &self.local_mac.0)?;

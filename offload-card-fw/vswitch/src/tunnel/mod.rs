@@ -10,7 +10,6 @@ mod encapsulate;
 use core::net::IpAddr;
 
 pub(crate) use self::decapsulate::{has_right_checksum, open};
-pub use self::encapsulate::source_port;
 use crate::{
     address::{Family, MacAddress, address_bits},
     port::PortId,
