@@ -85,7 +85,7 @@ impl Packed {
     }
 
     /// Takes the next chain: copies and checks it.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn pop<M: GuestMemory>(
         &mut self,
         areas: &Areas<'_>,
@@ -178,7 +178,7 @@ impl Packed {
     }
 
     /// Writes a used descriptor; of a batch the driver sees none before the first one's flags.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn stage(&mut self, areas: &Areas<'_>, id: ChainId, written: u32) -> Result<(), QueueError> {
         let in_flight = self.in_flight.checked_sub(id.descriptors()).ok_or(QueueError::NotInFlight)?;
         let at = self.next_used;
@@ -215,7 +215,7 @@ impl Packed {
     }
 
     /// Shows the driver all that was staged.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn publish(&mut self, areas: &Areas<'_>) -> Result<(), QueueError> {
         let Some((position, flags)) = self.staged.take() else { return Ok(()) };
         // Release: all that was written to the ring and to buffers comes before (2.8.12, 2.8.22).
@@ -302,7 +302,7 @@ fn is_available(flags: Flags, wrap: bool) -> bool {
 }
 
 /// Appends what a descriptor of the ring describes; returns whether the chain goes on.
-#[inline]
+#[inline(always)]
 fn append<M: GuestMemory>(
     features: RingFeatures,
     memory: &M,

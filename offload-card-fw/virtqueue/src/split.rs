@@ -78,7 +78,7 @@ impl Split {
     }
 
     /// Takes the next chain: copies and checks it.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn pop<M: GuestMemory>(
         &mut self,
         areas: &Areas<'_>,
@@ -129,7 +129,7 @@ impl Split {
     }
 
     /// The head of the next available chain.
-    #[inline]
+    #[inline(always)]
     fn next_head(&mut self, areas: &Areas<'_>) -> Result<Option<u16>, QueueError> {
         if self.next_available == self.seen_available {
             // Acquire: descriptors and ring entries, written before the driver's barrier, are read after this (2.7.13.3).
@@ -150,7 +150,7 @@ impl Split {
     }
 
     /// Copies the chain at `head` and checks it.
-    #[inline]
+    #[inline(always)]
     fn read_chain<M: GuestMemory>(
         &self,
         areas: &Areas<'_>,
@@ -171,7 +171,7 @@ impl Split {
     }
 
     /// Writes a used element, which the driver does not see yet.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn stage(&mut self, areas: &Areas<'_>, id: ChainId, written: u32) -> Result<(), QueueError> {
         if let Some(tracker) = &mut self.tracker {
             tracker.staged(areas.in_flight()?, id.index())?;
@@ -185,7 +185,7 @@ impl Split {
     }
 
     /// Shows the driver all that was staged.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn publish(&mut self, areas: &Areas<'_>) -> Result<(), QueueError> {
         if self.published != self.next_used {
             // Release: used elements and what was written to buffers come before `idx` (2.7.8.2).
@@ -253,7 +253,7 @@ impl Split {
 
 /// Appends descriptors of `table`, which has `count`, from `head` on, to the end of the chain or up to an indirect
 /// descriptor, which it returns.
-#[inline]
+#[inline(always)]
 fn walk(
     table: &GuestSlice<'_>,
     count: u32,
