@@ -30,7 +30,7 @@ use anyhow::{Result, bail};
 
 use self::{
     boot::BootStage,
-    guests::{GuestStage, bare::BareStage, direct::DirectBoots, run_status},
+    guests::{GuestStage, bare::BareStage, direct::DirectBoots, host::GuestHost, run_status},
     host::HostStage,
     plan::{BootWork, HostWork, Level, STAGES, Stage, Subject, Work},
     report::{Report, StageResult},
@@ -216,9 +216,13 @@ impl TestRun<'_> {
             Work::Exits(emulator) => bench::run_exits(tools, project, stage.name, emulator, &filters),
             Work::RunStatus => run_status::run(tools, stage.name, logs, &filters),
             Work::Guests(scenario) => {
-                GuestStage { tools, project, name: stage.name, scenario, direct, filters, logs }.run()
+                let host = GuestHost { tools, project, name: stage.name, filters, logs };
+                GuestStage { host, scenario, direct }.run()
             }
-            Work::BareGuests(scenario) => BareStage { tools, project, name: stage.name, scenario, filters, logs }.run(),
+            Work::BareGuests(scenario) => {
+                let host = GuestHost { tools, project, name: stage.name, filters, logs };
+                BareStage { host, scenario }.run()
+            }
             Work::Host(_) | Work::Boot(_) => bail!("this stage runs elsewhere"),
         }
     }

@@ -1,29 +1,17 @@
 //! The stages that boot guests without an operating system: one that checks its machine from inside, and one that attacks.
 
-use std::{fs, path::Path, time::Duration};
+use std::fs;
 
 use anyhow::{Context, Result};
 use dragonfly_machine_file::MachineFile;
 
-use super::{
-    console::{Console, Consoles},
-    excerpt,
-};
+use super::{console::Console, host::GuestHost};
 use crate::{
-    build::{
-        Project,
-        cargo::{self, Profile, Program},
-        iso,
-    },
+    build::cargo::{self, Profile, Program},
     cli::Emulator,
-    emulator::{self, Boot, Limits, Machine, backtrace},
-    guest::{
-        description::{self, Guest},
-        stream::GuestEnd,
-    },
-    run::host_memory,
+    emulator::Machine,
+    guest::{description::Guest, stream::GuestEnd},
     test::report::{Outcome, StageResult},
-    tools::Tools,
 };
 
 /// One boot of an emulator with such guests in it.
@@ -116,18 +104,10 @@ pub const BOCHS_HOSTILITY_LONG: BareScenario = BareScenario { at_most_s: 7200, .
 /// Everything that such a stage needs to know.
 #[derive(Debug)]
 pub struct BareStage<'a> {
-    /// Finds emulators.
-    pub tools: &'a Tools,
-    /// The workspace.
-    pub project: &'a Project,
-    /// The stage's name.
-    pub name: &'static str,
+    /// Boots them.
+    pub host: GuestHost<'a>,
     /// The guests.
     pub scenario: &'a BareScenario,
-    /// Substrings of outcomes to show; none for all.
-    pub filters: Vec<String>,
-    /// Folder for logs.
-    pub logs: &'a Path,
 }
 
 impl BareStage<'_> {
@@ -138,57 +118,26 @@ impl BareStage<'_> {
     pub fn run(&self) -> Result<StageResult> {
         let BareScenario { emulator, cpus, is_exact: deterministic, guests: plans, at_most_s } = *self.scenario;
         let guests = plans.iter().map(|plan| self.guest(plan)).collect::<Result<Vec<_>>>()?;
-        description::check(&guests, cpus)?;
-        let parts = self.project.build_for_guests(self.tools, &guests, Profile::Release)?;
-        let image = iso::make(self.project, &self.tools.iso()?, &parts, &format!("log=info exit={}", emulator.word()))?;
-        let memory = host_memory(&guests, parts.bundle.len());
-        let machine = Machine { guests: true, memory, deterministic, ..Machine::new(emulator, cpus) };
-        let limits = Limits { total: Some(Duration::from_secs(at_most_s)), silence: None };
-        let mut consoles = Consoles::new(plans.iter().map(|_| 1));
-        let boot = emulator::boot(self.tools, &machine, &image, limits, &mut consoles)?;
-
-        let mut outcomes = vec![judge_host(plans, &boot)];
-        for (plan, console) in plans.iter().zip(&consoles.guests) {
+        let machine = Machine { deterministic, ..Machine::new(emulator, cpus) };
+        let booted = self.host.boot(machine, at_most_s, &guests, plans.iter().map(|_| 1))?;
+        let all_end_well = plans.iter().all(|plan| plan.end == GuestEnd::PoweredOff);
+        let mut outcomes = vec![booted.judge_host(all_end_well)];
+        let mut printed = Vec::new();
+        for (plan, console) in plans.iter().zip(&booted.consoles.guests) {
             outcomes.extend(judge(plan, console));
+            printed.extend(console.texts().map(|line| format!("{}: {line}", plan.machine)));
         }
-        let is_wanted = |outcome: &Outcome| self.filters.iter().any(|filter| outcome.name.contains(filter.as_str()));
-        outcomes.retain(|outcome| self.filters.is_empty() || is_wanted(outcome));
-
-        let mut text = boot.log.clone();
-        text.extend(backtrace::explain(&boot, &parts.kernel));
-        for (plan, console) in plans.iter().zip(&consoles.guests) {
-            text.extend(console.texts().map(|line| format!("{}: {line}", plan.machine)));
-        }
-        text.push(format!("xtask: {}", boot.end));
-        let log = self.logs.join(format!("{}.log", self.name));
-        fs::write(&log, text.join("\n") + "\n")?;
-        Ok(StageResult {
-            stage: self.name,
-            excerpt: excerpt(&text, &boot, &outcomes),
-            outcomes,
-            notes: Vec::new(),
-            log: Some(log),
-            duration: boot.duration,
-        })
+        self.host.finish(&booted, outcomes, Vec::new(), printed)
     }
 
     fn guest(&self, plan: &BareGuest) -> Result<Guest> {
-        let path = self.project.root.join("tests/guests/machines").join(format!("{}.toml", plan.machine));
+        let path = self.host.project.root.join("tests/guests/machines").join(format!("{}.toml", plan.machine));
         let text = fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
         let machine = MachineFile::parse(plan.machine, &text)?;
-        let program = cargo::build_bin(self.project, self.tools.is_offline(), &plan.program, Profile::Release)?;
+        let program =
+            cargo::build_bin(self.host.project, self.host.tools.is_offline(), &plan.program, Profile::Release)?;
         let bytes = fs::read(&program).with_context(|| format!("cannot read {}", program.display()))?;
         Ok(Guest { machine, text, files: vec![(plan.program.bin.into(), bytes)], source: None })
-    }
-}
-
-/// The hypervisor ends well if all of its guests do; it never panics.
-fn judge_host(plans: &[BareGuest], boot: &Boot) -> Outcome {
-    const NAME: &str = "hypervisor";
-    let is_clean = plans.iter().all(|plan| plan.end == GuestEnd::PoweredOff);
-    match boot.end {
-        emulator::End::Exit(code) if (code == 0) == is_clean => Outcome::passed(NAME),
-        end => Outcome::failed(NAME, &end.to_string()),
     }
 }
 
@@ -229,7 +178,7 @@ fn judge(plan: &BareGuest, console: &Console) -> Vec<Outcome> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::emulator::Watcher;
+    use crate::{emulator::Watcher, test::guests::console::Consoles};
 
     fn judged(printed: &[u8]) -> Vec<(String, Option<String>)> {
         let mut consoles = Consoles::new([1]);

@@ -1,0 +1,115 @@
+//! What all stages with guests share: one boot of an emulator with guests in it, and what is kept of it.
+
+use std::{fs, path::Path, time::Duration};
+
+use anyhow::Result;
+
+use super::console::Consoles;
+use crate::{
+    build::{Parts, Project, cargo::Profile, iso},
+    emulator::{self, Boot, Limits, Machine, backtrace},
+    guest::description::{self, Guest},
+    run::host_memory,
+    test::report::{Outcome, StageResult},
+    tools::Tools,
+};
+
+/// What a stage with guests needs to know, whatever the guests are.
+#[derive(Debug)]
+pub struct GuestHost<'a> {
+    /// Finds emulators, kernels and busybox.
+    pub tools: &'a Tools,
+    /// The workspace.
+    pub project: &'a Project,
+    /// The stage's name.
+    pub name: &'static str,
+    /// Substrings of outcomes to show; none for all.
+    pub filters: Vec<String>,
+    /// Folder for logs.
+    pub logs: &'a Path,
+}
+
+/// A boot that has come to its end.
+pub struct Booted {
+    /// What each guest printed.
+    pub consoles: Consoles,
+    parts: Parts,
+    boot: Boot,
+}
+
+impl GuestHost<'_> {
+    /// Boots a machine with guests, each of which is to boot so many times. It is given up after `at_most_s` seconds of
+    /// wall time.
+    ///
+    /// # Errors
+    /// Fails when something cannot be had or built, or the emulator does not start.
+    pub fn boot(
+        &self,
+        machine: Machine,
+        at_most_s: u64,
+        guests: &[Guest],
+        boots: impl IntoIterator<Item = usize>,
+    ) -> Result<Booted> {
+        description::check(guests, machine.cpus)?;
+        let parts = self.project.build_for_guests(self.tools, guests, Profile::Release)?;
+        let command_line = format!("log=info exit={}", machine.emulator.word());
+        let image = iso::make(self.project, &self.tools.iso()?, &parts, &command_line)?;
+        let machine = Machine { guests: true, memory: host_memory(guests, parts.bundle.len()), ..machine };
+        let limits = Limits { total: Some(Duration::from_secs(at_most_s)), silence: None };
+        let mut consoles = Consoles::new(boots);
+        let boot = emulator::boot(self.tools, &machine, &image, limits, &mut consoles)?;
+        Ok(Booted { consoles, parts, boot })
+    }
+
+    /// The stage's result, after writing the log with what the guests printed.
+    ///
+    /// # Errors
+    /// Fails when the log cannot be written.
+    pub fn finish(
+        &self,
+        booted: &Booted,
+        mut outcomes: Vec<Outcome>,
+        notes: Vec<String>,
+        printed: impl IntoIterator<Item = String>,
+    ) -> Result<StageResult> {
+        let Booted { boot, parts, .. } = booted;
+        let is_wanted = |outcome: &Outcome| self.filters.iter().any(|filter| outcome.name.contains(filter.as_str()));
+        outcomes.retain(|outcome| self.filters.is_empty() || is_wanted(outcome));
+        let mut text = boot.log.clone();
+        text.extend(backtrace::explain(boot, &parts.kernel));
+        text.extend(printed);
+        text.push(format!("xtask: {}", boot.end));
+        let log = self.logs.join(format!("{}.log", self.name));
+        fs::write(&log, text.join("\n") + "\n")?;
+        Ok(StageResult {
+            stage: self.name,
+            excerpt: excerpt(&text, boot, &outcomes),
+            outcomes,
+            notes,
+            log: Some(log),
+            duration: boot.duration,
+        })
+    }
+}
+
+impl Booted {
+    /// The hypervisor ends well if all of its guests do; it never panics.
+    pub fn judge_host(&self, all_guests_end_well: bool) -> Outcome {
+        const NAME: &str = "hypervisor";
+        match self.boot.end {
+            emulator::End::Exit(code) if (code == 0) == all_guests_end_well => Outcome::passed(NAME),
+            end => Outcome::failed(NAME, &end.to_string()),
+        }
+    }
+}
+
+/// What explains a failure: the end of the log and what the emulator had to say.
+fn excerpt(text: &[String], boot: &Boot, outcomes: &[Outcome]) -> Vec<String> {
+    const LAST_LINES: usize = 60;
+    if outcomes.iter().all(|outcome| outcome.failure.is_none()) {
+        return Vec::new();
+    }
+    let mut excerpt = text[text.len().saturating_sub(LAST_LINES)..].to_vec();
+    excerpt.extend(boot.emulator_messages.lines().map(str::to_string));
+    excerpt
+}
