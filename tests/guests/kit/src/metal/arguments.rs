@@ -16,7 +16,7 @@ const ENTRY_SIZE: u64 = 24;
 const TYPE_RAM: u32 = 1;
 
 fn field<T: Copy>(offset: u64) -> T {
-    // SAFETY: written once by boot.s, before this code runs.
+    // SAFETY: written once by long_mode.s, before this code runs.
     peek(unsafe { start_information } + offset)
 }
 

@@ -5,7 +5,13 @@ use core::sync::atomic::Ordering::Release;
 
 use super::{apic, block, cpu, finish, smp, time, trap};
 
-global_asm!(include_str!("boot.s"), first = sym first, other = sym other, blocks = sym block::BLOCKS);
+global_asm!(
+    include_str!("long_mode.s"),
+    include_str!("boot.s"),
+    first = sym first,
+    other = sym other,
+    blocks = sym block::BLOCKS
+);
 
 unsafe extern "Rust" {
     /// The guest's program, on the first CPU, with interrupts forbidden.

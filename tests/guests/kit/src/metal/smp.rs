@@ -50,7 +50,7 @@ pub fn start_all() -> bool {
 fn prepare() {
     let (from, end) = (&raw const other_entry, &raw const other_entry_end);
     let to = core::ptr::with_exposed_provenance_mut::<u8>(usize::from(START_PAGE) << 12);
-    // SAFETY: both symbols lie in boot.s, the first before the second, and the page is RAM that nothing else uses.
+    // SAFETY: both symbols lie in long_mode.s, the first before the second, and the page is RAM that nothing else uses.
     unsafe { core::ptr::copy_nonoverlapping(from, to, end.offset_from_unsigned(from)) };
 }
 
