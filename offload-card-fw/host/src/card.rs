@@ -33,7 +33,7 @@ impl Card {
     /// Something cannot be used.
     pub fn check(machine: &Machine) -> Result<()> {
         machine.disks.iter().try_for_each(|disk| DiskDevice::open(disk).map(drop))?;
-        Fabric::new(&machine.nets).map(drop)
+        Fabric::new(machine).map(drop)
     }
 
     /// Opens everything, makes the sockets and serves them: each disk by a thread of its own, the network devices and the
@@ -47,7 +47,7 @@ impl Card {
         for disk in &machine.disks {
             disks.push((&disk.name, DiskDevice::open(disk)?, &disk.socket));
         }
-        let fabric = Fabric::new(&machine.nets)?;
+        let fabric = Fabric::new(machine)?;
         let mut card = Self { stop: StopSignal::new()?, threads: Vec::new() };
         for (name, device, socket) in disks {
             card.serve(name, vec![Port::listen(device, socket)?], (), poll)?;

@@ -52,7 +52,7 @@ impl ImageDisk {
     }
 
     fn write_zeroes_plainly(&self, extent: Extent) -> io::Result<()> {
-        const ZEROES: [u8; 64 * SECTOR_BYTES] = [0; 64 * SECTOR_BYTES];
+        static ZEROES: [u8; 64 * SECTOR_BYTES] = [0; 64 * SECTOR_BYTES];
         let mut at = position(extent.first)?;
         let mut left = position(Sector(extent.count))?;
         while left > 0 {

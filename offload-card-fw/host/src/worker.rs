@@ -114,7 +114,10 @@ impl<D: Serve> Worker<D> {
             return Some(Duration::ZERO);
         }
         // All of them, and no early end: each is to be woken by its kicks.
-        let work_came = self.ports.iter_mut().fold(false, |any, port| port.enable_kicks() || any);
+        let mut work_came = false;
+        for port in &mut self.ports {
+            work_came |= port.enable_kicks();
+        }
         if work_came {
             return Some(Duration::ZERO);
         }

@@ -1,7 +1,9 @@
 //! The machine file: which devices the card serves.
 
+mod address;
 mod disk;
 mod net;
+mod rule;
 #[cfg(test)]
 mod tests;
 
@@ -11,6 +13,7 @@ use std::{
 };
 
 use dragonfly_settings::{Document, Section, SettingsError};
+use dragonfly_vswitch::policy::Rule;
 
 pub use disk::{Disk, Medium};
 pub use net::Net;
@@ -22,6 +25,8 @@ pub struct Machine {
     pub disks: Vec<Disk>,
     /// The network devices, which are ports of one switch.
     pub nets: Vec<Net>,
+    /// The security groups, which devices name by their places.
+    pub groups: Vec<Group>,
 }
 
 impl Machine {
@@ -33,12 +38,14 @@ impl Machine {
         let name = file.display().to_string();
         let document = Document::parse(&name, text)?;
         let top = document.top();
-        top.only_keys(&["disk", "net"])?;
+        top.only_keys(&["disk", "net", "rule"])?;
         let folder = file.parent().unwrap_or(Path::new(""));
         let sections = top.tables("disk")?;
         let disks = sections.iter().map(|section| Disk::read(section, folder)).collect::<Result<Vec<_>, _>>()?;
+        let groups = groups(&top.tables("rule")?)?;
         let net_sections = top.tables("net")?;
-        let nets = net_sections.iter().map(|section| Net::read(section, folder)).collect::<Result<Vec<_>, _>>()?;
+        let nets =
+            net_sections.iter().map(|section| Net::read(section, folder, &groups)).collect::<Result<Vec<_>, _>>()?;
         if disks.is_empty() && nets.is_empty() {
             let message = "is missing: describe at least one device in a table [[disk]] or [[net]]";
             return Err(top.error("disk", message.into()));
@@ -50,8 +57,30 @@ impl Machine {
         for (section, net) in net_sections.iter().zip(&nets) {
             taken.check(section, &net.name, &net.socket)?;
         }
-        Ok(Self { disks, nets })
+        Ok(Self { disks, nets, groups })
     }
+}
+
+/// A security group: rules for the network devices that are in it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Group {
+    /// The name by which devices choose it.
+    pub name: String,
+    /// Its rules.
+    pub rules: Vec<Rule>,
+}
+
+/// The groups that rules make, in the order in which they are named first.
+fn groups(sections: &[Section<'_>]) -> Result<Vec<Group>, SettingsError> {
+    let mut groups: Vec<Group> = Vec::new();
+    for section in sections {
+        let (name, rule) = rule::read(section)?;
+        match groups.iter_mut().find(|group| group.name == name) {
+            Some(group) => group.rules.push(rule),
+            None => groups.push(Group { name, rules: vec![rule] }),
+        }
+    }
+    Ok(groups)
 }
 
 /// Names and sockets that devices have.

@@ -10,7 +10,10 @@ use dragonfly_settings::{Section, SettingsError};
 use dragonfly_vswitch::{
     MacAddress, Prefix,
     limit::{Limits, Rate},
+    policy::GroupId,
 };
+
+use super::{Group, address};
 
 const MAX_PAIRS: u64 = 8;
 const MAX_VLAN: u64 = 4094;
@@ -32,6 +35,8 @@ pub struct Net {
     pub vlan: u16,
     /// The Internet addresses that the guest may use.
     pub addresses: Vec<Prefix>,
+    /// Its security groups, by their places in the machine; `None` lets everything pass.
+    pub groups: Option<Vec<GroupId>>,
     /// How much the guest may send, and as much receive.
     pub limits: Limits,
 }
@@ -42,6 +47,7 @@ impl Net {
         "socket",
         "mac",
         "addresses",
+        "groups",
         "queues",
         "vlan",
         "packets_per_second",
@@ -50,7 +56,7 @@ impl Net {
         "bandwidth_burst",
     ];
 
-    pub(super) fn read(section: &Section<'_>, folder: &Path) -> Result<Self, SettingsError> {
+    pub(super) fn read(section: &Section<'_>, folder: &Path, groups: &[Group]) -> Result<Self, SettingsError> {
         section.only_keys(Self::KEYS)?;
         let text = section.required("mac", section.string("mac")?)?;
         let mac = mac(&text).ok_or_else(|| {
@@ -65,6 +71,7 @@ impl Net {
             socket: super::socket(section, folder)?,
             mac,
             addresses: addresses(section)?,
+            groups: chosen_groups(section, groups)?,
             // Both are in range by their own lines, so nothing is lost.
             queue_pairs: section.integer("queues", 1..=MAX_PAIRS)?.unwrap_or(1) as u16,
             vlan: section.integer("vlan", 0..=MAX_VLAN)?.unwrap_or(0) as u16,
@@ -76,6 +83,21 @@ impl Net {
     }
 }
 
+/// The groups that a device is in, each of which must have a rule; none if the key is not there.
+fn chosen_groups(section: &Section<'_>, groups: &[Group]) -> Result<Option<Vec<GroupId>>, SettingsError> {
+    let names = section.names("groups")?;
+    let find = |name: &String| {
+        let place = groups.iter().position(|group| group.name == *name);
+        // A file has fewer groups than 16 bits count.
+        place.map(|place| GroupId(place as u16)).ok_or_else(|| {
+            let message = format!("has \"{name}\": no [[rule]] has that `group`");
+            section.error("groups", message)
+        })
+    };
+    let ids = names.iter().map(find).collect::<Result<Vec<_>, _>>()?;
+    Ok((!ids.is_empty()).then_some(ids))
+}
+
 /// Addresses and prefixes; all there are if the key is not there.
 fn addresses(section: &Section<'_>) -> Result<Vec<Prefix>, SettingsError> {
     let texts = section.strings("addresses")?;
@@ -83,21 +105,8 @@ fn addresses(section: &Section<'_>) -> Result<Vec<Prefix>, SettingsError> {
         let all = [IpAddr::V4(Ipv4Addr::UNSPECIFIED), IpAddr::V6(Ipv6Addr::UNSPECIFIED)];
         return Ok(all.into_iter().filter_map(|any| Prefix::new(any, 0)).collect());
     }
-    let read = |text: String| {
-        prefix(&text).ok_or_else(|| {
-            let message = format!("has \"{text}\": give addresses like \"10.0.0.2\" or \"fd00::/64\"");
-            section.error("addresses", message)
-        })
-    };
+    let read = |text: String| address::prefix(&text).ok_or_else(|| address::error(section, "addresses", &text));
     texts.into_iter().map(read).collect()
-}
-
-/// An address, or a prefix of addresses.
-fn prefix(text: &str) -> Option<Prefix> {
-    match text.split_once('/') {
-        None => Some(Prefix::host(text.parse().ok()?)),
-        Some((address, length)) => Prefix::new(address.parse().ok()?, length.parse().ok()?),
-    }
 }
 
 /// The address of one station: not a group's, not zero.

@@ -1,5 +1,8 @@
 use dragonfly_storage::Limits;
-use dragonfly_vswitch::Prefix;
+use dragonfly_vswitch::{
+    Prefix,
+    policy::{Action, GroupId, Ports, Service},
+};
 
 use super::*;
 
@@ -111,5 +114,72 @@ fn an_address_that_is_no_stations_is_refused() {
     {
         let error = parse(&format!("[[net]]\nname = 'n'\nsocket = 's'\nmac = '{mac}'")).unwrap_err();
         assert!(error.contains(":4: `mac` is") && error.contains("give a station's address"), "{error}");
+    }
+}
+
+#[test]
+fn rules_make_groups_and_devices_choose_them() {
+    let machine = parse(
+        r#"
+[[rule]]
+group = "web"
+direction = "in"
+action = "allow"
+protocol = "tcp"
+ports = "80"
+
+[[rule]]
+group = "all"
+direction = "out"
+action = "allow"
+
+[[rule]]
+group = "web"
+direction = "in"
+action = "deny"
+priority = 7
+remote = "10.1.0.0/16"
+
+[[net]]
+name = "n"
+socket = "s"
+mac = "52:54:00:00:00:01"
+groups = ["all", "web"]
+"#,
+    )
+    .unwrap();
+    let names: Vec<_> = machine.groups.iter().map(|group| (group.name.as_str(), group.rules.len())).collect();
+    assert_eq!(names, [("web", 2), ("all", 1)]);
+    assert_eq!(machine.nets[0].groups, Some(vec![GroupId(1), GroupId(0)]));
+    let web = &machine.groups[0].rules;
+    assert_eq!((web[0].priority, web[0].service), (1000, Service::Tcp(Ports::one(80))));
+    assert_eq!((web[1].priority, web[1].action, web[1].service), (7, Action::Deny, Service::Any));
+    assert_eq!(web[1].remote, Prefix::new("10.1.0.0".parse().unwrap(), 16));
+}
+
+#[test]
+fn each_mistake_in_a_rule_is_told() {
+    let rule = "[[rule]]\ngroup = 'g'\ndirection = 'in'\n";
+    for (text, message) in [
+        (rule.to_string(), ":1: `action` is missing: add it to this table"),
+        (format!("{rule}action = 'drop'"), ":4: `action` has \"drop\": use \"allow\", \"deny\", \"allow-stateless\""),
+        (
+            format!("{rule}action = 'deny'\nports = '80'"),
+            ":5: `ports` is given, but only \"tcp\" and \"udp\" have ports: set `protocol`",
+        ),
+        (
+            format!("{rule}action = 'deny'\nprotocol = 'tcp'\nports = '90-80'"),
+            ":6: `ports` is \"90-80\": give a port like \"22\", or a range like \"8000-8080\"",
+        ),
+        (
+            format!("{rule}action = 'deny'\nremote = '10.0.0.0/33'"),
+            ":5: `remote` has \"10.0.0.0/33\": give addresses like \"10.0.0.2\" or \"fd00::/64\"",
+        ),
+        (
+            "[[net]]\nname = 'n'\nsocket = 's'\nmac = '52:54:00:00:00:01'\ngroups = ['g']".into(),
+            ":5: `groups` has \"g\": no [[rule]] has that `group`",
+        ),
+    ] {
+        assert_eq!(parse(&text).unwrap_err(), format!("/etc/card/card.toml{message}"), "{text}");
     }
 }

@@ -4,11 +4,12 @@ use std::{collections::VecDeque, fmt};
 
 use anyhow::{Context, Result, anyhow};
 use dragonfly_vswitch::{
-    Edit, MAX_PREFIX, Output, PortConfig, PortId, Role, Switch, SwitchConfig, identity::Identity, vlan::VlanMode,
+    Edit, MAX_PREFIX, Output, PortConfig, PortId, Role, Switch, SwitchConfig, identity::Identity, policy::GroupId,
+    vlan::VlanMode,
 };
 use rustix::rand::{GetRandomFlags, getrandom};
 
-use crate::machine::Net;
+use crate::machine::Machine;
 
 /// Frames that wait for one pair of queues; more are dropped.
 const MAX_WAITING: usize = 512;
@@ -33,19 +34,23 @@ struct Waiting {
 }
 
 impl Fabric {
-    /// A switch with a port for each device, in their order.
+    /// A switch with the machine's security groups, and a port for each device in their order.
     ///
     /// # Errors
     /// Two devices have the same address.
-    pub fn new(nets: &[Net]) -> Result<Self> {
+    pub fn new(machine: &Machine) -> Result<Self> {
         let mut seed = [0; 8];
         getrandom(&mut seed, GetRandomFlags::empty()).context("cannot get random numbers")?;
         let mut switch = Switch::new(SwitchConfig::new(u64::from_ne_bytes(seed)));
         let mut ports = Vec::new();
-        for (number, net) in (0..).zip(nets) {
+        for (number, group) in (0..).zip(&machine.groups) {
+            switch.set_group(GroupId(number), &group.rules);
+        }
+        for (number, net) in (0..).zip(&machine.nets) {
             let config = PortConfig {
                 vlan: VlanMode::Access(net.vlan),
                 identity: Some(Identity { macs: vec![net.mac], addresses: net.addresses.clone() }),
+                groups: net.groups.clone(),
                 send_limits: net.limits,
                 receive_limits: net.limits,
                 ..PortConfig::new(Role::Guest)

@@ -36,13 +36,15 @@ pub const USER_BASE: u64 = 0x7f00_0000_0000;
 pub const QUEUE_SIZE: u16 = 64;
 /// Two rings, a page for each request's header and status, and a sector of data.
 const RING_AT: [u64; 2] = [0x1000, 0x8000];
-const REQUESTS_AT: u64 = 0x1_0000;
-const REQUEST_BYTES: u64 = 0x1000;
+pub const REQUESTS_AT: u64 = 0x1_0000;
+pub const REQUEST_BYTES: u64 = 0x1000;
 
 pub const READ: u32 = 0;
 pub const WRITE: u32 = 1;
 pub const FLUSH: u32 = 4;
 pub const GET_ID: u32 = 8;
+
+const BLK_F_FLUSH: u64 = 1 << 9;
 
 /// What a guest has, and what outlives its connections.
 pub struct Guest {
@@ -153,13 +155,17 @@ pub fn wait(descriptor: impl AsFd, what: &str) {
 }
 
 /// A connection to the card.
-pub struct FrontEnd(pub UnixStream);
+pub struct FrontEnd {
+    pub stream: UnixStream,
+    /// Extensions that both sides use.
+    extensions: ProtocolFeatures,
+}
 
 impl FrontEnd {
     pub fn connect(socket: &Path) -> Self {
         let stream = UnixStream::connect(socket).unwrap();
         stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
-        Self(stream)
+        Self { stream, extensions: ProtocolFeatures::empty() }
     }
 
     /// Connects and does all that lets the card serve the guest's rings.
@@ -176,13 +182,13 @@ impl FrontEnd {
     }
 
     pub fn negotiate(&mut self, features: RingFeatures) {
-        let (offered, _) = self.ask(Request::GetFeatures, &[]);
-        let offered = u64::read_from_bytes(&offered).unwrap();
+        let offered = self.ask_number(Request::GetFeatures);
         assert_eq!(features.bits() & !offered, 0, "the card does not offer {features:?}");
-        self.tell(Request::SetProtocolFeatures, &ProtocolFeatures::all().bits(), &[]);
+        self.extensions = ProtocolFeatures::from_bits_truncate(self.ask_number(Request::GetProtocolFeatures));
+        self.tell(Request::SetProtocolFeatures, &self.extensions.bits(), &[]);
         self.tell(Request::SetOwner, &(), &[]);
-        // VIRTIO_BLK_F_FLUSH, so that there is a cache.
-        self.tell(Request::SetFeatures, &(features.bits() | F_PROTOCOL_FEATURES | 1 << 9), &[]);
+        // With a disk's cache.
+        self.tell(Request::SetFeatures, &(features.bits() | F_PROTOCOL_FEATURES | offered & BLK_F_FLUSH), &[]);
     }
 
     pub fn set_memory(&mut self, regions: &[Region], files: &[BorrowedFd<'_>]) {
@@ -191,6 +197,9 @@ impl FrontEnd {
     }
 
     fn share_in_flight(&mut self, guest: &mut Guest) {
+        if !self.extensions.contains(ProtocolFeatures::INFLIGHT_SHMFD) {
+            return;
+        }
         if guest.in_flight.is_none() {
             let queues = guest.rings.len() as u16;
             let wanted = InflightArea { mmap_size: 0, mmap_offset: 0, queues, queue_size: QUEUE_SIZE, padding: 0 };
@@ -236,12 +245,16 @@ impl FrontEnd {
             control.push(SendAncillaryMessage::ScmRights(files));
         }
         // The card may have closed the connection already; whoever waits for an answer will see.
-        let _ = sendmsg(&self.0, &[IoSlice::new(bytes)], &mut control, SendFlags::NOSIGNAL);
+        let _ = sendmsg(&self.stream, &[IoSlice::new(bytes)], &mut control, SendFlags::NOSIGNAL);
     }
 
     pub fn tell<T: IntoBytes + Immutable + ?Sized>(&mut self, request: Request, payload: &T, files: &[BorrowedFd<'_>]) {
         let header = Header { request, needs_reply: false, payload_len: payload.as_bytes().len() };
         self.send(&[&header.to_bytes(), payload.as_bytes()].concat(), files);
+    }
+
+    fn ask_number(&mut self, request: Request) -> u64 {
+        u64::read_from_bytes(&self.ask(request, &[]).0).unwrap()
     }
 
     /// The answer's payload, and the file that came along.
@@ -250,7 +263,8 @@ impl FrontEnd {
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
         let mut control = RecvAncillaryBuffer::new(&mut space);
         let mut header = [0; HEADER_LEN];
-        let received = recvmsg(&self.0, &mut [IoSliceMut::new(&mut header)], &mut control, RecvFlags::CMSG_CLOEXEC);
+        let received =
+            recvmsg(&self.stream, &mut [IoSliceMut::new(&mut header)], &mut control, RecvFlags::CMSG_CLOEXEC);
         assert_eq!(received.unwrap().bytes, HEADER_LEN, "no answer to {request:?}");
         let file = control.drain().find_map(|message| match message {
             RecvAncillaryMessage::ScmRights(mut files) => files.next(),
@@ -258,14 +272,14 @@ impl FrontEnd {
         });
         let len = u32::read_from_bytes(&header[8..]).unwrap();
         let mut answer = vec![0; len as usize];
-        self.0.read_exact(&mut answer).unwrap();
+        self.stream.read_exact(&mut answer).unwrap();
         (answer, file)
     }
 
     /// Waits until the card has closed the connection.
     pub fn expect_closed(mut self, why: &str) {
         let mut rest = Vec::new();
-        match self.0.read_to_end(&mut rest) {
+        match self.stream.read_to_end(&mut rest) {
             Ok(0) => {}
             // It had more of what was sent to it unread.
             Err(error) if error.kind() == std::io::ErrorKind::ConnectionReset => {}

@@ -21,7 +21,7 @@ const LIES: &[Lie] = &[
     ("half of a message", |front_end, _| {
         let header = Header { request: Request::SetVringNum, needs_reply: false, payload_len: 8 };
         front_end.send(&header.to_bytes()[..7], &[]);
-        front_end.0.shutdown(std::net::Shutdown::Write).unwrap();
+        front_end.stream.shutdown(std::net::Shutdown::Write).unwrap();
     }),
     ("more descriptors than any message has", |front_end, guest| {
         let header = Header { request: Request::SetOwner, needs_reply: false, payload_len: 0 };

@@ -3,6 +3,7 @@
 mod disks;
 mod front_end;
 mod lies;
+mod nets;
 mod process;
 mod restarts;
 
@@ -13,19 +14,24 @@ use std::{
 
 use offload_card::{card::Card, machine::Machine};
 
-/// A card with one disk of 4 MiB in a folder of its own.
+/// A card in a folder of its own.
 struct Setup {
     folder: tempfile::TempDir,
     card: Option<Card>,
 }
 
 impl Setup {
+    /// With one disk of 4 MiB.
     fn new(more_keys: &str) -> Self {
+        let disk = "[[disk]]\nname = 'disk'\nsocket = 'disk.sock'\nimage = 'disk.img'\nqueues = 2";
+        Self::of(&format!("{disk}\n{more_keys}"))
+    }
+
+    /// With what this machine file describes.
+    fn of(text: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
         std::fs::File::create(folder.path().join("disk.img")).unwrap().set_len(4 << 20).unwrap();
-        let text =
-            format!("[[disk]]\nname = 'disk'\nsocket = 'disk.sock'\nimage = 'disk.img'\nqueues = 2\n{more_keys}");
-        let machine = Machine::parse(&folder.path().join("card.toml"), &text).unwrap();
+        let machine = Machine::parse(&folder.path().join("card.toml"), text).unwrap();
         let card = Card::start(&machine, Duration::ZERO).unwrap();
         Self { folder, card: Some(card) }
     }
