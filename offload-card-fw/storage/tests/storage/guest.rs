@@ -10,7 +10,7 @@ use dragonfly_virtqueue::{
 };
 
 /// Entries of the ring.
-pub const SIZE: u16 = 16;
+pub const SIZE: u16 = 128;
 
 /// Bytes of memory, from address 0 on.
 pub const MEMORY_BYTES: usize = 2 << 20;
