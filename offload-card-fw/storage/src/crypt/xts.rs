@@ -2,10 +2,11 @@
 
 use core::fmt;
 
-use aes::cipher::{BlockCipherDecrypt, BlockCipherEncrypt, KeyInit};
+use aes::cipher::consts::{U32, U64};
+use aes::cipher::{Array, BlockCipherDecrypt, BlockCipherEncrypt, KeyInit};
 use aes::{Aes256, Block};
 use thiserror::Error;
-use zeroize::Zeroize;
+use zeroize::ZeroizeOnDrop;
 
 /// Bytes of a key: one AES-256 key for the data, another for the tweaks.
 pub const KEY_BYTES: usize = 64;
@@ -56,19 +57,12 @@ impl XtsAes256 {
     /// # Errors
     /// [`KeyError`].
     pub fn new(key: &[u8; KEY_BYTES]) -> Result<Self, KeyError> {
-        let (data, tweak) = key.split_at(KEY_BYTES / 2);
+        let (data, tweak) = Array::<u8, U64>::cast_from_core(key).split_ref::<U32>();
         // Only whether all bytes are equal is learnt from the time that this takes.
         if data.iter().zip(tweak).fold(0, |difference, (data, tweak)| difference | (data ^ tweak)) == 0 {
             return Err(KeyError::EqualHalves);
         }
-        let cipher = |half: &[u8]| {
-            let mut copy = [0; KEY_BYTES / 2];
-            copy.copy_from_slice(half);
-            let cipher = Aes256::new(&copy.into());
-            copy.zeroize();
-            cipher
-        };
-        Ok(Self { data: cipher(data), tweak: cipher(tweak) })
+        Ok(Self { data: Aes256::new(data), tweak: Aes256::new(tweak) })
     }
 
     /// Encrypts consecutive data units in place; `first_unit` is the number of the first.
@@ -120,6 +114,14 @@ impl XtsAes256 {
         }
     }
 }
+
+impl ZeroizeOnDrop for XtsAes256 {}
+
+/// Fails to compile if the cipher were built without wiping its keys.
+const _: () = {
+    const fn wipes_itself<T: ZeroizeOnDrop>() {}
+    wipes_itself::<Aes256>();
+};
 
 impl fmt::Debug for XtsAes256 {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
