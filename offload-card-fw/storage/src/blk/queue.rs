@@ -26,8 +26,8 @@ pub struct Served {
 /// The part of a device that belongs to one queue, and to the thread that serves it.
 pub struct RequestQueue {
     chain: Box<Chain>,
-    /// The request in `chain`, which waits for its limits. Those after it wait behind it.
-    waiting: Option<Request>,
+    /// The request in `chain`, or how it fails, which waits for its limits. Those after it wait behind it.
+    waiting: Option<Result<Request, Status>>,
     buffer: Box<[u8]>,
 }
 
@@ -60,7 +60,7 @@ impl RequestQueue {
         let mut ring = queue.attach(memory)?;
         while served.completed < max_requests {
             let decoded = match self.waiting.take() {
-                Some(request) => Ok(request),
+                Some(decoded) => decoded,
                 None => {
                     if !ring.pop_into(&mut self.chain)? {
                         break;
@@ -68,17 +68,14 @@ impl RequestQueue {
                     Request::decode(&self.chain, memory, device)
                 }
             };
-            let written = match decoded {
-                Ok(request) => {
-                    if let Err(until) = device.admit(request.cost_bytes(), now_ns) {
-                        self.waiting = Some(request);
-                        served.wait_until_ns = Some(until.ns);
-                        break;
-                    }
-                    self.perform(&request, memory, device)
-                }
-                Err(status) => Request::complete(&self.chain, memory, status, 0),
-            };
+            // What cannot be is work too, and counts as a request.
+            let cost_bytes = decoded.as_ref().map_or(0, Request::cost_bytes);
+            if let Err(until) = device.admit(cost_bytes, now_ns) {
+                self.waiting = Some(decoded);
+                served.wait_until_ns = Some(until.ns);
+                break;
+            }
+            let written = self.perform(decoded, memory, device);
             ring.stage(self.chain.id(), written)?;
             served.completed += 1;
         }
@@ -100,8 +97,8 @@ impl RequestQueue {
         memory: &M,
         device: &BlockDevice<B>,
     ) -> Result<Served, QueueError> {
-        let Some(request) = self.waiting.take() else { return Ok(Served::default()) };
-        let written = self.perform(&request, memory, device);
+        let Some(decoded) = self.waiting.take() else { return Ok(Served::default()) };
+        let written = self.perform(decoded, memory, device);
         let mut ring = queue.attach(memory)?;
         ring.push(self.chain.id(), written)?;
         Ok(Served { completed: 1, needs_notification: ring.needs_notification(), wait_until_ns: None })
@@ -112,13 +109,17 @@ impl RequestQueue {
         self.waiting = None;
     }
 
+    /// Ends the request in `chain`; returns how many bytes were written to it.
     fn perform<B: BlockBackend, M: GuestMemory>(
         &mut self,
-        request: &Request,
+        decoded: Result<Request, Status>,
         memory: &M,
         device: &BlockDevice<B>,
     ) -> u32 {
-        let (status, data_written): (Status, u64) = request.perform(&self.chain, memory, device, &mut self.buffer);
+        let (status, data_written) = match decoded {
+            Ok(request) => request.perform(&self.chain, memory, device, &mut self.buffer),
+            Err(status) => (status, 0),
+        };
         Request::complete(&self.chain, memory, status, data_written)
     }
 }

@@ -419,6 +419,20 @@ fn a_request_above_the_limits_waits_until_it_is_told_and_those_behind_it_wait_to
 }
 
 #[test]
+fn requests_that_fail_count_against_the_limit_on_operations() {
+    let positive = |value| NonZeroU64::new(value).expect("positive");
+    let operations = Rate { per_second: positive(1000), burst: positive(1) };
+    let limits = Limits { operations: Some(operations), bytes: None };
+    let mut bench = Bench::with(RamDisk::new(64), Settings { limits, ..settings() });
+    assert_eq!(bench.status(0x1234, 0, &[], 0), UNSUPPORTED);
+    bench.header(0x1234, 0);
+    bench.guest.submit_at(0, &[read_only(HEADER, 16), writable(STATUS, 1)]);
+    assert_eq!(bench.serve().wait_until_ns, Some(1_000_000));
+    bench.now_ns = 1_000_000;
+    assert_eq!((bench.serve().completed, bench.guest.get(STATUS, 1)[0]), (1, UNSUPPORTED));
+}
+
+#[test]
 fn a_limit_on_bytes_holds_reads_writes_and_zeroes_back() {
     let positive = |value| NonZeroU64::new(value).expect("positive");
     let bytes = Rate { per_second: positive(4096 * 1000), burst: positive(4096) };
