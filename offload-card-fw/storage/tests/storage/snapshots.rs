@@ -225,3 +225,17 @@ fn a_volume_that_was_there_before_is_not_found_after_formatting() {
     drop(SnapshotDisk::format(&disk, FORMAT).expect("it is formatted anew"));
     assert!(SnapshotDisk::open(&disk).expect("it is opened").snapshots().is_empty());
 }
+
+#[test]
+fn a_header_that_power_loss_cut_short_is_wiped_so_that_it_never_becomes_whole() {
+    let disk = RamDisk::new(4096);
+    let volume = SnapshotDisk::format(&disk, FORMAT).expect("it is formatted");
+    volume.create_snapshot("not quite safe").expect("it is made");
+    drop(volume);
+    // The second slot was written last: a sector of it is as before.
+    let mut torn = read(&disk, 24, 512);
+    torn[200] ^= 1;
+    disk.write(Sector(24), &torn).expect("it is written");
+    assert!(SnapshotDisk::open(&disk).expect("it is opened").snapshots().is_empty());
+    assert_eq!(read(&disk, 24, 512)[..32], [0; 32]);
+}
