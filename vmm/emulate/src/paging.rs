@@ -145,15 +145,17 @@ impl Format {
             let above = (above_width >> 32 << 13) & 0x001f_e000;
             return if is_leaf && level == 2 { 1 << 21 | above } else { 0 };
         }
+        if self.is_pae_root(level) {
+            // The processor has looked at their reserved bits when it loaded them, and raised #GP (SDM 3A, "PDPTE
+            // Registers"); a walk does not. QEMU's emulation marks them accessed, in a bit that is reserved.
+            return 0;
+        }
         let mut reserved = above_width & ADDRESS;
         if !cpu.has_no_execute() {
             reserved |= Entry::XD.bits();
         }
         if self.levels == PAE.levels {
             reserved |= IGNORED_IN_LONG_MODE;
-        }
-        if self.is_pae_root(level) {
-            return reserved | Entry::XD.bits() | 0x1e6;
         }
         match (level, is_leaf) {
             // Below the address of a large page, above its memory type's bit 12.

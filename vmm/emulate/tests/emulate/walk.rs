@@ -209,10 +209,20 @@ fn reserved_bits_fault() {
         let outcome = translate(&cpu, &mut bus, LINEAR, Access::Read);
         assert_eq!(outcome, if reserved { Err(page_fault(LINEAR, 9)) } else { Ok(GuestPhys(PAGE)) });
     }
-    // PS in the root, and rights in the root of PAE paging.
-    for ((cpu, mut bus), bit) in [(long(4, P), PS), (long(5, P), PS), (pae(P), RW), (pae(P), PS)] {
-        bus.put_word(ROOT, bus.word(ROOT) | bit);
+    // PS in the root.
+    for levels in [4, 5] {
+        let (cpu, mut bus) = long(levels, P);
+        bus.put_word(ROOT, bus.word(ROOT) | PS);
         assert_eq!(translate(&cpu, &mut bus, LINEAR, Access::Read), Err(page_fault(LINEAR, 9)));
+    }
+}
+
+#[test]
+fn the_root_of_pae_paging_was_checked_when_it_was_loaded() {
+    for reserved in [RW, 1 << 5, PS] {
+        let (cpu, mut bus) = pae(P);
+        bus.put_word(ROOT, bus.word(ROOT) | reserved);
+        assert_eq!(translate(&cpu, &mut bus, LINEAR, Access::Read), Ok(GuestPhys(PAGE)));
     }
 }
 

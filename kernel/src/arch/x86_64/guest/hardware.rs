@@ -115,7 +115,8 @@ pub struct Event {
 
 impl Event {
     const VALID: u32 = 1 << 31;
-    const HAS_ERROR_CODE: u32 = 1 << 11;
+    /// Bit of the information: an error code is delivered.
+    pub const HAS_ERROR_CODE: u32 = 1 << 11;
     const HARDWARE_EXCEPTION: u32 = 3 << 8;
 
     /// An exception.

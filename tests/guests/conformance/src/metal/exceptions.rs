@@ -141,11 +141,15 @@ pub fn overflow_and_bound_in_32_bit_code() -> Check {
     equal("vector of INTO", trap.frame.vector, 4)?;
     equal("address behind INTO", trap.frame.rip, low + 5)?;
     equal("code segment", trap.frame.cs, USER_CODE_32.into())?;
-    // mov eax, 5; mov ebx, low + 0x100; mov [ebx], 0 (zeros: bounds 0 to 0); bound eax, [ebx]
-    let bound = [0xb8, 5, 0, 0, 0, 0xbb, 0, 1, 0, 0x40, 0xc7, 3, 0, 0, 0, 0, 0xc7, 0x43, 4, 0, 0, 0, 0, 0x62, 0x03];
+    // A program begins without the kernel's DS. mov eax, USER_DATA; mov ds, eax; mov eax, 5; mov ebx, low + 0x100;
+    // mov [ebx], 0 (zeros: bounds 0 to 0); bound eax, [ebx]
+    let bound = [
+        0xb8, 0x2b, 0, 0, 0, 0x8e, 0xd8, 0xb8, 5, 0, 0, 0, 0xbb, 0, 1, 0, 0x40, 0xc7, 3, 0, 0, 0, 0, 0xc7, 0x43, 4, 0,
+        0, 0, 0, 0x62, 0x03,
+    ];
     let Some(trap) = run(&bound) else { return equal("BOUND", u64::MAX, 5) };
     equal("vector of BOUND", trap.frame.vector, 5)?;
-    equal("address of BOUND", trap.frame.rip, low + 23)?;
+    equal("address of BOUND", trap.frame.rip, low + 30)?;
     // cpuid, in a program of 32 bits: mov eax, 0; cpuid; ud2
     let Some(trap) = run(&[0xb8, 0, 0, 0, 0, 0x0f, 0xa2, 0x0f, 0x0b]) else { return equal("UD2", u64::MAX, 6) };
     equal("vector behind CPUID", trap.frame.vector, 6)?;

@@ -13,7 +13,7 @@ pub const IO_APIC: u64 = 0xfec0_0000;
 const SELECT: u64 = IO_APIC + IOREGSEL;
 const WINDOW: u64 = IO_APIC + IOWIN;
 /// Between the configuration space and the I/O APIC.
-const NOTHING: u64 = 0xfe00_0000;
+pub const NOTHING: u64 = 0xfe00_0000;
 
 /// Address of configuration space, by the MCFG table.
 pub fn configuration_space() -> u64 {
@@ -21,13 +21,18 @@ pub fn configuration_space() -> u64 {
 }
 
 /// The host bridge's first double words, by ports.
-fn configuration(register: u32) -> u32 {
+pub fn configuration(register: u32) -> u32 {
     cpu::write_port(0xcf8, 0x8000_0000 | register);
     cpu::read_port(0xcfc)
 }
 
+/// Address of the window.
+pub fn window() -> u64 {
+    WINDOW
+}
+
 /// Gives the window the high half of pin 23, of which the upper 8 bits can be written.
-fn choose_entry() {
+pub fn choose_entry() {
     poke(SELECT, ioredtbl(23) + 1);
 }
 

@@ -10,6 +10,7 @@ mod interrupts;
 mod io_apic;
 mod memory;
 mod mmio;
+mod modes;
 mod msr;
 mod paging;
 mod platform;
@@ -126,5 +127,6 @@ fn run(report: &mut Report) {
     } else {
         report.absent("smp", "another CPU");
     }
+    modes::run(report);
     report.check("vector_state", vector::state_is_kept_while_others_run);
 }

@@ -1,7 +1,7 @@
 //! What a guest is interrupted by.
 #![expect(unsafe_code, reason = "the task priority is in the virtual-APIC page")]
 
-use dragonfly_hw::x86::control::Rflags;
+use dragonfly_hw::x86::control::{Cr0, Rflags};
 use dragonfly_hw::x86::exception::Exception;
 use dragonfly_hw::x86::vmx::control::PrimaryControls;
 use dragonfly_hw::x86::vmx::event::{Interruption, InterruptionType};
@@ -10,6 +10,7 @@ use dragonfly_hw::x86::vmx::state::Interruptibility;
 
 use super::super::hardware::Event;
 use super::VmxVcpu;
+use super::state;
 use super::vmcs::{read, write};
 
 /// Offset of the task priority in the virtual-APIC page (SDM 3C, "Virtual APIC State").
@@ -19,7 +20,11 @@ const EVENT: u32 = 0x8000_0fff;
 
 /// Lets the next entry deliver an event.
 pub fn inject(event: Event) {
-    let information = Interruption(event.information & EVENT);
+    let mut information = Interruption(event.information & EVENT);
+    // Real mode has no error codes, and the entry is refused with one (SDM 3C, "VM-Entry Control Fields").
+    if read(Field::GUEST_CR0) & Cr0::PE.bits() == 0 {
+        information.0 &= !Event::HAS_ERROR_CODE;
+    }
     write(Field::ENTRY_INTERRUPTION_INFORMATION, information.0.into());
     write(Field::ENTRY_EXCEPTION_ERROR_CODE, event.error_code.into());
     if is_software(information) {
@@ -89,6 +94,17 @@ impl VmxVcpu {
             self.is_injected = true;
         }
         self.set_primary(PrimaryControls::INTERRUPT_WINDOW_EXITING, !can_take);
+    }
+
+    /// Raises the trap behind an instruction that was skipped with the trap flag set: the processor knows nothing of it.
+    #[cold]
+    pub(super) fn trap_step(&mut self) {
+        if self.is_in_cpu {
+            state::note_debug_exception(state::DR6_STEP);
+        } else {
+            self.dr6 |= state::DR6_STEP;
+        }
+        inject(Event::exception(Exception::Debug.vector(), None));
     }
 
     /// Injects an NMI if the guest can take it, or arranges to be told when it can.

@@ -8,6 +8,7 @@ use core::sync::atomic::Ordering;
 
 use dragonfly_abi::Status;
 use dragonfly_abi::arch::guest::General;
+use dragonfly_hw::x86::control::Rflags;
 use dragonfly_hw::x86::vmx::control::{PrimaryControls, SecondaryControls};
 use dragonfly_hw::x86::vmx::ept::eptp;
 use dragonfly_hw::x86::vmx::exit::BasicReason;
@@ -201,6 +202,9 @@ impl Hardware for VmxVcpu {
         let shadow = Interruptibility::BLOCKING_BY_STI | Interruptibility::BLOCKING_BY_MOV_SS;
         if blocking & u64::from(shadow.bits()) != 0 {
             write(Field::GUEST_INTERRUPTIBILITY_STATE, blocking & !u64::from(shadow.bits()));
+        }
+        if read(Field::GUEST_RFLAGS) & Rflags::TF.bits() != 0 {
+            self.trap_step();
         }
     }
 

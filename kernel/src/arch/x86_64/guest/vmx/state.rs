@@ -35,6 +35,8 @@ const ACCESS_RIGHTS: u32 = 0x1_f0ff;
 /// Debug registers: causes in DR6, and general detect in DR7 (SDM 3B, "Debug Registers").
 const DR6_CAUSES: u64 = 0xe00f;
 const DR6_NOT_RTM: u64 = 1 << 16;
+/// Cause in DR6: a single step.
+pub const DR6_STEP: u64 = 1 << 14;
 const DR7_GD: u64 = 1 << 13;
 
 /// Fields of a segment register.
