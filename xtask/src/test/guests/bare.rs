@@ -23,10 +23,21 @@ pub struct BareScenario {
     pub cpus: u32,
     /// One instruction is one nanosecond, so that what is measured in the guests does not depend on the host.
     pub is_exact: bool,
+    /// What of the processor the hypervisor is told not to use.
+    pub without: &'static [Feature],
     /// The guests.
     pub guests: &'static [BareGuest],
     /// Seconds of wall time after which it is given up.
     pub at_most_s: u64,
+}
+
+/// Something that the hypervisor can do without.
+#[derive(Clone, Copy, Debug)]
+pub struct Feature {
+    /// The word of the kernel's command line that switches it off.
+    option: &'static str,
+    /// What the kernel's log calls it.
+    name: &'static str,
 }
 
 /// A guest of our own.
@@ -56,11 +67,11 @@ const fn hostile(machine: &'static str, last_line: &'static str) -> BareGuest {
 }
 
 const fn qemu(guests: &'static [BareGuest]) -> BareScenario {
-    BareScenario { emulator: Emulator::Qemu, cpus: 2, is_exact: false, guests, at_most_s: 300 }
+    BareScenario { emulator: Emulator::Qemu, cpus: 2, is_exact: false, without: &[], guests, at_most_s: 300 }
 }
 
 const fn bochs(guests: &'static [BareGuest]) -> BareScenario {
-    BareScenario { emulator: Emulator::Bochs, cpus: 1, is_exact: true, guests, at_most_s: 1800 }
+    BareScenario { emulator: Emulator::Bochs, cpus: 1, is_exact: true, without: &[], guests, at_most_s: 1800 }
 }
 
 /// The machine from inside.
@@ -92,6 +103,34 @@ const HOSTILE_50K: [BareGuest; 3] = [
 pub const BOCHS_CONFORMANCE_1: BareScenario = bochs(&[conformance("conformance-1")]);
 /// With another CPU.
 pub const BOCHS_CONFORMANCE_2: BareScenario = bochs(&[conformance("conformance-2")]);
+/// The features of VT-x that can be switched off.
+const VMX_FEATURES: [Feature; 6] = [
+    Feature { option: "vmx.vpid=off", name: "vpid" },
+    Feature { option: "vmx.ept-ad=off", name: "accessed and dirty flags" },
+    Feature { option: "vmx.ept-1g=off", name: "1G pages" },
+    Feature { option: "vmx.ept-2m=off", name: "2M pages" },
+    Feature { option: "vmx.ple=off", name: "pause-loop exiting" },
+    Feature { option: "vmx.preemption-timer=off", name: "preemption timer" },
+];
+
+const fn bochs_without(without: &'static [Feature]) -> BareScenario {
+    BareScenario { without, ..BOCHS_CONFORMANCE_1 }
+}
+
+/// The machine from inside, on VT-x with as little as there may be.
+pub const BOCHS_BARE: BareScenario = bochs_without(&VMX_FEATURES);
+/// Without one feature each.
+pub const BOCHS_WITHOUT_VPID: BareScenario = bochs_without(&[VMX_FEATURES[0]]);
+/// Without the second stage's accessed and dirty flags.
+pub const BOCHS_WITHOUT_AD: BareScenario = bochs_without(&[VMX_FEATURES[1]]);
+/// Without pages of 1 GiB.
+pub const BOCHS_WITHOUT_1G: BareScenario = bochs_without(&[VMX_FEATURES[2]]);
+/// With pages of 4 KiB only.
+pub const BOCHS_WITHOUT_2M: BareScenario = bochs_without(&[VMX_FEATURES[2], VMX_FEATURES[3]]);
+/// Without exits of loops that wait.
+pub const BOCHS_WITHOUT_PLE: BareScenario = bochs_without(&[VMX_FEATURES[4]]);
+/// Without the timer that ends long stays in a guest.
+pub const BOCHS_WITHOUT_TIMER: BareScenario = bochs_without(&[VMX_FEATURES[5]]);
 /// Attackers beside a guest whose checks go on, on VT-x.
 pub const BOCHS_HOSTILITY: BareScenario = bochs(&[
     hostile("hostile-tables-5k", "[hostile] end: 5000 steps,"),
@@ -116,12 +155,15 @@ impl BareStage<'_> {
     /// # Errors
     /// Fails when something cannot be had or built, or an emulator does not start.
     pub fn run(&self) -> Result<StageResult> {
-        let BareScenario { emulator, cpus, is_exact: deterministic, guests: plans, at_most_s } = *self.scenario;
+        let BareScenario { emulator, cpus, is_exact: deterministic, without, guests: plans, at_most_s } =
+            *self.scenario;
         let guests = plans.iter().map(|plan| self.guest(plan)).collect::<Result<Vec<_>>>()?;
         let machine = Machine { deterministic, ..Machine::new(emulator, cpus) };
-        let booted = self.host.boot(machine, at_most_s, &guests, plans.iter().map(|_| 1))?;
+        let options = without.iter().map(|feature| feature.option);
+        let booted = self.host.boot(machine, options, at_most_s, &guests, plans.iter().map(|_| 1))?;
         let all_end_well = plans.iter().all(|plan| plan.end == GuestEnd::PoweredOff);
         let mut outcomes = vec![booted.judge_host(all_end_well)];
+        outcomes.extend(without.iter().map(|feature| judge_absence(feature, &booted.boot.log)));
         let mut printed = Vec::new();
         for (plan, console) in plans.iter().zip(&booted.consoles.guests) {
             outcomes.extend(judge(plan, console));
@@ -139,6 +181,16 @@ impl BareStage<'_> {
         let bytes = fs::read(&program).with_context(|| format!("cannot read {}", program.display()))?;
         Ok(Guest { machine, text, files: vec![(plan.program.bin.into(), bytes)], source: None })
     }
+}
+
+/// The hypervisor says that it does without.
+fn judge_absence(feature: &Feature, log: &[String]) -> Outcome {
+    let outcome = format!("without {}", feature.name);
+    let is_off = log
+        .iter()
+        .filter_map(|line| line.split_once("missing or off: "))
+        .any(|(_, names)| names.split(", ").any(|name| name == feature.name));
+    if is_off { Outcome::passed(&outcome) } else { Outcome::failed(&outcome, "the hypervisor does not say so") }
 }
 
 /// What a guest said of its checks, and how it came to its end.
@@ -194,6 +246,13 @@ mod tests {
         let failure = Some("x: 0x1 instead of 0x2".to_string());
         let wanted = [("guest: a".into(), None), ("guest: b".into(), failure), ("guest: end".into(), None)];
         assert_eq!(judged(printed), wanted);
+    }
+
+    #[test]
+    fn a_feature_is_off_if_the_hypervisor_says_so() {
+        let log = ["VT-x ...; used: 2M pages".into(), "VT-x features that are missing or off: vpid, 1G pages".into()];
+        let is_off = VMX_FEATURES.map(|feature| judge_absence(&feature, &log).failure.is_none());
+        assert_eq!(is_off, [true, false, true, false, false, false]);
     }
 
     #[test]

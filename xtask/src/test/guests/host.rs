@@ -33,26 +33,29 @@ pub struct GuestHost<'a> {
 pub struct Booted {
     /// What each guest printed.
     pub consoles: Consoles,
+    /// How the machine ran.
+    pub boot: Boot,
     parts: Parts,
-    boot: Boot,
 }
 
 impl GuestHost<'_> {
-    /// Boots a machine with guests, each of which is to boot so many times. It is given up after `at_most_s` seconds of
-    /// wall time.
+    /// Boots a machine with guests, each of which is to boot so many times, and with words for the kernel's command line.
+    /// It is given up after `at_most_s` seconds of wall time.
     ///
     /// # Errors
     /// Fails when something cannot be had or built, or the emulator does not start.
     pub fn boot(
         &self,
         machine: Machine,
+        options: impl IntoIterator<Item = &'static str>,
         at_most_s: u64,
         guests: &[Guest],
         boots: impl IntoIterator<Item = usize>,
     ) -> Result<Booted> {
         description::check(guests, machine.cpus)?;
         let parts = self.project.build_for_guests(self.tools, guests, Profile::Release)?;
-        let command_line = format!("log=info exit={}", machine.emulator.word());
+        let mut command_line = format!("log=info exit={}", machine.emulator.word());
+        options.into_iter().for_each(|option| command_line.extend([" ", option]));
         let image = iso::make(self.project, &self.tools.iso()?, &parts, &command_line)?;
         let machine = Machine { guests: true, memory: host_memory(guests, parts.bundle.len()), ..machine };
         let limits = Limits { total: Some(Duration::from_secs(at_most_s)), silence: None };

@@ -50,7 +50,7 @@ impl GuestStage<'_> {
         let Scenario { emulator, cpus, guests: plans, at_most_s } = *self.scenario;
         let guests = plans.iter().map(|plan| self.guest(plan)).collect::<Result<Vec<_>>>()?;
         let machine = Machine::new(emulator, cpus);
-        let booted = self.host.boot(machine, at_most_s, &guests, plans.iter().map(|plan| plan.boots))?;
+        let booted = self.host.boot(machine, [], at_most_s, &guests, plans.iter().map(|plan| plan.boots))?;
         let all_end_well = plans.iter().all(|plan| plan.script.end() == GuestEnd::PoweredOff);
         let mut outcomes = vec![booted.judge_host(all_end_well)];
         let mut notes = Vec::new();

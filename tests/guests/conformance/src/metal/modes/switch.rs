@@ -17,6 +17,8 @@ use super::tables;
 
 global_asm!(
     include_str!("switch.s"),
+    include_str!("handlers.s"),
+    include_str!("low.s"),
     efer = const IA32_EFER,
     eoi = const x2apic_msr(EOI),
     plan = const low(PLAN),
