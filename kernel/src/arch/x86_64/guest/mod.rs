@@ -23,6 +23,23 @@ use crate::vm::Vm;
 use hardware::Hardware;
 use policy::{CpuidTable, MsrTable};
 
+/// Clears the registers that a function may leave changed: what the guest left in them is not for speculation.
+macro_rules! forget_guest_registers {
+    () => {
+        r#"
+    xor ecx, ecx
+    xor edx, edx
+    xor esi, esi
+    xor edi, edi
+    xor r8d, r8d
+    xor r9d, r9d
+    xor r10d, r10d
+    xor r11d, r11d
+        "#
+    };
+}
+
+mod capability;
 pub mod format;
 pub mod hardware;
 mod message;

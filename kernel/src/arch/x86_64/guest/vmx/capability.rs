@@ -19,7 +19,7 @@ use dragonfly_hw::x86::vmx::region::{MSR_BITMAP_SIZE, MSR_BITMAP_WRITE, msr_bitm
 use dragonfly_memory::{HostPhys, PageSize, PhysicalMemory};
 use spin::Once;
 
-use super::super::svm::{Names, new_map};
+use super::super::capability::{Names, new_map};
 use crate::arch::x86_64::registers::read_msr;
 use crate::arch::x86_64::{X86, boot, clock};
 

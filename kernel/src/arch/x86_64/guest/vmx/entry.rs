@@ -93,15 +93,9 @@ dragonfly_vmx_exit:
     pop r12
     pop rbp
     pop rbx
-    // What the guest left in the registers is not for speculation.
-    xor ecx, ecx
-    xor edx, edx
-    xor esi, esi
-    xor edi, edi
-    xor r8d, r8d
-    xor r9d, r9d
-    xor r10d, r10d
-    xor r11d, r11d
+    "#,
+    forget_guest_registers!(),
+    r#"
     ret
     .size dragonfly_vmx_exit, . - dragonfly_vmx_exit
     .popsection
