@@ -124,6 +124,12 @@ impl LocalApic {
 
 /// The owner.
 impl LocalApic {
+    /// Whether nothing at all was posted that the owner has not seen through.
+    #[inline]
+    pub fn is_idle(&self) -> bool {
+        self.look() == 0
+    }
+
     /// What other CPUs asked for beside interrupts. Once taken it is the caller's to see through.
     #[inline]
     pub fn take_requests(&self) -> Requests {

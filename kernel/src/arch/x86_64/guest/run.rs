@@ -183,6 +183,10 @@ impl<H: Hardware> GuestCpu<H> {
     /// Sees to what others have asked for and what the guest is to be offered. Gives an exit if it does not run.
     fn look_at_requests(&mut self, vcpu: &Vcpu<X86>) -> Option<GuestExit> {
         let apic = &vcpu.interrupts.apic;
+        if apic.is_idle() && self.wait == Wait::Nothing && !self.is_nmi_pending {
+            self.hardware.offer(None);
+            return None;
+        }
         let requests = apic.take_requests();
         if !requests.is_empty() {
             if requests.init() && self.wait != Wait::Startup {
