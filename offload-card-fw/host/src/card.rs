@@ -37,18 +37,18 @@ impl Card {
     }
 
     /// Opens everything, makes the sockets and serves them: each disk by a thread of its own, the network devices and the
-    /// switch between them by one. Rings are polled for as long as `poll` after the last work.
+    /// switch between them by one. Rings are polled for as long as `poll` after the last work. The card ends when `stop` says so.
     ///
     /// # Errors
     /// Something cannot be used; then nothing is served.
-    pub fn start(machine: &Machine, poll: Duration) -> Result<Self> {
+    pub fn start(machine: &Machine, poll: Duration, stop: StopSignal) -> Result<Self> {
         // Everything is opened before anything is served.
         let mut disks = Vec::new();
         for disk in &machine.disks {
             disks.push((&disk.name, DiskDevice::open(disk)?, &disk.socket));
         }
         let fabric = Fabric::new(machine)?;
-        let mut card = Self { stop: StopSignal::new()?, threads: Vec::new() };
+        let mut card = Self { stop, threads: Vec::new() };
         for (name, device, socket) in disks {
             card.serve(name, vec![Port::listen(device, socket)?], (), poll)?;
         }
@@ -70,12 +70,6 @@ impl Card {
         let builder = thread::Builder::new().name(name.into());
         self.threads.push(builder.spawn(work).context("cannot start a thread")?);
         Ok(())
-    }
-
-    /// What ends the card, from any thread.
-    #[must_use]
-    pub fn stop_signal(&self) -> StopSignal {
-        self.stop.clone()
     }
 
     /// Waits until the card has ended, which it does when it is told to.

@@ -7,7 +7,7 @@ use std::{fs, process::ExitCode, time::Duration};
 use anyhow::{Context, Result};
 use clap::Parser;
 use log::{error, info};
-use offload_card::{card::Card, cli::Cli, journal, machine::Machine};
+use offload_card::{card::Card, cli::Cli, journal, machine::Machine, worker::StopSignal};
 
 /// Bad arguments, machine file, or something that it names.
 const BAD_INPUT: u8 = 2;
@@ -18,7 +18,15 @@ fn main() -> ExitCode {
         eprintln!("error: {error}");
         return ExitCode::FAILURE;
     }
-    let card = match prepare(&cli) {
+    // Before anything is served, so that whoever is served can end the process in order.
+    let stop = match stop_on_signals() {
+        Ok(stop) => stop,
+        Err(error) => {
+            error!("{error:#}");
+            return ExitCode::FAILURE;
+        }
+    };
+    let card = match prepare(&cli, stop) {
         Ok(Some(card)) => card,
         Ok(None) => return ExitCode::SUCCESS,
         Err(error) => {
@@ -26,7 +34,7 @@ fn main() -> ExitCode {
             return ExitCode::from(BAD_INPUT);
         }
     };
-    match serve(card) {
+    match card.wait() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             error!("{error:#}");
@@ -35,8 +43,19 @@ fn main() -> ExitCode {
     }
 }
 
+/// A signal for workers that SIGINT and SIGTERM give.
+fn stop_on_signals() -> Result<StopSignal> {
+    let stop = StopSignal::new()?;
+    let signal = stop.clone();
+    ctrlc::set_handler(move || {
+        info!("told to end");
+        signal.stop();
+    })?;
+    Ok(stop)
+}
+
 /// The card that the machine file describes, if it is to be served.
-fn prepare(cli: &Cli) -> Result<Option<Card>> {
+fn prepare(cli: &Cli, stop: StopSignal) -> Result<Option<Card>> {
     let file = &cli.machine;
     let text = fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
     let machine = Machine::parse(file, &text)?;
@@ -45,14 +64,5 @@ fn prepare(cli: &Cli) -> Result<Option<Card>> {
         info!("{}: in order", file.display());
         return Ok(None);
     }
-    Card::start(&machine, Duration::from_micros(cli.poll)).map(Some)
-}
-
-fn serve(card: Card) -> Result<()> {
-    let stop = card.stop_signal();
-    ctrlc::set_handler(move || {
-        info!("told to end");
-        stop.stop();
-    })?;
-    card.wait()
+    Card::start(&machine, Duration::from_micros(cli.poll), stop).map(Some)
 }

@@ -117,13 +117,15 @@ impl<D: Serve> Port<D> {
     /// The kernel has no room.
     pub fn handle_messages(&mut self, shared: &mut D::Shared, poller: &Poller) -> io::Result<()> {
         let Some(client) = &mut self.client else { return Ok(()) };
-        let Err(ended) = client.handle_messages(&mut self.device) else { return Ok(()) };
+        let outcome = client.handle_messages(&mut self.device);
+        self.device.rings_changed(shared);
+        let Err(ended) = outcome else { return Ok(()) };
         match ended {
             ClientError::Inbox(InboxError::Closed) => info!("{}: client disconnected", self.device.name()),
             ended => warn!("{}: client disconnected by this side: {ended}", self.device.name()),
         }
         self.disconnect(poller);
-        self.device.disconnected(shared);
+        self.device.rings_changed(shared);
         poller.add(&self.listener, Token::Listener { device: self.number })
     }
 

@@ -5,6 +5,7 @@ use dragonfly_virtqueue::{
     GuestAddress, GuestMemory, MAX_QUEUE_SIZE, Queue, QueueConfig, QueueError, QueueState, RingAddresses, RingFeatures,
     in_flight_region_size,
 };
+use log::debug;
 
 /// The features of rings that devices offer.
 pub const OFFERED: RingFeatures = RingFeatures::INDIRECT_DESC
@@ -72,6 +73,9 @@ impl Ring {
             let needed = in_flight_region_size(config.size, config.is_packed());
             let is_tracked = memory.in_flight().is_some_and(|region| region.len() >= needed);
             let queue = if is_tracked { Queue::recover(config, memory) } else { Queue::new(config) };
+            if let Ok(queue) = &queue {
+                debug!("a ring of {} entries, tracked: {is_tracked}, goes on at {:?}", config.size, queue.state());
+            }
             self.state = State::Broken(config);
             self.state = State::Runs(queue?);
         }

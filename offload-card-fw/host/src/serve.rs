@@ -31,8 +31,8 @@ pub trait Serve: Device<RingError = QueueError> {
     /// that waits for a time has nothing to do.
     fn enable_kicks<M: GuestMemory>(&mut self, index: u16, memory: &M) -> bool;
 
-    /// The client is gone; no ring runs.
-    fn disconnected(&mut self, shared: &mut Self::Shared) {
+    /// Rings may have been started or stopped.
+    fn rings_changed(&mut self, shared: &mut Self::Shared) {
         let _ = shared;
     }
 }

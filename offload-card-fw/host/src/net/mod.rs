@@ -247,7 +247,6 @@ impl Serve for NetDevice {
         now_ns: u64,
     ) -> Result<Service, QueueError> {
         if is_receive_queue(index) {
-            fabric.set_running(self.port, index / 2, self.runs(index));
             self.deliver(fabric, index, memory)
         } else {
             self.transmit(fabric, index, memory, now_ns)
@@ -264,9 +263,9 @@ impl Serve for NetDevice {
         (!is_receive_queue(index) || slot.is_starved) && slot.ring.enable_kicks(memory)
     }
 
-    fn disconnected(&mut self, fabric: &mut Fabric) {
+    fn rings_changed(&mut self, fabric: &mut Fabric) {
         for pair in 0..self.pairs() {
-            fabric.set_running(self.port, pair, false);
+            fabric.set_running(self.port, pair, self.runs(2 * pair));
         }
     }
 }

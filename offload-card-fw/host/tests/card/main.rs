@@ -7,17 +7,15 @@ mod nets;
 mod process;
 mod restarts;
 
-use std::{
-    path::{Path, PathBuf},
-    time::Duration,
-};
+use std::{path::PathBuf, time::Duration};
 
-use offload_card::{card::Card, machine::Machine};
+use offload_card::{card::Card, machine::Machine, worker::StopSignal};
 
 /// A card in a folder of its own.
 struct Setup {
     folder: tempfile::TempDir,
-    card: Option<Card>,
+    card: Card,
+    stop: StopSignal,
 }
 
 impl Setup {
@@ -31,9 +29,10 @@ impl Setup {
     fn of(text: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
         std::fs::File::create(folder.path().join("disk.img")).unwrap().set_len(4 << 20).unwrap();
+        let stop = StopSignal::new().unwrap();
         let machine = Machine::parse(&folder.path().join("card.toml"), text).unwrap();
-        let card = Card::start(&machine, Duration::ZERO).unwrap();
-        Self { folder, card: Some(card) }
+        let card = Card::start(&machine, Duration::ZERO, stop.clone()).unwrap();
+        Self { folder, card, stop }
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -45,11 +44,11 @@ impl Setup {
     }
 
     /// Ends the card, and gives the image's bytes.
-    fn end(mut self) -> Vec<u8> {
-        let card = self.card.take().unwrap();
-        card.stop_signal().stop();
-        card.wait().unwrap();
-        assert!(!Path::exists(&self.socket()), "the socket is left behind");
-        std::fs::read(self.path("disk.img")).unwrap()
+    fn end(self) -> Vec<u8> {
+        let socket = self.socket();
+        self.stop.stop();
+        self.card.wait().unwrap();
+        assert!(!socket.exists(), "the socket is left behind");
+        std::fs::read(self.folder.path().join("disk.img")).unwrap()
     }
 }

@@ -7,6 +7,7 @@ use std::{
 };
 
 use dragonfly_virtqueue::RingFeatures;
+use rustix::process::{Pid, Signal, kill_process};
 
 use crate::front_end::*;
 
@@ -29,8 +30,7 @@ fn told_to_end_it_removes_its_sockets_and_says_that_all_is_well() {
     let mut guest = Guest::new(RingFeatures::empty());
     let _front_end = FrontEnd::serve(&folder.path().join("d.sock"), &mut guest);
     assert_eq!(guest.request(0, READ, 0, 512), 0);
-    let kill = Command::new("kill").arg(child.id().to_string()).status().unwrap();
-    assert!(kill.success());
+    kill_process(Pid::from_child(&child), Signal::TERM).unwrap();
     assert!(child.wait().unwrap().success());
     assert!(!folder.path().join("d.sock").exists());
 }
