@@ -23,6 +23,28 @@ use crate::vm::Vm;
 use hardware::Hardware;
 use policy::{CpuidTable, MsrTable};
 
+/// Puts the guest's general registers where RAX points, all but RAX and RSP.
+macro_rules! store_guest_registers {
+    () => {
+        r#"
+    mov [rax + 8], rcx
+    mov [rax + 16], rdx
+    mov [rax + 24], rbx
+    mov [rax + 40], rbp
+    mov [rax + 48], rsi
+    mov [rax + 56], rdi
+    mov [rax + 64], r8
+    mov [rax + 72], r9
+    mov [rax + 80], r10
+    mov [rax + 88], r11
+    mov [rax + 96], r12
+    mov [rax + 104], r13
+    mov [rax + 112], r14
+    mov [rax + 120], r15
+        "#
+    };
+}
+
 /// Clears the registers that a function may leave changed: what the guest left in them is not for speculation.
 macro_rules! forget_guest_registers {
     () => {

@@ -71,20 +71,9 @@ dragonfly_vmx_exit:
     push rax
     mov rax, [rsp + 8]
     pop qword ptr [rax]
-    mov [rax + 8], rcx
-    mov [rax + 16], rdx
-    mov [rax + 24], rbx
-    mov [rax + 40], rbp
-    mov [rax + 48], rsi
-    mov [rax + 56], rdi
-    mov [rax + 64], r8
-    mov [rax + 72], r9
-    mov [rax + 80], r10
-    mov [rax + 88], r11
-    mov [rax + 96], r12
-    mov [rax + 104], r13
-    mov [rax + 112], r14
-    mov [rax + 120], r15
+    "#,
+    store_guest_registers!(),
+    r#"
     add rsp, 8
     xor eax, eax
 5:  pop r15
