@@ -68,8 +68,8 @@ impl Ring {
     /// What was in flight cannot be found out; this is said once.
     pub fn queue<M: GuestMemory>(&mut self, memory: &M) -> Result<Option<&mut Queue>, QueueError> {
         if let State::Described(config) = self.state {
-            // SeaBIOS makes rings larger than QEMU's memory for what is in flight. They go without: what was not given back
-            // is taken again from the used index on, as buffers are given back in order.
+            // A larger ring than there is memory for goes without: buffers are given back in order, so what was not given
+            // back is taken again from the used index on. Only a split ring tells that to the next process.
             let needed = in_flight_region_size(config.size, config.is_packed());
             let is_tracked = memory.in_flight().is_some_and(|region| region.len() >= needed);
             let queue = if is_tracked { Queue::recover(config, memory) } else { Queue::new(config) };
@@ -96,11 +96,14 @@ impl Ring {
     }
 }
 
-/// Bytes that a queue of this size has for what is in flight.
+/// The largest ring that QEMU's guests make, whatever size QEMU names when it asks for memory for what is in flight.
+const USUAL_MAX_SIZE: u16 = 1024;
+
+/// Bytes that a queue has for what is in flight: enough for this size, and for any ring that the guest is likely to make.
 #[must_use]
 pub fn in_flight_len(size: u16, features: u64) -> Option<u64> {
     let is_packed = RingFeatures::from_bits_truncate(features).contains(RingFeatures::RING_PACKED);
-    (1..=MAX_QUEUE_SIZE).contains(&size).then(|| in_flight_region_size(size, is_packed) as u64)
+    (1..=MAX_QUEUE_SIZE).contains(&size).then(|| in_flight_region_size(size.max(USUAL_MAX_SIZE), is_packed) as u64)
 }
 
 fn queue_config(config: RingConfig, features: u64) -> QueueConfig {
