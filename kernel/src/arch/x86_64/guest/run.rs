@@ -71,7 +71,8 @@ impl<H: Hardware> GuestCpu<H> {
             }
             let exit = self.hardware.enter(&vcpu.page);
             count(words, ExitCounter::Total);
-            if let Some(vector) = self.offered.take() {
+            if let Some(vector) = self.offered {
+                self.offered = None;
                 if self.hardware.has_taken() {
                     count(words, ExitCounter::Injected);
                     apic.accept(vector);

@@ -98,6 +98,7 @@ impl VmxVcpu {
 
     /// Raises the trap behind an instruction that was skipped with the trap flag set: the processor knows nothing of it.
     #[cold]
+    #[inline(never)]
     pub(super) fn trap_step(&mut self) {
         if self.is_in_cpu {
             state::note_debug_exception(state::DR6_STEP);
