@@ -2,7 +2,7 @@
 //!
 //! `kernel-tests` runs each test of [`tests`] in a domain of its own, so that one that faults or hangs costs the others
 //! nothing, and checks after each that all memory is back. Tests read like the specification, `docs/abi.md`.
-//! `bench-ipc` measures what [`bench`] lists. Both print lines that `cargo xtask` reads.
+//! `bench-ipc` and `bench-vm` measure what [`bench`] lists. All print lines that `cargo xtask` reads.
 //!
 //! A test puts code into other domains as [`light`] threads: functions of this program that run there on the same
 //! text, mapped twice, without a runtime.

@@ -6,7 +6,7 @@ use anyhow::{Context, Result, ensure};
 use dragonfly_machine_file::MachineFile;
 use dragonfly_peer_image::Figures;
 
-use super::start;
+use super::{ipc, start};
 use crate::{
     build::{
         Project,
@@ -24,6 +24,8 @@ use crate::{
 
 /// The guest that measures.
 pub const GUEST: Program<'_> = Program { package: "dragonfly-guest-bench", bin: "guest-bench", features: &[] };
+/// The bundle with the domain that makes virtual machines.
+const VM_BUNDLE: &str = "bench-vm";
 /// When a machine that measures is given up.
 pub const LIMITS: Limits = Limits { total: Some(Duration::from_secs(900)), silence: None };
 
@@ -44,8 +46,16 @@ pub fn measure(tools: &Tools, project: &Project, emulator: Emulator) -> Result<M
             figures.entry(name).or_insert(value);
         }
     }
+    figures.extend(life(tools, project, emulator)?);
     figures.insert("guest_start".into(), start::measure(tools, project, emulator)?);
     Ok(figures)
+}
+
+/// What it takes to make a virtual machine and to take it away.
+fn life(tools: &Tools, project: &Project, emulator: Emulator) -> Result<Minima> {
+    let parts = project.build(tools, VM_BUNDLE, Profile::Release)?;
+    let figures = ipc::measure(project, tools, &parts, emulator, 1)?;
+    Ok(figures.into_iter().filter_map(|(name, value)| Some((name, value.as_u64()?))).collect())
 }
 
 fn boot(tools: &Tools, project: &Project, emulator: Emulator, cpus: u32, kernel: &[u8]) -> Result<Minima> {

@@ -80,7 +80,11 @@ pub fn figures(project: &Project, tools: &Tools, emulator: Emulator) -> Result<F
     Ok(figures)
 }
 
-fn measure(project: &Project, tools: &Tools, parts: &Parts, emulator: Emulator, cpus: u32) -> Result<Figures> {
+/// Boots a bundle whose domain prints figures, with so many CPUs.
+///
+/// # Errors
+/// Fails when the machine does not end cleanly with figures.
+pub fn measure(project: &Project, tools: &Tools, parts: &Parts, emulator: Emulator, cpus: u32) -> Result<Figures> {
     const LIMITS: Limits = Limits { total: Some(Duration::from_secs(600)), silence: Some(Duration::from_secs(180)) };
     let image = iso::make(project, &tools.iso()?, parts, &format!("log=warn exit={} bench=ipc", emulator.word()))?;
     let machine = Machine { deterministic: true, ..Machine::new(emulator, cpus) };

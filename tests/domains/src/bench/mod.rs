@@ -1,4 +1,5 @@
-//! Measures the kernel's fast paths, for `cargo xtask bench ipc`.
+//! Measures the kernel's fast paths, for `cargo xtask bench ipc`, and the life of virtual machines, for
+//! `cargo xtask bench exits`.
 //!
 //! Where the emulator counts instructions, a tick of the time-stamp counter is an instruction, and figures repeat
 //! exactly. Each figure is the least of several hundred runs, without what reading the counter costs.
@@ -12,6 +13,7 @@ use crate::machine::tsc;
 mod ipc;
 mod memory;
 mod objects;
+mod vm;
 
 /// Name of this program in the bundle.
 const PROGRAM: &str = "bench-ipc";
@@ -22,9 +24,18 @@ const WARM_UP: u64 = 50;
 /// Runs that count.
 const RUNS: u64 = 500;
 
-/// The program's entry.
+/// The entry of the program that measures the kernel's fast paths.
 pub fn run() {
-    let exit_code = match measure_all() {
+    finish(measure_all());
+}
+
+/// The entry of the program that makes virtual machines.
+pub fn run_vm() {
+    finish(measure_vm());
+}
+
+fn finish(result: Outcome) {
+    let exit_code = match result {
         Ok(()) => 0,
         Err(failure) => {
             println!("the measurement failed: {failure}");
@@ -52,6 +63,13 @@ fn measure_all() -> Outcome {
     print("map_unmap_2m", memory::map_and_unmap(2 << 20)?);
     print("domain_create_destroy", objects::domain()?);
     print("thread_create_destroy", objects::thread()?);
+    Ok(())
+}
+
+fn measure_vm() -> Outcome {
+    let vm::Life { create, destroy } = vm::life()?;
+    print("vm_create", create);
+    print("vm_destroy", destroy);
     Ok(())
 }
 
