@@ -5,7 +5,7 @@
 
 use core::sync::atomic::Ordering;
 
-use dragonfly_abi::guest::{DoorbellKind, ExitReason, RunFlags};
+use dragonfly_abi::guest::{DoorbellKind, ExitReason, MemoryAccess, RunFlags};
 use dragonfly_abi::{Rights, Status};
 use dragonfly_memory::{Charge, GuestPhys};
 
@@ -245,12 +245,13 @@ impl<A: Arch> Kernel<A> {
                 }
                 GuestExit::Paused => cpu.rotate(self.arch),
                 GuestExit::Again => {}
-                GuestExit::Memory { address, access, linear } => {
+                GuestExit::Memory { address, access, linear, is_final } => {
                     if self.memory_exit(cpu, vcpu, guest, address, access) {
                         continue;
                     }
-                    guest.sync(&vcpu.interrupts, &vcpu.page, RunFlags::CONTROL | RunFlags::SEGMENTS);
-                    let words = [address.as_u64(), u64::from(access.bits()), linear];
+                    let (privilege, is_64_bit) = guest.show_mode(&vcpu.page);
+                    let access = MemoryAccess::new(access, privilege, is_64_bit, is_final);
+                    let words = [address.as_u64(), access.0, linear];
                     return self.end_guest(cpu, vcpu, ExitReason::Memory, 0, words);
                 }
                 GuestExit::Port { access, value, length } => {

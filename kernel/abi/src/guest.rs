@@ -2,6 +2,8 @@
 
 use bitflags::bitflags;
 
+use crate::Rights;
+
 /// The most vCPUs of a virtual machine; their numbers are below it.
 pub const MAX_VCPUS: u32 = 64;
 
@@ -17,9 +19,9 @@ pub enum ExitReason {
     Kicked = 0,
     /// An access to an I/O port. `a` is a [`PortAccess`], `b` the value of an output that is no string.
     Port = 1,
-    /// An access to guest-physical memory that nothing is mapped at, or not with that right. `a` is the address, `b` the
-    /// access as [`Rights`](crate::Rights) bits, `c` the linear address or 0 if it is not known. The instruction's
-    /// bytes have to be fetched by the VMM. CONTROL and SEGMENTS are valid.
+    /// An access to guest-physical memory that nothing is mapped at, or not with that right. `a` is the address, `b` a
+    /// [`MemoryAccess`], `c` the linear address or 0 if it is not known. The instruction's bytes have to be fetched by
+    /// the VMM. CR0, CR3, CR4 and EFER are valid.
     Memory = 2,
     /// CPUID of a leaf that the table does not have. `a` is the leaf, `b` the sub-leaf.
     Cpuid = 3,
@@ -146,6 +148,50 @@ impl PortAccess {
     }
 }
 
+/// An access to guest-physical memory, and the mode of the code that made it: a detail of [`ExitReason::Memory`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct MemoryAccess(pub u64);
+
+impl MemoryAccess {
+    const PRIVILEGE_SHIFT: u32 = 32;
+    const IS_64_BIT: u64 = 1 << 34;
+    const IS_FINAL: u64 = 1 << 35;
+
+    /// An access that needs this right, by code of a privilege level from 0 to 3.
+    #[must_use]
+    pub const fn new(right: Rights, privilege: u8, is_64_bit: bool, is_final: bool) -> Self {
+        let privilege = ((privilege & 3) as u64) << Self::PRIVILEGE_SHIFT;
+        let is_64_bit = if is_64_bit { Self::IS_64_BIT } else { 0 };
+        let is_final = if is_final { Self::IS_FINAL } else { 0 };
+        Self(right.bits() as u64 | privilege | is_64_bit | is_final)
+    }
+
+    /// READ, WRITE or EXECUTE.
+    #[must_use]
+    pub const fn right(self) -> Rights {
+        Rights::from_bits_truncate(self.0 as u32)
+    }
+
+    /// The privilege level.
+    #[must_use]
+    pub const fn privilege(self) -> u8 {
+        (self.0 >> Self::PRIVILEGE_SHIFT & 3) as u8
+    }
+
+    /// Whether it is 64-bit code.
+    #[must_use]
+    pub const fn is_64_bit(self) -> bool {
+        self.0 & Self::IS_64_BIT != 0
+    }
+
+    /// Whether it is the instruction's own access, which the guest's page tables and segments allow; else, as far as the
+    /// hardware tells, one to the tables.
+    #[must_use]
+    pub const fn is_final(self) -> bool {
+        self.0 & Self::IS_FINAL != 0
+    }
+}
+
 bitflags! {
     /// What `VcpuRun` does before it enters the guest. The register groups are those of the state page that the VMM has
     /// changed; the sixteen general registers are always taken.
@@ -163,16 +209,34 @@ bitflags! {
         const MSRS = 1 << 4;
         /// Takes the event to inject and the interruptibility.
         const EVENT = 1 << 5;
-        /// Skips the instruction that caused the last exit: its length is added to RIP.
+        /// Skips the instruction that caused the last exit: its length is added to RIP. The length is the one in
+        /// LENGTH, or if that is 0 the exit's.
         const SKIP = 1 << 8;
         /// Waits for a start-up message first.
         const WAIT_FOR_STARTUP = 1 << 9;
+        /// How many bytes SKIP skips, 0 to 15. If it is not 0 RFLAGS.RF is cleared, too: the hardware sets it with an
+        /// access to memory that is to be tried again (SDM 3C, "Saving RIP, RSP, RFLAGS, and SSP").
+        const LENGTH = 0xf << RunFlags::LENGTH_SHIFT;
     }
 }
 
 impl RunFlags {
     /// All register groups.
     pub const GROUPS: Self = Self::from_bits_truncate(0x3f);
+
+    const LENGTH_SHIFT: u32 = 16;
+
+    /// Skips an instruction of so many bytes, below 16.
+    #[must_use]
+    pub const fn skip(length: u8) -> Self {
+        Self::SKIP.union(Self::from_bits_truncate((length as u64) << Self::LENGTH_SHIFT))
+    }
+
+    /// How many bytes are to be skipped; 0 if the flags do not tell.
+    #[must_use]
+    pub const fn length(self) -> u32 {
+        (self.intersection(Self::LENGTH).bits() >> Self::LENGTH_SHIFT) as u32
+    }
 }
 
 bitflags! {
@@ -221,6 +285,22 @@ mod tests {
             assert_eq!(ExitReason::from_raw(reason as u32), Some(reason));
         }
         assert_eq!(ExitReason::from_raw(16), None);
+    }
+
+    #[test]
+    fn a_memory_access_keeps_what_it_was_made_of() {
+        let access = MemoryAccess::new(Rights::WRITE, 3, true, false);
+        assert_eq!((access.right(), access.privilege()), (Rights::WRITE, 3));
+        assert!(access.is_64_bit() && !access.is_final());
+        assert!(MemoryAccess::new(Rights::READ, 0, false, true).is_final());
+    }
+
+    #[test]
+    fn the_length_to_skip_is_one_of_the_flags() {
+        assert_eq!(RunFlags::skip(15).length(), 15);
+        assert_eq!((RunFlags::skip(0), RunFlags::skip(16)), (RunFlags::SKIP, RunFlags::SKIP));
+        assert_eq!(RunFlags::from_bits(RunFlags::skip(7).bits()), Some(RunFlags::skip(7)));
+        assert!(!RunFlags::GROUPS.intersects(RunFlags::LENGTH));
     }
 
     #[test]

@@ -152,6 +152,9 @@ pub trait Guest<A: Arch>: Send + Sized {
     fn take(&mut self, vcpu: &Vcpu<A>, flags: RunFlags);
     /// Brings register groups of the state page up to date.
     fn sync(&mut self, interrupts: &Self::Interrupts, page: &SharedPage<A>, groups: RunFlags);
+    /// Shows the VMM what addresses mean to the code that was left: registers that paging depends on in the state page,
+    /// and the code's privilege level and whether it is 64-bit code.
+    fn show_mode(&self, page: &SharedPage<A>) -> (u8, bool);
     /// Runs until there is something to do that is not the virtual CPU's own matter.
     fn run(&mut self, cpu: &mut Cpu<A>, vcpu: &Ref<Vcpu<A>, A>) -> GuestExit;
     /// Skips the write to memory that the guest was left for. False if the length of the instruction is not known.
@@ -199,6 +202,8 @@ pub enum GuestExit {
         access: Rights,
         /// The linear address, or 0 if it is not known.
         linear: u64,
+        /// It is the access of an instruction, not one to the guest's page tables.
+        is_final: bool,
     },
     /// It accessed a port.
     Port {

@@ -4,6 +4,7 @@ use dragonfly_hw::x86::control::{Cr0, Cr4, Rflags};
 use dragonfly_hw::x86::msr::Efer;
 use iced_x86::Register;
 
+use crate::paging::Paging;
 use crate::width::Width;
 
 /// Number of RAX in [`Cpu::general`].
@@ -177,8 +178,16 @@ impl Cpu {
         Efer::from_bits_retain(self.efer).contains(Efer::LMA)
     }
 
-    pub(crate) const fn has_no_execute(&self) -> bool {
-        Efer::from_bits_retain(self.efer).contains(Efer::NXE)
+    pub(crate) const fn paging(&self) -> Paging {
+        Paging {
+            cr0: self.cr0,
+            cr3: self.cr3,
+            cr4: self.cr4,
+            efer: self.efer,
+            cpl: self.cpl,
+            allows_user_pages: self.flags().contains(Rflags::AC),
+            physical_address_bits: self.physical_address_bits,
+        }
     }
 
     /// Segments have limits and types; in real and virtual-8086 mode they have limits only.
@@ -200,10 +209,7 @@ impl Cpu {
     /// ones leave the rest (SDM 1, "General-Purpose Registers in 64-Bit Mode").
     pub(crate) fn set_general(&mut self, number: usize, width: Width, value: u64) {
         let Some(register) = self.general.get_mut(number) else { return };
-        *register = match width {
-            Width::Byte | Width::Word => (*register & !width.mask()) | (value & width.mask()),
-            Width::Dword | Width::Qword => value & width.mask(),
-        };
+        *register = width.merged(*register, value);
     }
 
     /// The value of a general register as the decoder names it, or `None` if it is another register.

@@ -1,6 +1,7 @@
 //! From a vCPU's exit to the registers after the instruction.
 
 use dragonfly_hw::x86::control::Rflags;
+use iced_x86::Instruction;
 
 use crate::cpu::Cpu;
 use crate::fetch::{Code, fetch, offset_of};
@@ -39,18 +40,38 @@ pub fn emulate<B: Memory + Ports>(
     cause: Cause,
     max_iterations: u32,
 ) -> Result<Outcome, EmulateError> {
-    let mut code = Code::new();
-    let mut changed = false;
-    match step(cpu, bus, cause, max_iterations, &mut code, &mut changed) {
+    execute(cpu, bus, cause, max_iterations, &mut Seen::default())
+}
+
+/// What was seen of the instruction, as far as it came.
+#[derive(Debug, Default)]
+pub struct Seen {
+    /// The bytes that were fetched.
+    pub code: Code,
+    /// What they are.
+    pub instruction: Option<Instruction>,
+    /// Whether registers have changed before its end.
+    has_changed: bool,
+}
+
+/// As [`emulate`].
+pub fn execute<B: Memory + Ports>(
+    cpu: &mut Cpu,
+    bus: &mut B,
+    cause: Cause,
+    max_iterations: u32,
+    seen: &mut Seen,
+) -> Result<Outcome, EmulateError> {
+    match step(cpu, bus, cause, max_iterations, seen) {
         Ok(outcome) => Ok(outcome),
         Err(Stop::Fault(fault)) => Ok(Outcome::Fault(fault)),
-        Err(Stop::Retry) if changed => Ok(Outcome::Partial),
+        Err(Stop::Retry) if seen.has_changed => Ok(Outcome::Partial),
         Err(Stop::Retry) => Ok(Outcome::Retry),
         Err(Stop::Miss(address)) => Err(EmulateError::Miss(address)),
         Err(Stop::Unsupported) => {
             let mut bytes = [0; MAX_INSTRUCTION_BYTES];
-            bytes.iter_mut().zip(&code).for_each(|(to, from)| *to = *from);
-            Err(EmulateError::Unsupported { bytes, length: code.len() })
+            bytes.iter_mut().zip(&seen.code).for_each(|(to, from)| *to = *from);
+            Err(EmulateError::Unsupported { bytes, length: seen.code.len() })
         }
     }
 }
@@ -63,16 +84,15 @@ pub fn instruction_length(cpu: &Cpu, memory: &mut impl Memory) -> Result<usize, 
     fetch(cpu, memory, &mut Code::new()).map(|instruction| instruction.len())
 }
 
-/// The instruction; `code` is what was fetched of it, `changed` whether registers have changed.
+/// Executes the instruction, or so many iterations of it.
 fn step<B: Memory + Ports>(
     cpu: &mut Cpu,
     bus: &mut B,
     cause: Cause,
     max_iterations: u32,
-    code: &mut Code,
-    changed: &mut bool,
+    seen: &mut Seen,
 ) -> Result<Outcome, Stop> {
-    let instruction = fetch(cpu, bus, code)?;
+    let instruction = *seen.instruction.insert(fetch(cpu, bus, &mut seen.code)?);
     let string = StringInstruction::decode(&instruction);
     let mut execution = Execution { cpu: cpu.clone(), memory: bus, instruction: &instruction };
     let cause_now = match string {
@@ -91,7 +111,7 @@ fn step<B: Memory + Ports>(
             while !execution.string_iteration(string)? {
                 // What is done stays done, whatever becomes of the next iteration.
                 cpu.clone_from(&execution.cpu);
-                *changed = true;
+                seen.has_changed = true;
                 left -= 1;
                 if left == 0 {
                     return Ok(Outcome::Partial);

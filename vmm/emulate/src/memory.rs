@@ -21,6 +21,9 @@ pub struct Miss(pub GuestPhys);
 /// No access crosses a 4 KiB boundary. Accesses of 1, 2, 4 and 8 bytes that are aligned to their size should be atomic in
 /// RAM, as they are on the processor.
 pub trait Memory {
+    /// The word of 8 bytes that an address lies in, read at once; `None` unless all of it is RAM.
+    fn ram_word(&self, address: GuestPhys) -> Option<u64>;
+
     /// Reads all of `bytes`.
     ///
     /// # Errors

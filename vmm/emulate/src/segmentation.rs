@@ -41,7 +41,7 @@ pub fn linear_address(cpu: &Cpu, name: SegmentName, offset: u64, size: u64, acce
 }
 
 /// Whether all bits above the width of linear addresses are equal.
-pub fn is_canonical(cpu: &Cpu, address: u64) -> bool {
+fn is_canonical(cpu: &Cpu, address: u64) -> bool {
     let unused = if cpu.cr4().contains(Cr4::LA57) { 64 - 57 } else { 64 - 48 };
     ((address << unused) as i64 >> unused) as u64 == address
 }

@@ -54,6 +54,15 @@ impl Width {
         value & self.sign() != 0
     }
 
+    /// A register of 64 bits after a value of this width was written to it: 32-bit results clear the upper half, narrower
+    /// ones leave the rest (SDM 1, "General-Purpose Registers in 64-Bit Mode").
+    pub const fn merged(self, register: u64, value: u64) -> u64 {
+        match self {
+            Self::Byte | Self::Word => (register & !self.mask()) | (value & self.mask()),
+            Self::Dword | Self::Qword => value & self.mask(),
+        }
+    }
+
     /// The value with its highest bit copied to all above.
     pub const fn sign_extend(self, value: u64) -> u64 {
         let unused = 64 - self.bits();

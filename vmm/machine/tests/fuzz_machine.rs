@@ -54,8 +54,8 @@ fn step(machine: &mut Machine, random: &mut Random, now_ns: &mut u64) {
     match random.below(8) {
         0 => _ = machine.port_in(port, width, *now_ns),
         1 | 2 => machine.port_out(port, width, random.number() as u32, *now_ns),
-        3 => machine.mmio_read(GuestPhys(address), &mut data[..length], *now_ns),
-        4 => machine.mmio_write(GuestPhys(address), &data[..length], *now_ns),
+        3 => _ = machine.mmio_read(GuestPhys(address), &mut data[..length], || *now_ns),
+        4 => _ = machine.mmio_write(GuestPhys(address), &data[..length], || *now_ns),
         5 => machine.end_of_interrupt(random.number() as u8),
         6 => _ = machine.console_input(&data[..length], *now_ns),
         _ => {

@@ -69,6 +69,14 @@ impl Ram {
         self.layout
     }
 
+    /// The aligned word that has an address, read at once; `None` if it is not RAM.
+    #[inline]
+    pub(crate) fn word_at(&self, address: u64) -> Option<u64> {
+        let offset = if address < self.layout.low { address } else { self.layout.offset(address, 1)? };
+        let word = self.mapping.words().get(usize::try_from(offset / 8).ok()?)?;
+        Some(word.load(Ordering::Relaxed))
+    }
+
     /// Copies bytes out; a naturally aligned value of up to 8 bytes at once.
     pub(crate) fn read(&self, address: u64, into: &mut [u8]) -> Result<(), NotRam> {
         let offset = self.layout.offset(address, into.len() as u64).ok_or(NotRam)?;

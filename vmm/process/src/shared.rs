@@ -1,5 +1,6 @@
 //! What the threads of one guest share.
 
+use alloc::boxed::Box;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
@@ -62,11 +63,14 @@ pub(crate) struct Shared {
 }
 
 /// A set of ports without a device: writes there, which some kernels make to pass time, need not ask the machine.
-pub(crate) struct DeadPorts(Vec<AtomicU64>);
+pub(crate) struct DeadPorts(Box<[AtomicU64; WORDS_OF_PORTS]>);
+
+/// One bit for each port.
+const WORDS_OF_PORTS: usize = 1 << 10;
 
 impl DeadPorts {
     fn new() -> Self {
-        Self((0..1 << 10).map(|_| AtomicU64::new(0)).collect())
+        Self(Box::new([const { AtomicU64::new(0) }; WORDS_OF_PORTS]))
     }
 
     /// Whether the port was found to be dead.
@@ -115,6 +119,21 @@ impl Shared {
         // Taken under the lock: the devices' time does not go back.
         let now_ns = self.clock.now_ns();
         let result = work(&mut devices.machine, now_ns);
+        self.see_to(&mut devices, now_ns);
+        result
+    }
+
+    /// Accesses memory that is not RAM, by work that says whether a device has it: if none has, nothing changes.
+    pub(crate) fn with_memory(&self, work: impl FnOnce(&mut Machine) -> bool) {
+        let mut devices = self.devices.lock();
+        if work(&mut devices.machine) {
+            let now_ns = self.clock.now_ns();
+            self.see_to(&mut devices, now_ns);
+        }
+    }
+
+    /// Does what the devices want done.
+    fn see_to(&self, devices: &mut Devices, now_ns: u64) {
         while let Some(message) = devices.machine.take_message() {
             // A message that the guest made up, and that means nothing, goes nowhere.
             let _ = self.vm.interrupt(message.address, message.data);
@@ -140,7 +159,6 @@ impl Shared {
                 info!("the guest says: {line}");
             }
         }
-        result
     }
 
     /// What the guest has printed since the last time.

@@ -2,8 +2,8 @@
 #![expect(unsafe_code, reason = "accesses mapped memory through its address")]
 
 use core::mem::ManuallyDrop;
-use core::ptr;
 use core::sync::atomic::AtomicU64;
+use core::{ptr, slice};
 
 use dragonfly_abi::{PAGE_SIZE, Rights, Status};
 
@@ -87,6 +87,15 @@ impl Mapping {
         let word = self.part(offset, 8)?;
         // SAFETY: mapped for as long as `self` lives and aligned; nothing accesses the mapping but atomics and copies.
         Ok(unsafe { AtomicU64::from_ptr(word.cast()) })
+    }
+
+    /// All of the memory, in words. Storing into one that is not mapped writable is a page fault.
+    #[inline]
+    #[must_use]
+    pub const fn words(&self) -> &[AtomicU64] {
+        let words = ptr::with_exposed_provenance(self.address as usize);
+        // SAFETY: as in `word`; mappings are made of whole pages.
+        unsafe { slice::from_raw_parts(words, (self.size / 8) as usize) }
     }
 
     /// Leaves the memory mapped for good; gives its address.

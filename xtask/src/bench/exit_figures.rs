@@ -35,10 +35,11 @@ pub struct ExitGoal {
 }
 
 /// The figures with a goal.
-pub const EXIT_GOALS: [ExitGoal; 4] = [
+pub const EXIT_GOALS: [ExitGoal; 5] = [
     ExitGoal { figure: "cpuid", parts: (10, 6) },
     ExitGoal { figure: "hypercall", parts: (10, 6) },
     ExitGoal { figure: "port_write", parts: (5, 10) },
+    ExitGoal { figure: "mmio_write", parts: (5, 10) },
     ExitGoal { figure: "guest_start", parts: (1, 1) },
 ];
 

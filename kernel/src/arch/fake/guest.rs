@@ -36,6 +36,10 @@ impl Guest<Fake> for NoGuest {
         match *self {}
     }
 
+    fn show_mode(&self, _page: &SharedPage<Fake>) -> (u8, bool) {
+        match *self {}
+    }
+
     fn run(&mut self, _cpu: &mut Cpu<Fake>, _vcpu: &Ref<Vcpu<Fake>, Fake>) -> GuestExit {
         match *self {}
     }

@@ -4,6 +4,7 @@ mod devices;
 mod faults;
 mod modes;
 mod ports;
+mod repeated;
 mod strings;
 mod support;
 mod walk;

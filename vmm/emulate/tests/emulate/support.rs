@@ -30,6 +30,7 @@ pub enum Event {
     Out(u16, Vec<u8>),
 }
 
+#[derive(Clone)]
 pub struct Bus {
     pub ram: Vec<u8>,
     pub device: Vec<u8>,
@@ -96,6 +97,11 @@ impl Bus {
 }
 
 impl Memory for Bus {
+    fn ram_word(&self, GuestPhys(address): GuestPhys) -> Option<u64> {
+        let bytes = self.ram.get(address as usize & !7..)?;
+        Some(u64::from_le_bytes(*bytes.first_chunk()?))
+    }
+
     fn read(&mut self, address: GuestPhys, bytes: &mut [u8]) -> Result<(), Miss> {
         if address.0 >= DEVICE {
             self.events.push(Event::Read(address.0, bytes.len()));

@@ -126,8 +126,9 @@ impl Machine {
         self.ports.find(u64::from(port), 1).is_some()
     }
 
-    /// Reads memory that is not RAM, at most 64 bytes: the most that one instruction accesses.
-    pub fn mmio_read(&mut self, address: GuestPhys, data: &mut [u8], now_ns: u64) {
+    /// Reads memory that is not RAM, at most 64 bytes: the most that one instruction accesses. Whether a device has it; if
+    /// none has, nothing changes and the time is not asked for.
+    pub fn mmio_read(&mut self, address: GuestPhys, data: &mut [u8], now_ns: impl FnOnce() -> u64) -> bool {
         match self.memory.find(address.0, data.len()) {
             Some((Memory::IoApic, offset)) => self.ioapic.read(offset, data),
             Some((Memory::Ecam, offset)) => self.pci.read_ecam(offset, data),
@@ -136,14 +137,16 @@ impl Machine {
                 if self.memory.count_unclaimed(address.0) {
                     debug!("read of {} bytes at {address}: no device", data.len());
                 }
-                return;
+                return false;
             }
         }
-        self.update_lines(now_ns);
+        self.update_lines(now_ns());
+        true
     }
 
-    /// Writes memory that is not RAM, at most 64 bytes.
-    pub fn mmio_write(&mut self, address: GuestPhys, data: &[u8], now_ns: u64) {
+    /// Writes memory that is not RAM, at most 64 bytes. Whether a device has it; if none has, nothing changes
+    /// and the time is not asked for.
+    pub fn mmio_write(&mut self, address: GuestPhys, data: &[u8], now_ns: impl FnOnce() -> u64) -> bool {
         match self.memory.find(address.0, data.len()) {
             Some((Memory::IoApic, offset)) => self.ioapic.write(offset, data),
             Some((Memory::Ecam, offset)) => self.pci.write_ecam(offset, data),
@@ -151,10 +154,11 @@ impl Machine {
                 if self.memory.count_unclaimed(address.0) {
                     debug!("write of {} bytes at {address}: no device", data.len());
                 }
-                return;
+                return false;
             }
         }
-        self.update_lines(now_ns);
+        self.update_lines(now_ns());
+        true
     }
 
     /// A local APIC ended a level-triggered interrupt.

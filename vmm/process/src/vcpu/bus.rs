@@ -19,38 +19,21 @@ pub(crate) struct Bus<'s> {
 }
 
 impl Memory for Bus<'_> {
+    #[inline]
+    fn ram_word(&self, GuestPhys(address): GuestPhys) -> Option<u64> {
+        self.shared.ram.word_at(address)
+    }
+
     fn read(&mut self, GuestPhys(address): GuestPhys, bytes: &mut [u8]) -> Result<(), Miss> {
-        if self.shared.ram.read(address, bytes).is_ok() {
-            return Ok(());
-        }
-        match apic_register(address, bytes.len()) {
-            Some((register, start)) => {
-                let value = self.vcpu.read_apic(register).unwrap_or(0).to_le_bytes();
-                for (into, from) in bytes.iter_mut().zip(value.iter().skip(start)) {
-                    *into = *from;
-                }
-            }
-            None => {
-                self.shared.with_machine(|machine, now_ns| machine.mmio_read(boot::GuestPhys(address), bytes, now_ns))
-            }
+        if self.shared.ram.read(address, bytes).is_err() {
+            self.read_beside_ram(address, bytes);
         }
         Ok(())
     }
 
     fn write(&mut self, GuestPhys(address): GuestPhys, bytes: &[u8]) -> Result<(), Miss> {
-        if self.shared.ram.write(address, bytes).is_ok() {
-            return Ok(());
-        }
-        match (apic_register(address, bytes.len()), <[u8; 4]>::try_from(bytes)) {
-            (Some((register, 0)), Ok(value)) => {
-                // A register that is not there, or a value that it does not take, is the guest's error and changes nothing.
-                let _ = self.vcpu.write_apic(register, u32::from_le_bytes(value));
-            }
-            // Only whole registers can be written (SDM 3A 11.4.1).
-            (Some(_), _) => {}
-            (None, _) => {
-                self.shared.with_machine(|machine, now_ns| machine.mmio_write(boot::GuestPhys(address), bytes, now_ns))
-            }
+        if self.shared.ram.write(address, bytes).is_err() {
+            self.write_beside_ram(address, bytes);
         }
         Ok(())
     }
@@ -60,6 +43,63 @@ impl Memory for Bus<'_> {
             Ok(exchanged) => Ok(exchanged),
             Err(_) => self.write(address, new).map(|()| true),
         }
+    }
+}
+
+impl Bus<'_> {
+    fn read_beside_ram(&self, address: u64, bytes: &mut [u8]) {
+        match apic_register(address, bytes.len()) {
+            Some((register, start)) => {
+                let value = self.vcpu.read_apic(register).unwrap_or(0).to_le_bytes();
+                for (into, from) in bytes.iter_mut().zip(value.iter().skip(start)) {
+                    *into = *from;
+                }
+            }
+            None => {
+                let now_ns = || self.shared.clock.now_ns();
+                self.shared.with_memory(|machine| machine.mmio_read(boot::GuestPhys(address), bytes, now_ns));
+            }
+        }
+    }
+
+    fn write_beside_ram(&self, address: u64, bytes: &[u8]) {
+        match (apic_register(address, bytes.len()), <[u8; 4]>::try_from(bytes)) {
+            (Some((register, 0)), Ok(value)) => {
+                // A register that is not there, or a value that it does not take, is the guest's error and changes nothing.
+                let _ = self.vcpu.write_apic(register, u32::from_le_bytes(value));
+            }
+            // Only whole registers can be written (SDM 3A 11.4.1).
+            (Some(_), _) => {}
+            (None, _) => {
+                let now_ns = || self.shared.clock.now_ns();
+                self.shared.with_memory(|machine| machine.mmio_write(boot::GuestPhys(address), bytes, now_ns));
+            }
+        }
+    }
+}
+
+/// The same for an access to a page of which it is known that it is not RAM.
+pub(crate) struct BesideRam<'s>(pub(crate) Bus<'s>);
+
+impl Memory for BesideRam<'_> {
+    #[inline]
+    fn ram_word(&self, address: GuestPhys) -> Option<u64> {
+        self.0.ram_word(address)
+    }
+
+    fn read(&mut self, GuestPhys(address): GuestPhys, bytes: &mut [u8]) -> Result<(), Miss> {
+        self.0.read_beside_ram(address, bytes);
+        Ok(())
+    }
+
+    #[inline]
+    fn write(&mut self, GuestPhys(address): GuestPhys, bytes: &[u8]) -> Result<(), Miss> {
+        self.0.write_beside_ram(address, bytes);
+        Ok(())
+    }
+
+    fn compare_exchange(&mut self, address: GuestPhys, current: &[u8], new: &[u8]) -> Result<bool, Miss> {
+        self.0.compare_exchange(address, current, new)
     }
 }
 

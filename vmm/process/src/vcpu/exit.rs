@@ -1,7 +1,7 @@
 //! Exits, from words to values.
 
-use dragonfly_abi::guest::{ExitReason, Instruction, PortAccess};
-use dragonfly_abi::{Rights, Status};
+use dragonfly_abi::Status;
+use dragonfly_abi::guest::{ExitReason, Instruction, MemoryAccess, PortAccess};
 use dragonfly_emulate::EmulateError;
 use dragonfly_rt::sys::RawExit;
 
@@ -12,8 +12,8 @@ pub(crate) enum Exit {
     Kicked,
     /// An access to an I/O port, with the value of an output that is no string.
     Port(PortAccess, u32),
-    /// An access to memory that is not mapped.
-    Memory(MemoryAccess),
+    /// An access to memory that is not mapped, at this guest-physical address.
+    Memory(u64, MemoryAccess),
     /// CPUID of a leaf and sub-leaf that the table does not have.
     Cpuid,
     /// RDMSR.
@@ -36,17 +36,6 @@ pub(crate) enum Exit {
     Undefined,
     /// The guest cannot go on.
     Fatal(Fatal),
-}
-
-/// An access to guest-physical memory.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct MemoryAccess {
-    /// Guest-physical address.
-    pub(crate) address: u64,
-    /// Reading, writing or executing.
-    pub(crate) access: Rights,
-    /// Linear address, where it is known.
-    pub(crate) linear: Option<u64>,
 }
 
 /// Why a guest cannot go on.
@@ -112,11 +101,7 @@ impl From<RawExit> for Exit {
         match known {
             ExitReason::Kicked => Self::Kicked,
             ExitReason::Port => Self::Port(PortAccess(a), b as u32),
-            ExitReason::Memory => Self::Memory(MemoryAccess {
-                address: a,
-                access: Rights::from_bits_truncate(b as u32),
-                linear: (c != 0).then_some(c),
-            }),
+            ExitReason::Memory => Self::Memory(a, MemoryAccess(b)),
             ExitReason::Cpuid => Self::Cpuid,
             ExitReason::MsrRead => Self::MsrRead(a as u32),
             ExitReason::MsrWrite => Self::MsrWrite(a as u32, b),
@@ -150,10 +135,10 @@ fn instruction(instruction: u64, detail: u64) -> Exit {
 #[cfg(test)]
 mod tests {
     use dragonfly_abi::Rights;
-    use dragonfly_abi::guest::{ExitReason, Instruction, PortAccess};
+    use dragonfly_abi::guest::{ExitReason, Instruction, MemoryAccess, PortAccess};
     use dragonfly_rt::sys::RawExit;
 
-    use super::{Exit, Fatal, MemoryAccess};
+    use super::{Exit, Fatal};
 
     fn exit(reason: ExitReason, details: [u64; 3]) -> Exit {
         RawExit { reason: reason as u32, length: 0, details }.into()
@@ -162,12 +147,10 @@ mod tests {
     #[test]
     fn each_exit_is_told_with_what_it_is_about() {
         let access = PortAccess::new(0x3f8, 1, false);
+        let write = MemoryAccess::new(Rights::WRITE, 3, true, true);
         let cases = [
             (exit(ExitReason::Port, [access.0, 0x41, 0]), Exit::Port(access, 0x41)),
-            (
-                exit(ExitReason::Memory, [0xfec0_0000, 4, 0]),
-                Exit::Memory(MemoryAccess { address: 0xfec0_0000, access: Rights::WRITE, linear: None }),
-            ),
+            (exit(ExitReason::Memory, [0xfec0_0000, write.0, 0]), Exit::Memory(0xfec0_0000, write)),
             (exit(ExitReason::MsrRead, [0x1a0, 0, 0]), Exit::MsrRead(0x1a0)),
             (exit(ExitReason::MsrWrite, [0x4b56_4d01, 7, 0]), Exit::MsrWrite(0x4b56_4d01, 7)),
             (exit(ExitReason::ApicEoi, [0x31, 0, 0]), Exit::ApicEoi(0x31)),

@@ -9,9 +9,10 @@ pub(crate) mod registers;
 
 use alloc::sync::Arc;
 
+use dragonfly_abi::Rights;
 use dragonfly_abi::arch::guest::{General, VcpuState};
-use dragonfly_abi::guest::{ExitReason, PortAccess, RunFlags};
-use dragonfly_emulate::{self as emulate, Access, Cause, Outcome, Stop};
+use dragonfly_abi::guest::{ExitReason, MemoryAccess, PortAccess, RunFlags};
+use dragonfly_emulate::{self as emulate, Access, Cause, Emulator, GuestPhys, Outcome, Stop, Translated};
 use dragonfly_rt::guest::VirtualCpu;
 use dragonfly_rt::sys::RawExit;
 use log::error;
@@ -19,10 +20,11 @@ use log::error;
 use crate::crash::Report;
 use crate::end::End;
 use crate::shared::Shared;
-use bus::Bus;
+use bus::{BesideRam, Bus};
 use event::Exception;
-use exit::{Exit, Fatal, MemoryAccess};
+use exit::{Exit, Fatal};
 use msr::{KvmMsr, Mtrrs};
+use registers::{ALLOW_USER_PAGES, InPlace};
 
 /// Where KVM's system time is told to be: the structure's address, and whether it is used.
 const CLOCK_ENABLED: u64 = 1;
@@ -37,6 +39,7 @@ pub(crate) struct VcpuThread {
     /// Whether it waits for a start-up message.
     is_waiting: bool,
     mtrrs: Mtrrs,
+    emulator: Emulator,
     /// What KVM's registers were last set to.
     wall_clock: u64,
     system_time: u64,
@@ -53,26 +56,33 @@ impl VcpuThread {
     ) -> Self {
         cpu.state().write(start.unwrap_or(&reset));
         let mtrrs = Mtrrs::new(shared.physical_bits);
-        Self { shared, number, cpu, reset, is_waiting: start.is_none(), mtrrs, wall_clock: 0, system_time: 0 }
+        let (is_waiting, emulator) = (start.is_none(), Emulator::new());
+        Self { shared, number, cpu, reset, is_waiting, mtrrs, emulator, wall_clock: 0, system_time: 0 }
     }
 
     /// Runs the guest until it comes to its end.
     pub(crate) fn run(mut self) {
         let mut flags = RunFlags::GROUPS | self.waiting();
         loop {
-            let done = match self.cpu.run(flags) {
-                Ok(exit) if self.is_write_to_nothing(&exit) => Ok(RunFlags::SKIP),
-                Ok(exit) => self.handle(exit),
-                Err(status) => Err(Fatal::Run(status)),
+            flags = match self.cpu.run(flags) {
+                Ok(exit) if self.is_write_to_nothing(&exit) => RunFlags::SKIP,
+                Ok(exit) => match self.handle(exit) {
+                    Ok(next) => next,
+                    Err(fatal) => return self.end(fatal),
+                },
+                Err(status) => return self.end(Fatal::Run(status)),
             };
-            // The end of the machine takes precedence over whatever comes of it.
             if self.shared.is_stopping() {
                 return;
             }
-            match done {
-                Ok(next) => flags = next,
-                Err(fatal) => return self.crash(fatal),
-            }
+        }
+    }
+
+    /// The guest cannot go on, unless that came of the machine's end, which takes precedence.
+    #[cold]
+    fn end(&self, fatal: Fatal) {
+        if !self.shared.is_stopping() {
+            self.crash(fatal);
         }
     }
 
@@ -86,7 +96,7 @@ impl VcpuThread {
                 self.skip(length)
             }
             Exit::Port(access, _) => self.emulate(Cause::Port { port: access.port(), bytes: access.width() }),
-            Exit::Memory(access) => self.memory(access),
+            Exit::Memory(address, access) => self.memory(address, access),
             Exit::Kicked => Ok(self.waiting()),
             Exit::Cpuid => {
                 for register in [General::Rax, General::Rbx, General::Rcx, General::Rdx] {
@@ -152,11 +162,32 @@ impl VcpuThread {
         }
     }
 
-    fn memory(&mut self, MemoryAccess { address, .. }: MemoryAccess) -> Result<RunFlags, Fatal> {
+    // Not inlined: accesses to ports need few registers.
+    #[inline(never)]
+    fn memory(&mut self, address: u64, access: MemoryAccess) -> Result<RunFlags, Fatal> {
         // The kernel has no frame for it: it gives them as they are touched.
         if self.shared.ram.layout().offset(address, 1).is_some() {
             return Err(Fatal::OutOfMemory(address));
         }
+        let translated = match access.right() {
+            Rights::READ => Access::Read,
+            Rights::WRITE => Access::Write,
+            _ => return self.emulate_memory(),
+        };
+        let translated = Translated { address: GuestPhys(address), access: translated };
+        let mut registers = InPlace { state: self.cpu.state(), access, physical_bits: self.shared.physical_bits };
+        let mut bus = BesideRam(Bus { shared: &self.shared, vcpu: *self.cpu });
+        if access.is_final()
+            && let Some(length) = self.emulator.repeat(&mut registers, &mut bus, translated)
+        {
+            return Ok(RunFlags::skip(length));
+        }
+        self.emulate_memory()
+    }
+
+    #[cold]
+    fn emulate_memory(&mut self) -> Result<RunFlags, Fatal> {
+        self.cpu.sync(RunFlags::CONTROL | RunFlags::SEGMENTS).map_err(Fatal::Run)?;
         self.emulate(Cause::Memory)
     }
 
@@ -168,7 +199,8 @@ impl VcpuThread {
         }
         let state = self.cpu.state();
         let mut cpu = registers::for_emulation(state, self.shared.physical_bits);
-        let outcome = emulate::emulate(&mut cpu, &mut self.bus(), cause, MAX_ITERATIONS)?;
+        let mut bus = Bus { shared: &self.shared, vcpu: *self.cpu };
+        let outcome = self.emulator.emulate(&mut cpu, &mut bus, cause, MAX_ITERATIONS)?;
         state.set_pointer(&cpu.general, cpu.rip, cpu.rflags);
         let mut flags = RunFlags::POINTER;
         match outcome {
@@ -304,6 +336,3 @@ const MAX_ITERATIONS: u32 = 256;
 const SINGLE_STEP: u64 = 1 << 8;
 /// DR6.BS.
 const STEPPED: u64 = 1 << 14;
-
-/// RFLAGS.AC: lets the kernel read pages of programs in spite of SMAP.
-const ALLOW_USER_PAGES: u64 = 1 << 18;

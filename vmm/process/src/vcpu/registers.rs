@@ -1,6 +1,7 @@
 //! Registers in the forms of the kernel, the loaders and the emulation.
 
 use dragonfly_abi::arch::guest::{DescriptorTable, Segment, VcpuState};
+use dragonfly_abi::guest::MemoryAccess;
 use dragonfly_emulate as emulate;
 use dragonfly_guest_boot as boot;
 use dragonfly_guest_boot::GeneralRegisters;
@@ -68,6 +69,60 @@ pub(crate) fn for_emulation(state: &StatePage, physical_address_bits: u8) -> emu
         physical_address_bits,
     }
 }
+
+/// A vCPU's registers in its state page, after it was left for an access to memory.
+pub(crate) struct InPlace<'s> {
+    /// The page. What paging depends on is up to date.
+    pub(crate) state: &'s StatePage,
+    /// What the guest was left for.
+    pub(crate) access: MemoryAccess,
+    /// How wide the guest's physical addresses are.
+    pub(crate) physical_bits: u8,
+}
+
+impl emulate::Registers for InPlace<'_> {
+    #[inline]
+    fn general(&self, number: u8) -> u64 {
+        self.state.general_numbered(number)
+    }
+
+    #[inline]
+    fn set_general(&mut self, number: u8, value: u64) {
+        self.state.set_general_numbered(number, value);
+    }
+
+    #[inline]
+    fn rip(&self) -> u64 {
+        self.state.rip()
+    }
+
+    #[inline]
+    fn rflags(&self) -> u64 {
+        self.state.rflags()
+    }
+
+    #[inline]
+    fn is_64_bit(&self) -> bool {
+        self.access.is_64_bit()
+    }
+
+    #[inline]
+    fn paging(&self) -> emulate::Paging {
+        let [cr0, cr3, cr4, efer] = self.state.paging();
+        emulate::Paging {
+            cr0,
+            cr3,
+            cr4,
+            efer,
+            cpl: self.access.privilege(),
+            allows_user_pages: self.rflags() & ALLOW_USER_PAGES != 0,
+            physical_address_bits: self.physical_bits,
+        }
+    }
+}
+
+/// RFLAGS.AC: lets the kernel read pages of programs in spite of SMAP.
+pub(crate) const ALLOW_USER_PAGES: u64 = 1 << 18;
 
 /// Current privilege level: that of the stack segment (SDM 3C, "Guest Register State").
 pub(crate) const fn privilege(stack: Segment) -> u8 {

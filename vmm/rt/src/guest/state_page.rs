@@ -53,6 +53,19 @@ impl StatePage {
         self.store(VCPU_GENERAL_OFFSET + register as usize * WORD, value);
     }
 
+    /// The general register with this number, modulo 16.
+    #[inline(always)]
+    #[must_use]
+    pub fn general_numbered(&self, number: u8) -> u64 {
+        self.load(VCPU_GENERAL_OFFSET + usize::from(number % 16) * WORD)
+    }
+
+    /// Sets the general register with this number, modulo 16.
+    #[inline(always)]
+    pub fn set_general_numbered(&self, number: u8, value: u64) {
+        self.store(VCPU_GENERAL_OFFSET + usize::from(number % 16) * WORD, value);
+    }
+
     /// The instruction pointer.
     #[inline(always)]
     #[must_use]
@@ -215,6 +228,8 @@ mod tests {
             assert_eq!((state.general[15], state.rip), (15, 0x1000));
             assert_eq!((state.inject, state.inject_error), (0x8000_0b0d, 7));
             assert_eq!((page.general(General::R15), page.rip(), page.rflags()), (15, 0x1000, 0));
+            page.set_general_numbered(14, 14);
+            assert_eq!((page.general(General::R14), page.general_numbered(15)), (14, 15));
         });
     }
 

@@ -42,6 +42,8 @@ pub enum Exit {
         access: Rights,
         /// The linear address, or 0.
         linear: u64,
+        /// It is the access of an instruction, not one to the guest's page tables.
+        is_final: bool,
     },
     /// The guest can take an interrupt or NMI now.
     Window,
@@ -150,6 +152,9 @@ pub trait Hardware {
     /// Moves past an instruction.
     fn skip(&mut self, length: u32);
 
+    /// Clears RFLAGS.RF.
+    fn clear_resume_flag(&mut self);
+
     /// Offers the guest an interrupt, whatever its task priority is, or takes the offer back.
     fn offer(&mut self, vector: Option<u8>);
     /// Whether the guest has taken what it was last offered.
@@ -169,6 +174,8 @@ pub trait Hardware {
     fn set_pointer(&mut self, rip: u64, rflags: u64);
     /// Privilege level.
     fn privilege(&self) -> u8;
+    /// Whether it runs 64-bit code.
+    fn is_64_bit(&self) -> bool;
     /// Control registers.
     fn control(&self) -> ControlRegisters;
     /// Sets them.

@@ -293,6 +293,11 @@ impl Guest<X86> for X86Guest {
     }
 
     #[inline]
+    fn show_mode(&self, page: &SharedPage<X86>) -> (u8, bool) {
+        on!(self, guest => guest.show_mode(page))
+    }
+
+    #[inline]
     fn run(&mut self, cpu: &mut Cpu<X86>, vcpu: &Ref<Vcpu<X86>, X86>) -> GuestExit {
         on!(self, guest => guest.run_until_exit(cpu, vcpu))
     }

@@ -64,12 +64,26 @@ impl<H: Hardware> GuestCpu<H> {
     /// Takes what the VMM has changed.
     #[inline]
     pub(super) fn take_groups(&mut self, vcpu: &Vcpu<X86>, flags: RunFlags) {
-        if flags.contains(RunFlags::SKIP) {
+        // Most exits change nothing else.
+        if flags == RunFlags::SKIP {
             self.hardware.skip(self.length);
+            self.length = 0;
+        } else {
+            self.take_more(vcpu, flags);
+        }
+    }
+
+    #[inline(never)]
+    fn take_more(&mut self, vcpu: &Vcpu<X86>, flags: RunFlags) {
+        if flags.contains(RunFlags::SKIP) {
+            let length = flags.length();
+            self.hardware.skip(if length == 0 { self.length } else { length });
+            if length != 0 {
+                self.hardware.clear_resume_flag();
+            }
         }
         self.length = 0;
-        // Most exits change nothing else.
-        if flags != RunFlags::SKIP && !flags.is_empty() {
+        if flags.intersects(RunFlags::GROUPS | RunFlags::WAIT_FOR_STARTUP) {
             self.take_registers(vcpu, flags);
         }
     }
@@ -140,6 +154,18 @@ impl<H: Hardware> GuestCpu<H> {
             }
             self.hardware.set_interruptibility(state.get(at!(interruptibility)));
         }
+    }
+
+    /// Shows the VMM what addresses mean to the code that was left; gives its privilege level and whether it is 64-bit
+    /// code.
+    #[inline]
+    pub(super) fn show_mode(&self, page: &SharedPage<X86>) -> (u8, bool) {
+        let (state, control) = (State(page), self.hardware.control());
+        state.set(at!(cr0), control.cr0);
+        state.set(at!(cr3), control.cr3);
+        state.set(at!(cr4), control.cr4);
+        state.set(at!(efer), control.efer);
+        (self.hardware.privilege(), self.hardware.is_64_bit())
     }
 
     /// Shows the VMM register groups.

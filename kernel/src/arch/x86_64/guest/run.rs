@@ -127,9 +127,9 @@ impl<H: Hardware> GuestCpu<H> {
                     count(words, ExitCounter::Port);
                     return self.port_exit(vcpu, access);
                 }
-                Exit::Memory { address, access, linear } => {
+                Exit::Memory { address, access, linear, is_final } => {
                     self.length = self.hardware.length();
-                    return self.leave(vcpu, GuestExit::Memory { address, access, linear });
+                    return self.leave(vcpu, GuestExit::Memory { address, access, linear, is_final });
                 }
                 Exit::Hypercall => {
                     count(words, ExitCounter::Hypercall);
@@ -302,11 +302,8 @@ impl<H: Hardware> GuestCpu<H> {
     fn port_exit(&mut self, vcpu: &Vcpu<X86>, access: PortAccess) -> GuestExit {
         self.length = self.hardware.length();
         let rax = general(vcpu.page.words(), General::Rax) as u32;
-        let value = match access.width() {
-            1 => rax & 0xff,
-            2 => rax & 0xffff,
-            _ => rax,
-        };
+        // As wide as the access: 1, 2 or 4 bytes.
+        let value = rax & u32::MAX >> (32_u32.wrapping_sub(8 * u32::from(access.width())) & 31);
         self.leave(vcpu, GuestExit::Port { access, value, length: self.length })
     }
 

@@ -1,7 +1,9 @@
 //! What guests do, and how it comes back.
 
 use dragonfly_abi::arch::guest::{ExitCounter, General};
-use dragonfly_abi::guest::{DoorbellKind, ExitReason, MsrPolicy, PortAccess, RunFlags, Virtualisation};
+use dragonfly_abi::guest::{
+    DoorbellKind, ExitReason, MemoryAccess, MsrPolicy, PortAccess, RunFlags, Virtualisation,
+};
 use dragonfly_abi::{Rights, Status};
 use dragonfly_rt::sys::{CpuidEntry, Doorbell, Notification, RawExit, System};
 use dragonfly_rt::{cpus};
@@ -116,13 +118,12 @@ pub fn memory(_: &Context) -> Outcome {
     let mut exit = guest.start()?;
     for (access, rip, length) in [(Rights::READ, CODE + 3, 2), (Rights::WRITE, CODE + 5, 2)] {
         let [address, found, _] = expect(exit, ExitReason::Memory)?.details;
-        equal("address and access", (address, found), (0xf010, u64::from(access.bits())))?;
+        equal("address and access", (address, found), (0xf010, MemoryAccess::new(access, 0, false, true).0))?;
         equal("the instruction pointer", guest.vcpu.state().rip(), rip)?;
-        guest.vcpu.state().set_rip(rip + length);
-        exit = guest.vcpu.run(RunFlags::POINTER)?;
+        exit = guest.vcpu.run(RunFlags::skip(length))?;
     }
     let [address, found, _] = expect(exit, ExitReason::Memory)?.details;
-    equal("a fetch", (address & !0xf, found), (0xf010, u64::from(Rights::EXECUTE.bits())))
+    equal("a fetch", (address & !0xf, found), (0xf010, MemoryAccess::new(Rights::EXECUTE, 0, false, true).0))
 }
 
 /// The hypercall that this machine's processor has.

@@ -44,7 +44,8 @@ impl SvmVcpu {
             ExitCode::NPF => {
                 let fault = NestedPageFault::from_bits_retain(first);
                 let access = access_right(fault.contains(NestedPageFault::RW), fault.contains(NestedPageFault::ID));
-                Exit::Memory { address: GuestPhys::new(second), access, linear: 0 }
+                let is_final = fault.contains(NestedPageFault::FINAL);
+                Exit::Memory { address: GuestPhys::new(second), access, linear: 0, is_final }
             }
             ExitCode::VMMCALL => Exit::Hypercall,
             ExitCode::XSETBV => Exit::Xsetbv,

@@ -9,6 +9,7 @@ use core::sync::atomic::Ordering;
 
 use dragonfly_abi::Status;
 use dragonfly_abi::arch::guest::{DescriptorTable, General};
+use dragonfly_hw::x86::control::Rflags;
 use dragonfly_hw::x86::cpuid::ExtendedAEdx;
 use dragonfly_hw::x86::exception::Exception;
 use dragonfly_hw::x86::msr::{Efer, PAT_RESET};
@@ -234,6 +235,11 @@ impl Hardware for SvmVcpu {
     }
 
     #[inline]
+    fn clear_resume_flag(&mut self) {
+        self.vmcb().save.rflags &= !Rflags::RF.bits();
+    }
+
+    #[inline]
     fn offer(&mut self, vector: Option<u8>) {
         if self.offered == vector {
             return;
@@ -288,6 +294,11 @@ impl Hardware for SvmVcpu {
 
     fn privilege(&self) -> u8 {
         self.view().save.cpl
+    }
+
+    fn is_64_bit(&self) -> bool {
+        let save = &self.view().save;
+        save.efer & Efer::LMA.bits() != 0 && save.cs.attributes.contains(SegmentAttributes::L)
     }
 
     fn control(&self) -> ControlRegisters {

@@ -118,14 +118,15 @@ impl VmxVcpu {
                 if violation.contains(EptViolation::NMI_UNBLOCKING) && !interrupted.is_valid() {
                     set_nmi_blocking(true);
                 }
-                let is_known = violation.contains(EptViolation::LINEAR | EptViolation::FINAL);
+                let is_final = violation.contains(EptViolation::LINEAR | EptViolation::FINAL);
                 Exit::Memory {
                     address: GuestPhys::new(read(Field::GUEST_PHYSICAL_ADDRESS)),
                     access: access_right(
                         violation.contains(EptViolation::WRITE),
                         violation.contains(EptViolation::FETCH),
                     ),
-                    linear: if is_known { read(Field::GUEST_LINEAR_ADDRESS) } else { 0 },
+                    linear: if is_final { read(Field::GUEST_LINEAR_ADDRESS) } else { 0 },
+                    is_final,
                 }
             }
             BasicReason::EXCEPTION_OR_NMI => self.exception(interrupted.is_valid()),

@@ -208,6 +208,12 @@ impl Hardware for VmxVcpu {
         }
     }
 
+    #[inline]
+    fn clear_resume_flag(&mut self) {
+        self.make_current();
+        write(Field::GUEST_RFLAGS, read(Field::GUEST_RFLAGS) & !Rflags::RF.bits());
+    }
+
     fn offer(&mut self, vector: Option<u8>) {
         self.offer_interrupt(vector);
     }
@@ -254,6 +260,11 @@ impl Hardware for VmxVcpu {
     fn privilege(&self) -> u8 {
         self.make_current();
         state::privilege()
+    }
+
+    fn is_64_bit(&self) -> bool {
+        self.make_current();
+        state::is_64_bit()
     }
 
     fn control(&self) -> ControlRegisters {
