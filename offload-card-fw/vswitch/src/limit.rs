@@ -1,17 +1,7 @@
 //! Limits in packets and bits per second, with burst.
 
-use core::num::NonZeroU64;
-
-const NS_PER_SECOND: i128 = 1_000_000_000;
-
-/// How fast tokens come, and how many can be saved up.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Rate {
-    /// Tokens per second.
-    pub per_second: NonZeroU64,
-    /// Tokens that may be spent at once after a rest.
-    pub burst: NonZeroU64,
-}
+pub use dragonfly_rate::Rate;
+use dragonfly_rate::TokenBucket;
 
 /// What a port may send or receive; absent is unlimited.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
@@ -20,38 +10,6 @@ pub struct Limits {
     pub packets: Option<Rate>,
     /// Bits of frames.
     pub bits: Option<Rate>,
-}
-
-/// Tokens that come at a constant rate. A frame passes while there are tokens left and takes what it costs, into debt
-/// if need be, so that a frame longer than the burst can pass and the mean rate holds.
-#[derive(Clone, Copy, Debug)]
-struct TokenBucket {
-    rate: Rate,
-    /// Tokens times [`NS_PER_SECOND`], so that nothing is rounded.
-    level: i128,
-    as_of_ns: u64,
-}
-
-impl TokenBucket {
-    fn new(rate: Rate) -> Self {
-        Self { rate, level: i128::from(rate.burst.get()) * NS_PER_SECOND, as_of_ns: 0 }
-    }
-
-    fn refill(&mut self, now_ns: u64) {
-        let elapsed_ns = now_ns.saturating_sub(self.as_of_ns);
-        self.as_of_ns = self.as_of_ns.max(now_ns);
-        // Below 2^128, but perhaps not below 2^127.
-        let gained = i128::from(elapsed_ns).saturating_mul(i128::from(self.rate.per_second.get()));
-        self.level = self.level.saturating_add(gained).min(i128::from(self.rate.burst.get()) * NS_PER_SECOND);
-    }
-
-    const fn has_tokens(&self) -> bool {
-        self.level > 0
-    }
-
-    fn take(&mut self, tokens: u64) {
-        self.level -= i128::from(tokens) * NS_PER_SECOND;
-    }
 }
 
 /// Enforces [`Limits`] on one direction of a port.
@@ -65,7 +23,8 @@ impl Policer {
     /// Begins with full bursts.
     #[must_use]
     pub fn new(limits: &Limits) -> Self {
-        Self { packets: limits.packets.map(TokenBucket::new), bits: limits.bits.map(TokenBucket::new) }
+        let bucket = |rate: Option<Rate>| rate.map(|rate| TokenBucket::new(rate, 0));
+        Self { packets: bucket(limits.packets), bits: bucket(limits.bits) }
     }
 
     /// Limits packets alone.
@@ -116,6 +75,8 @@ impl Policer {
 
 #[cfg(test)]
 mod tests {
+    use core::num::NonZeroU64;
+
     use super::*;
 
     fn rate(per_second: u64, burst: u64) -> Option<Rate> {
