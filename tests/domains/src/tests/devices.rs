@@ -39,13 +39,19 @@ fn ports(_: &Context) -> Outcome {
     ports.write(0x70, 1, 0)?;
     let seconds = ports.read(0x71, 1)?;
     that(seconds <= 0x59, format_args!("the clock chip's seconds are {seconds:#x}"))?;
-    for (port, width) in [(0x6f, 1), (0x72, 1), (0x71, 2), (0x70, 4), (0xffff, 1), (0, 1), (0x70, 3), (0x70, 0), (0x70, 8)] {
+    for (port, width) in
+        [(0x6f, 1), (0x72, 1), (0x71, 2), (0x70, 4), (0xffff, 1), (0, 1), (0x70, 3), (0x70, 0), (0x70, 8)]
+    {
         refused(format_args!("{width} bytes at {port:#x}"), ports.read(port, width), Status::BadArgument)?;
         refused(format_args!("writing {width} bytes at {port:#x}"), ports.write(port, width, 0), Status::BadArgument)?;
     }
     let word = u64::from(ports.handle().0);
     for (port, width) in [(1 << 16 | 0x70, 1), (u64::MAX, 1), (0x70, u64::MAX), (0x70, 1 << 32 | 1)] {
-        refused(format_args!("{width:#x} bytes at {port:#x}"), raw::call(Call::PortRead, &[word, port, width]), Status::BadArgument)?;
+        refused(
+            format_args!("{width:#x} bytes at {port:#x}"),
+            raw::call(Call::PortRead, &[word, port, width]),
+            Status::BadArgument,
+        )?;
     }
     refused("a value of 33 bits", raw::call(Call::PortWrite, &[word, 0x70, 1, 1 << 32]), Status::BadArgument)?;
     let (read_only, write_only) = (ports.copy(Rights::READ, 0)?, ports.copy(Rights::WRITE, 0)?);
@@ -57,9 +63,16 @@ fn ports(_: &Context) -> Outcome {
 }
 
 fn bad_port_ranges(_: &Context) -> Outcome {
-    for (first, count) in
-        [(0, 0), (0x1_0000, 1), (0xffff, 2), (0, 0x1_0001), (1, 0x1_0000), (u64::MAX, 1), (0x80, u64::MAX), (1 << 32, 1)]
-    {
+    for (first, count) in [
+        (0, 0),
+        (0x1_0000, 1),
+        (0xffff, 2),
+        (0, 0x1_0001),
+        (1, 0x1_0000),
+        (u64::MAX, 1),
+        (0x80, u64::MAX),
+        (1 << 32, 1),
+    ] {
         let made = raw::call(Call::DevicePorts, &[SYSTEM, first, count]);
         refused(format_args!("{count:#x} ports from {first:#x}"), made, Status::BadArgument)?;
     }
@@ -86,7 +99,9 @@ fn device_memory(_: &Context) -> Outcome {
         }
         raw::call_until_done(Call::MemoryUnmap, &[child.domain().handle().0.into(), PLAYGROUND])?;
     }
-    for (address, size) in [(DISPLAY, 0), (DISPLAY + 1, PAGE_SIZE), (DISPLAY, 100), (u64::MAX - 4095, 8192), (DISPLAY, u64::MAX)] {
+    for (address, size) in
+        [(DISPLAY, 0), (DISPLAY + 1, PAGE_SIZE), (DISPLAY, 100), (u64::MAX - 4095, 8192), (DISPLAY, u64::MAX)]
+    {
         let made = raw::call(Call::DeviceMemory, &[SYSTEM, address, size]);
         refused(format_args!("{size:#x} bytes at {address:#x}"), made, Status::BadArgument)?;
     }

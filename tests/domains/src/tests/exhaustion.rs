@@ -154,7 +154,8 @@ fn every_call(context: &Context) -> Outcome {
                 let light = child.spawn(0, glutton, &words)?;
                 expect_value(child.word(0)?, round, "the end of the child's memory")
                     .map_err(|failure| failure.in_case(format_args!("kind {kind} with {quota} bytes")))?;
-                let [count, status, failed] = [1, 2, 3].map(|index| child.word(index).map_or(0, |word| word.load(Ordering::Relaxed)));
+                let [count, status, failed] =
+                    [1, 2, 3].map(|index| child.word(index).map_or(0, |word| word.load(Ordering::Relaxed)));
                 let expected = [Status::QuotaExceeded, Status::OutOfMemory, Status::NoHandles];
                 let case = format!("kind {kind} with {quota} bytes, round {round}");
                 that(
@@ -175,7 +176,10 @@ fn every_call(context: &Context) -> Outcome {
                     }
                     (Some(before), Some(first)) => {
                         equal(format_args!("{case}: memory used afterwards"), used, before)?;
-                        that(count <= first && count + 16 >= first, format_args!("{case}: {count} objects after {first}"))?;
+                        that(
+                            count <= first && count + 16 >= first,
+                            format_args!("{case}: {count} objects after {first}"),
+                        )?;
                     }
                 }
             }
@@ -203,13 +207,17 @@ fn failures_take_nothing(_: &Context) -> Outcome {
             let Ok(_light) = child.spawn(0, one_of_a_kind, &words) else { continue };
             expect_value(child.word(0)?, 1, "the call")
                 .map_err(|failure| failure.in_case(format_args!("kind {kind} with {quota} bytes")))?;
-            let [before, after, status] = [1, 2, 3].map(|index| child.word(index).map_or(0, |word| word.load(Ordering::Relaxed)));
+            let [before, after, status] =
+                [1, 2, 3].map(|index| child.word(index).map_or(0, |word| word.load(Ordering::Relaxed)));
             if status == 0 {
                 succeeded += 1;
             }
             // A page of the handle table stays, and page tables that were made before the failure.
             let left = after - before;
-            that(left <= 4 * PAGE_SIZE, format_args!("kind {kind} with {quota} bytes: {left} bytes are gone, status {status}"))?;
+            that(
+                left <= 4 * PAGE_SIZE,
+                format_args!("kind {kind} with {quota} bytes: {left} bytes are gone, status {status}"),
+            )?;
         }
         that(succeeded > 0, format_args!("kind {kind} never succeeded"))?;
     }

@@ -92,7 +92,9 @@ fn any_number(random: &mut Random) -> u64 {
         0 => random.number(),
         1 => 1 << random.below(64),
         2 => (1_u64 << random.below(64)).wrapping_sub(1),
-        3 => random.choose(&[0, 1, 2, 7, 4095, 4096, 4097, USER_END, USER_END - PAGE_SIZE, u64::MAX, 1 << 47, 0xb_8000]),
+        3 => {
+            random.choose(&[0, 1, 2, 7, 4095, 4096, 4097, USER_END, USER_END - PAGE_SIZE, u64::MAX, 1 << 47, 0xb_8000])
+        }
         4 => random.number() >> random.below(64),
         _ => random.below(16),
     }
@@ -149,7 +151,14 @@ fn any_call(random: &mut Random, own: u64) -> (u64, [u64; 6]) {
         }
         Call::ThreadConfigure => {
             let budget = random.choose(&[10_000, 50_000, 9_999, 1 << 40]);
-            [h, budget, random.choose(&[10_000, 200_000, 1 << 40]), any_handle(random) * random.below(2), n(random), random.below(3)]
+            [
+                h,
+                budget,
+                random.choose(&[10_000, 200_000, 1 << 40]),
+                any_handle(random) * random.below(2),
+                n(random),
+                random.below(3),
+            ]
         }
         // Its end would be an early one, but now and then that is worth a look.
         Call::ThreadExit if !random.once_in(500) => return (Call::ThreadYield as u64, [0; 6]),
@@ -253,9 +262,7 @@ impl Neighbour {
 
     /// What it has done on each CPU.
     fn progress(&self) -> Outcome<Vec<u64>> {
-        (0..u64::from(cpus()))
-            .map(|cpu| Ok(self.child.word(BY_CPU as u64 + cpu)?.load(Ordering::Acquire)))
-            .collect()
+        (0..u64::from(cpus())).map(|cpu| Ok(self.child.word(BY_CPU as u64 + cpu)?.load(Ordering::Acquire))).collect()
     }
 
     fn check(&self) -> Outcome {
@@ -288,7 +295,8 @@ fn live(seed: u64, life: u64) -> Outcome<(u64, u64)> {
     let domain = fuzz.give(fuzz.domain(), Rights::all())?;
     let gates = [Gate::create()?, Gate::create()?];
     let notifications = [Notification::create()?, Notification::create()?];
-    let memories = [Memory::create(16 * PAGE_SIZE, Commit::OnDemand)?, Memory::create(600 * PAGE_SIZE, Commit::OnDemand)?];
+    let memories =
+        [Memory::create(16 * PAGE_SIZE, Commit::OnDemand)?, Memory::create(600 * PAGE_SIZE, Commit::OnDemand)?];
     memories[0].commit(0, 4 * PAGE_SIZE)?;
     for gate in &gates {
         fuzz.give(**gate, Rights::all())?;
@@ -305,7 +313,8 @@ fn live(seed: u64, life: u64) -> Outcome<(u64, u64)> {
     let ports = System::OWN.ports(0x80, 1)?;
     fuzz.give(*ports, Rights::all())?;
     fuzz.give(System::OWN, Rights::READ | Rights::COPY)?;
-    let relative = Domain::create(fuzz.domain(), &DomainSettings { quota: 100_000, max_priority: 5, ..usual_settings() })?;
+    let relative =
+        Domain::create(fuzz.domain(), &DomainSettings { quota: 100_000, max_priority: 5, ..usual_settings() })?;
     fuzz.give(*relative, Rights::all())?;
     let mut lights = Vec::new();
     for cpu in 0..cpus() {
@@ -360,7 +369,10 @@ fn random_calls(context: &Context) -> Outcome {
         equal("used memory and free pages after the domain is gone", after, before).map_err(case)?;
         lives += 1;
     }
-    context.note(format_args!("seed {seed}: {made} calls in {lives} lives, {succeeded} succeeded, neighbour's rounds {:?}", neighbour.progress()?));
+    context.note(format_args!(
+        "seed {seed}: {made} calls in {lives} lives, {succeeded} succeeded, neighbour's rounds {:?}",
+        neighbour.progress()?
+    ));
     Ok(())
 }
 
@@ -451,7 +463,8 @@ fn random_states(context: &Context) -> Outcome {
         let progress = if round % 100 == 0 { Some(neighbour.progress()?) } else { None };
         let child = Child::new()?;
         let gate = Gate::create()?;
-        let light = Builder::new(cpu).fault_gate(*gate, 0).budget(20_000, 1_000_000).spawn(child.domain(), faulter, &[])?;
+        let light =
+            Builder::new(cpu).fault_gate(*gate, 0).budget(20_000, 1_000_000).spawn(child.domain(), faulter, &[])?;
         for _ in 0..5 {
             // A state may send it into an endless loop: then no fault comes, and that is fine.
             let Ok(received) = gate.receive_timed(2_000_000) else { break };
@@ -460,8 +473,16 @@ fn random_states(context: &Context) -> Outcome {
             };
             let mut state = fault.state;
             for register in [
-                &mut state.rax, &mut state.rcx, &mut state.rdx, &mut state.rsi, &mut state.rdi, &mut state.rbp,
-                &mut state.rsp, &mut state.r8, &mut state.r11, &mut state.rflags,
+                &mut state.rax,
+                &mut state.rcx,
+                &mut state.rdx,
+                &mut state.rsi,
+                &mut state.rdi,
+                &mut state.rbp,
+                &mut state.rsp,
+                &mut state.r8,
+                &mut state.r11,
+                &mut state.rflags,
             ] {
                 *register = any_number(&mut random);
             }
@@ -479,7 +500,9 @@ fn random_states(context: &Context) -> Outcome {
         drop(light);
         child.destroy()?;
         if let Some(progress) = progress {
-            neighbour.expect_progress(&progress).map_err(|failure| failure.in_case(format_args!("round {round} of seed {seed}")))?;
+            neighbour
+                .expect_progress(&progress)
+                .map_err(|failure| failure.in_case(format_args!("round {round} of seed {seed}")))?;
         }
     }
     neighbour.check()

@@ -190,16 +190,6 @@ fn expect_output(exit: RawExit, port: u16) -> Outcome<u64> {
     Ok(value)
 }
 
-
-
-
-
-
-
-
-
-
-
 /// Does something from another thread as soon as the own one has begun to wait in the guest.
 fn meanwhile<R>(work: impl FnOnce() -> R + Send + 'static) -> Outcome<thread::JoinHandle<R>>
 where
@@ -210,22 +200,3 @@ where
         work()
     })?)
 }
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-

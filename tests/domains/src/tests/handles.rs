@@ -62,7 +62,11 @@ fn a_copy_is_narrowed(_: &Context) -> Outcome {
     for bits in 0..1 << 11 {
         let Some(asked) = Rights::from_bits(bits) else { continue };
         let copy = memory.copy(asked, 0)?;
-        equal(format_args!("rights of a copy asked for {asked:?}"), copy.handle_info()?.rights, memory_rights() & asked)?;
+        equal(
+            format_args!("rights of a copy asked for {asked:?}"),
+            copy.handle_info()?.rights,
+            memory_rights() & asked,
+        )?;
     }
     Ok(())
 }
@@ -142,10 +146,7 @@ fn closing_leaves_copies(_: &Context) -> Outcome {
 
 fn revoking_takes_back(_: &Context) -> Outcome {
     let notification = Notification::create()?;
-    let copies = [
-        notification.copy(Rights::all(), 0)?.keep(),
-        notification.copy(Rights::SEND, 3)?.keep(),
-    ];
+    let copies = [notification.copy(Rights::all(), 0)?.keep(), notification.copy(Rights::SEND, 3)?.keep()];
     let third = copies[0].copy(Rights::all(), 0)?.keep();
     notification.revoke()?;
     for copy in [copies[0], copies[1], third] {
@@ -238,7 +239,8 @@ fn revoking_reaches_through_domains(_: &Context) -> Outcome {
 
 /// Copies handle 0 with all rights into domain 1. Word 0: done, 1: status, 2: handle.
 extern "C" fn copier(words: &Words) -> ! {
-    let (status, results) = raw::number(Call::HandleCopy as u64, [words[0], words[1], Rights::all().bits().into(), 0, 0, 0]);
+    let (status, results) =
+        raw::number(Call::HandleCopy as u64, [words[0], words[1], Rights::all().bits().into(), 0, 0, 0]);
     shared(1).store(status, Ordering::Relaxed);
     shared(2).store(results[0], Ordering::Relaxed);
     shared(0).store(1, Ordering::Release);
@@ -282,7 +284,8 @@ fn revoking_many(context: &Context) -> Outcome {
 }
 
 fn a_full_table(_: &Context) -> Outcome {
-    let child = Domain::create(Domain::OWN, &dragonfly_rt::sys::DomainSettings { quota: 16 << 20, ..usual_settings() })?;
+    let child =
+        Domain::create(Domain::OWN, &dragonfly_rt::sys::DomainSettings { quota: 16 << 20, ..usual_settings() })?;
     let gate = Gate::create()?;
     let mut count = 0_u64;
     let last = loop {
@@ -340,7 +343,8 @@ fn closing_on_two_cpus(context: &Context) -> Outcome {
 extern "C" fn gate_maker(words: &Words) -> ! {
     let round = shared(3).load(Ordering::Relaxed) + 1;
     let made = raw::call(Call::GateCreate, &[]).map_or(0, |results| results[0]);
-    let copy = raw::call(Call::HandleCopy, &[made, words[0], Rights::all().bits().into()]).map_or(0, |results| results[0]);
+    let copy =
+        raw::call(Call::HandleCopy, &[made, words[0], Rights::all().bits().into()]).map_or(0, |results| results[0]);
     shared(1).store(made, Ordering::Relaxed);
     shared(2).store(copy, Ordering::Relaxed);
     shared(3).store(round, Ordering::Release);

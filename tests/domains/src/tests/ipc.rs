@@ -257,8 +257,7 @@ fn kinds_cannot_be_forged(_: &Context) -> Outcome {
             let received = expect_message(*gate, "the call")?;
             equal("kind", received.message.tag.kind(), MessageKind::Call)?;
             equal("label", received.message.tag.label(), 7)?;
-            let (status, _) =
-                raw::number(Call::Reply as u64, [0, MessageTag::new(8, 0, 0).0 | bits << 24, 0, 0, 0, 0]);
+            let (status, _) = raw::number(Call::Reply as u64, [0, MessageTag::new(8, 0, 0).0 | bits << 24, 0, 0, 0, 0]);
             equal("status of the reply", status, 0)?;
             count += 1;
             expect_value(child.word(0)?, count, "the end of the call")?;
@@ -438,14 +437,18 @@ pub extern "C" fn middle(words: &Words) -> ! {
 }
 
 fn nested_calls(context: &Context) -> Outcome {
-    let cpu_lists: &[[u32; 3]] = &[[0, 0, 0], [0, context.other_cpu(), 0], [context.other_cpu(), 0, context.other_cpu()]];
+    let cpu_lists: &[[u32; 3]] =
+        &[[0, 0, 0], [0, context.other_cpu(), 0], [context.other_cpu(), 0, context.other_cpu()]];
     for on in cpu_lists {
         let gates = [Gate::create()?, Gate::create()?, Gate::create()?];
         let servers = [Child::new()?, Child::new()?, Child::new()?];
         let mut threads = Vec::new();
         for index in 0..2 {
-            let words =
-                [servers[index].give(*gates[index], Rights::RECEIVE)?, servers[index].give(*gates[index + 1], Rights::SEND)?, 10];
+            let words = [
+                servers[index].give(*gates[index], Rights::RECEIVE)?,
+                servers[index].give(*gates[index + 1], Rights::SEND)?,
+                10,
+            ];
             threads.push(servers[index].spawn(on[index], middle, &words)?);
         }
         let last = servers[2].give(*gates[2], Rights::RECEIVE)?;

@@ -414,8 +414,10 @@ fn timeouts_race_answers(context: &Context) -> Outcome {
         let (receive, send) = (server.give(*gate, Rights::RECEIVE)?, clients.give(*gate, Rights::SEND)?);
         let rounds = context.repeat(300, 3000, 100_000);
         let _server = server.spawn(to, super::ipc::echo, &[receive])?;
-        let _clients =
-            [clients.spawn(from, racing_caller, &[send, rounds])?, clients.spawn(from, racing_caller, &[send, rounds])?];
+        let _clients = [
+            clients.spawn(from, racing_caller, &[send, rounds])?,
+            clients.spawn(from, racing_caller, &[send, rounds])?,
+        ];
         while clients.word(3)?.load(Ordering::Acquire) < 2 {
             pause();
         }

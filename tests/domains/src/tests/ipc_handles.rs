@@ -254,7 +254,8 @@ fn travelled_handles_are_revoked(_: &Context) -> Outcome {
     let taker = start_taker(0, 8)?;
     let notification = Notification::create()?;
     let (middle, moved) = (notification.copy(Rights::all(), 0)?, notification.copy(Rights::all(), 0)?.keep());
-    let given = [HandleTransfer::copy(middle.handle(), Rights::SEND), HandleTransfer::give(moved.handle(), Rights::SEND)];
+    let given =
+        [HandleTransfer::copy(middle.handle(), Rights::SEND), HandleTransfer::give(moved.handle(), Rights::SEND)];
     let before = taker.child.domain().info()?.handles;
     taker.send(0, &given)?;
     equal("handles of the receiver", taker.child.domain().info()?.handles, before + 2)?;

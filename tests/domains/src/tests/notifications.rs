@@ -189,10 +189,8 @@ fn closing_aborts(context: &Context) -> Outcome {
         // The child has but a copy: the object goes when its maker, this domain, closes and revokes.
         let notification = Notification::create()?;
         let given = child.give(*notification, Rights::RECEIVE)?;
-        let _threads = [
-            child.spawn(cpu, waiter, &[given, 0, FOREVER])?,
-            child.spawn(cpu, waiter, &[given, 1, LIMIT_NS])?,
-        ];
+        let _threads =
+            [child.spawn(cpu, waiter, &[given, 0, FOREVER])?, child.spawn(cpu, waiter, &[given, 1, LIMIT_NS])?];
         expect_value(child.word(1)?, 2, "two waiters")?;
         settle();
         notification.revoke()?;
@@ -246,7 +244,11 @@ fn binding(context: &Context) -> Outcome {
             let received = expect_message(*gate, "the bits")?;
             equal("kind", received.message.tag.kind(), MessageKind::Notification)?;
             equal("badge", received.badge, 0)?;
-            equal("other words", [received.message.words[1], received.message.words[2], received.message.words[3]], [0; 3])?;
+            equal(
+                "other words",
+                [received.message.words[1], received.message.words[2], received.message.words[3]],
+                [0; 3],
+            )?;
             bits |= received.message.words[0];
         }
     }
@@ -302,8 +304,7 @@ fn binding_is_single(_: &Context) -> Outcome {
     other.signal(2)?;
     equal("bits", gate.receive_timed(0)?.message.words[0], 2)?;
     gate.close()?;
-    other_gate.bind(*other)
-        .map_err(Into::into)
+    other_gate.bind(*other).map_err(Into::into)
 }
 
 fn timer_is_on_time(_: &Context) -> Outcome {
@@ -356,7 +357,8 @@ extern "C" fn timer_user(words: &Words) -> ! {
     let notification: Notification = handle(words[0]);
     for round in 0..words[1] {
         let deadline = clock_now_ns() + round % 7 * 50_000;
-        let came = notification.arm_timer(deadline, 1 << (round % 64)).is_ok() && notification.wait() == Ok(1 << (round % 64));
+        let came =
+            notification.arm_timer(deadline, 1 << (round % 64)).is_ok() && notification.wait() == Ok(1 << (round % 64));
         if !came || clock_now_ns() < deadline {
             shared(1).fetch_add(1, Ordering::Relaxed);
         }

@@ -7,8 +7,8 @@ use core::sync::atomic::Ordering;
 use dragonfly_abi::{Call, FOREVER, StartHandles, Status};
 use dragonfly_random::Random;
 use dragonfly_rt::cpus;
-use dragonfly_rt::sys::{Domain, Notification, ThreadPlan, ThreadSettings};
 use dragonfly_rt::named;
+use dragonfly_rt::sys::{Domain, Notification, ThreadPlan, ThreadSettings};
 
 use super::Context;
 use crate::check::{Outcome, equal, that};

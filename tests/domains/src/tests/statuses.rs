@@ -9,11 +9,11 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use dragonfly_abi::{Call, Handle, ObjectType, PAGE_SIZE, Rights, Status};
-use dragonfly_rt::sys::{
-    Commit, Domain, DomainSettings, Gate, Interrupt, Memory, Notification, Object, Owned, Polarity, Ports, System, Thread,
-    ThreadPlan, Trigger, Vm,
-};
 use dragonfly_rt::guest::VirtualCpu;
+use dragonfly_rt::sys::{
+    Commit, Domain, DomainSettings, Gate, Interrupt, Memory, Notification, Object, Owned, Polarity, Ports, System,
+    Thread, ThreadPlan, Trigger, Vm,
+};
 
 use super::Context;
 use crate::check::{Outcome, equal, that};
@@ -240,7 +240,8 @@ fn handle_arguments(_: &Context) -> Outcome {
             }
             // Memory is mapped in domains and in virtual machines.
             let is_mapping = matches!(description.call, Call::MemoryMap | Call::MemoryUnmap);
-            let fits = |other| other == object || (is_mapping && (object, other) == (ObjectType::Domain, ObjectType::Vm));
+            let fits =
+                |other| other == object || (is_mapping && (object, other) == (ObjectType::Domain, ObjectType::Vm));
             for other in others.iter().copied().filter(|other| !fits(*other)) {
                 with(objects.of(other).0.into(), &format!("a {other:?}"), Status::BadType)?;
                 // The type is looked at before the rights.
@@ -342,7 +343,9 @@ fn every_status(_: &Context) -> Outcome {
             Status::BadState => status_of(Call::InterruptAcknowledge, &[word(ObjectType::Interrupt)]),
             // `handles/a handle table holds …`, `ipc_ends/a server that ends …`, `ipc_handles/a receiver that accepts …`;
             // the last only when the machine has less memory than its accounts, see `exhaustion`.
-            Status::NoHandles | Status::Aborted | Status::Refused | Status::OutOfMemory | Status::NotSupported => status,
+            Status::NoHandles | Status::Aborted | Status::Refused | Status::OutOfMemory | Status::NotSupported => {
+                status
+            }
         };
         equal(format!("the way to {status:?}"), found, status)?;
     }

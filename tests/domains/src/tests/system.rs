@@ -132,10 +132,7 @@ fn clock_rate(_: &Context) -> Outcome {
     while clock_now_ns() < clock + 20_000_000 {}
     let (ns, ticks) = (u128::from(clock_now_ns() - clock), u128::from(tsc() - ticks));
     let expected = ns * u128::from(frequency) / 1_000_000_000;
-    that(
-        ticks.abs_diff(expected) * 100 < expected,
-        format_args!("{ticks} ticks in {ns} ns, {expected} are expected"),
-    )
+    that(ticks.abs_diff(expected) * 100 < expected, format_args!("{ticks} ticks in {ns} ns, {expected} are expected"))
 }
 
 fn log_lengths(_: &Context) -> Outcome {
@@ -219,9 +216,17 @@ fn audit_of_a_child(_: &Context) -> Outcome {
         let child = Child::new()?;
         let memory = Memory::create(4 << 20, Commit::Explicit)?;
         memory.commit(0, 4 << 20)?;
-        for (index, rights) in [Rights::READ, Rights::READ | Rights::WRITE, Rights::READ | Rights::EXECUTE].into_iter().enumerate() {
+        for (index, rights) in
+            [Rights::READ, Rights::READ | Rights::WRITE, Rights::READ | Rights::EXECUTE].into_iter().enumerate()
+        {
             memory.map(child.domain(), PLAYGROUND + index as u64 * (1 << 30), 0, 4 << 20, rights)?;
-            memory.map(child.domain(), PLAYGROUND + (1 << 40) + index as u64 * (1 << 30), PAGE_SIZE, 64 * PAGE_SIZE, rights)?;
+            memory.map(
+                child.domain(),
+                PLAYGROUND + (1 << 40) + index as u64 * (1 << 30),
+                PAGE_SIZE,
+                64 * PAGE_SIZE,
+                rights,
+            )?;
         }
         let system = child.give(System::OWN, Rights::READ)?;
         let _light = child.spawn(cpu, auditor, &[system])?;

@@ -1,14 +1,12 @@
 //! What guests do, and how it comes back.
 
 use dragonfly_abi::arch::guest::{ExitCounter, General};
-use dragonfly_abi::guest::{
-    DoorbellKind, ExitReason, MemoryAccess, MsrPolicy, PortAccess, RunFlags, Virtualisation,
-};
+use dragonfly_abi::guest::{DoorbellKind, ExitReason, MemoryAccess, MsrPolicy, PortAccess, RunFlags, Virtualisation};
 use dragonfly_abi::{Rights, Status};
+use dragonfly_rt::cpus;
 use dragonfly_rt::sys::{CpuidEntry, Doorbell, Notification, RawExit, System};
-use dragonfly_rt::{cpus};
 
-use super::{Guest, code, expect, expect_output, CODE};
+use super::{CODE, Guest, code, expect, expect_output};
 use crate::check::{Outcome, equal, refused, that};
 use crate::tests::Context;
 

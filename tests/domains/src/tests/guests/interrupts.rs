@@ -4,7 +4,7 @@ use dragonfly_abi::arch::guest::{ExitCounter, General};
 use dragonfly_abi::guest::{ExitReason, RunFlags, Virtualisation};
 use dragonfly_rt::sys::{Notification, System, Vcpu, Vm};
 
-use super::{Guest, code, expect, expect_output, meanwhile, CODE, MESSAGE, VECTOR};
+use super::{CODE, Guest, MESSAGE, VECTOR, code, expect, expect_output, meanwhile};
 use crate::check::{Outcome, equal, that};
 use crate::tests::Context;
 

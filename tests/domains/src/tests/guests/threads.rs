@@ -3,13 +3,13 @@
 use alloc::sync::Arc;
 use core::sync::atomic::{AtomicBool, Ordering};
 
-use dragonfly_abi::arch::guest::{General};
+use dragonfly_abi::Status;
+use dragonfly_abi::arch::guest::General;
 use dragonfly_abi::guest::{ExitReason, MsrPolicy, RunFlags};
-use dragonfly_abi::{Status};
-use dragonfly_rt::sys::{Vcpu, Object};
+use dragonfly_rt::sys::{Object, Vcpu};
 use dragonfly_rt::{cpus, thread};
 
-use super::{Guest, code, expect, expect_output, meanwhile, CODE, PRIORITY};
+use super::{CODE, Guest, PRIORITY, code, expect, expect_output, meanwhile};
 use crate::check::{Outcome, equal, refused, that};
 use crate::tests::Context;
 
@@ -54,7 +54,8 @@ pub fn moving(context: &Context) -> Outcome {
     let mut wanted = 100;
     for round in 0..context.repeat(10, 100, 10_000) {
         let (guest, cpu) = (guest.clone(), (round % u64::from(cpus())) as u32);
-        let other = thread::Builder::new(cpu, PRIORITY).spawn(move || guest.go_on().map(|_| guest.general(General::Rax)))?;
+        let other =
+            thread::Builder::new(cpu, PRIORITY).spawn(move || guest.go_on().map(|_| guest.general(General::Rax)))?;
         wanted += 1;
         equal("the count", other.join()??, wanted)?;
     }
