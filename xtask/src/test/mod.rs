@@ -1,10 +1,11 @@
 //! `cargo xtask test`: everything that must hold, in stages.
 //!
 //! [`plan`] is the table of stages and levels, [`select`] applies the names on the command line, [`host`], [`boot`]
-//! [`bench`] and [`guests`] run the kinds of stage, [`protocol`] and [`cargo_output`] read what tests say, [`report`] counts and shows.
+//! [`bench`], [`guests`] and [`card`] run the kinds of stage, [`protocol`] and [`cargo_output`] read what tests say, [`report`] counts and shows.
 
 pub mod bench;
 pub mod boot;
+pub mod card;
 pub mod cargo_output;
 pub mod command;
 pub mod guests;
@@ -88,7 +89,7 @@ pub fn run(tools: &Tools, arguments: &Test) -> Result<ExitCode> {
             // Such a stage has no tests but those about booting.
             Work::Boot(work) if work.subject == Subject::Boot && !names_boot_test(&filters) => {}
             Work::Boot(work) => boots.push(Boot { name: stage.name, work, filters }),
-            Work::Bench(_) | Work::Exits(_) | Work::Guests(_) | Work::BareGuests(_) | Work::RunStatus => {
+            Work::Bench(_) | Work::Exits(_) | Work::Guests(_) | Work::BareGuests(_) | Work::Card | Work::RunStatus => {
                 others.push((stage, filters))
             }
         }
@@ -214,6 +215,7 @@ impl TestRun<'_> {
         match stage.work {
             Work::Bench(emulator) => bench::run(tools, project, stage.name, emulator, &filters),
             Work::Exits(emulator) => bench::run_exits(tools, project, stage.name, emulator, &filters),
+            Work::Card => card::run(tools, project, stage.name, logs, &filters),
             Work::RunStatus => run_status::run(tools, stage.name, logs, &filters),
             Work::Guests(scenario) => {
                 let host = GuestHost { tools, project, name: stage.name, filters, logs };

@@ -92,6 +92,8 @@ pub enum Work {
     Guests(&'static Scenario),
     /// Boots guests without an operating system.
     BareGuests(&'static BareScenario),
+    /// Tests the card's process with QEMU.
+    Card,
     /// Tests the exit status of `run`.
     RunStatus,
 }
@@ -260,6 +262,7 @@ pub const STAGES: &[Stage] = &[
     guests("linux-neighbours", "Debian 12 beside a crash and an exhaustion, QEMU", Level::Whole, &scenario::NEIGHBOURS),
     guests("linux-4vcpu", "Debian 12, more vCPUs than CPUs, QEMU", Level::Whole, &scenario::OVERCOMMITTED),
     guests("linux13-2vcpu", "Debian 13 at work, QEMU", Level::Whole, &scenario::DEBIAN_13),
+    Stage { name: "card-qemu", about: "a disk of the card's process in QEMU", from: Level::Whole, work: Work::Card },
     Stage { name: "run-status", about: "exit status of `cargo xtask run`", from: Level::Whole, work: Work::RunStatus },
     guests("linux-1vcpu", "Debian 12 at work, QEMU", Level::Soak, &scenario::DEBIAN_12_1),
     guests("linux-50-boots", "Debian 12, fifty boots in a row, QEMU", Level::Soak, &scenario::BOOTS_50),
@@ -297,7 +300,7 @@ pub fn stages(level: Level, emulators: Emulators) -> impl Iterator<Item = &'stat
         Work::Boot(BootWork { emulator, .. }) | Work::Bench(emulator) | Work::Exits(emulator) => is_wanted(emulator),
         Work::Guests(scenario) => is_wanted(scenario.emulator),
         Work::BareGuests(scenario) => is_wanted(scenario.emulator),
-        Work::RunStatus => is_wanted(Emulator::Qemu),
+        Work::Card | Work::RunStatus => is_wanted(Emulator::Qemu),
     })
 }
 

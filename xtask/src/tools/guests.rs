@@ -36,7 +36,7 @@ pub struct GuestKernel {
     pub release: String,
     /// Version of the Debian package.
     pub version: String,
-    /// The modules for KVM, `.ko` or `.ko.xz`.
+    /// The modules for KVM and virtio, `.ko` or `.ko.xz`.
     modules: Vec<PathBuf>,
 }
 
@@ -81,6 +81,13 @@ impl GuestKernel {
         };
         self.modules.iter().find(is_it)
     }
+
+    /// The modules of the driver of virtio disks. Some may be part of the kernel's image instead.
+    pub fn virtio_modules(&self) -> impl Iterator<Item = &PathBuf> {
+        let is_virtio =
+            |path: &&PathBuf| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("virtio"));
+        self.modules.iter().filter(is_virtio)
+    }
 }
 
 impl Tools {
@@ -120,7 +127,9 @@ impl Tools {
         let folders = ["lib", "usr/lib"].map(|lib| root.join(lib).join("modules").join(&release).join("kernel"));
         let modules = folders
             .iter()
-            .flat_map(|folder| ["arch/x86/kvm", "virt/lib"].map(|part| folder.join(part)))
+            .flat_map(|folder| {
+                ["arch/x86/kvm", "virt/lib", "drivers/block", "drivers/virtio"].map(|part| folder.join(part))
+            })
             .flat_map(|folder| fs::read_dir(folder).into_iter().flatten().flatten())
             .map(|entry| entry.path())
             .collect();

@@ -13,6 +13,8 @@ use super::on_path;
 
 /// The target of kernel, loader and user domains.
 pub const BARE_TARGET: &str = "x86_64-unknown-none";
+/// The target of programs that run beside this one: the only one of which emulators are fetched.
+pub const HOST_TARGET: &str = "x86_64-unknown-linux-gnu";
 /// The target of programs for Linux guests that have no libraries.
 pub const STATIC_TARGET: &str = "x86_64-unknown-linux-musl";
 

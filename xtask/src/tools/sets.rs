@@ -33,7 +33,7 @@ pub struct PackageSet {
 pub enum Keep {
     /// All but documentation and translations.
     Everything,
-    /// A Linux kernel and its modules for KVM; thousands of other modules are not.
+    /// A Linux kernel with its modules for KVM and for virtio disks; thousands of other modules are not.
     Kernel,
 }
 
@@ -130,6 +130,20 @@ const fn kernel(name: &'static str, suite: &'static str, packages: &'static [&'s
     }
 }
 
+/// The modules of a kernel that are kept.
+const MODULES: [&str; 10] = [
+    "irqbypass",
+    "kvm",
+    "kvm-amd",
+    "kvm-intel",
+    "virtio",
+    "virtio_blk",
+    "virtio_pci",
+    "virtio_pci_legacy_dev",
+    "virtio_pci_modern_dev",
+    "virtio_ring",
+];
+
 /// Packages that apt is told are present already.
 ///
 /// The sets' packages depend on them for the set-up of a real system (users, services, icons, fonts, boot); none holds
@@ -180,7 +194,11 @@ impl PackageSet {
     /// Text that changes when the set must be fetched anew.
     #[must_use]
     pub fn definition(&self) -> String {
-        format!("{}: {}", self.suite, self.packages.join(" "))
+        let definition = format!("{}: {}", self.suite, self.packages.join(" "));
+        match self.keep {
+            Keep::Everything => definition,
+            Keep::Kernel => format!("{definition}; {}", MODULES.join(" ")),
+        }
     }
 }
 
@@ -189,7 +207,6 @@ impl Keep {
     #[must_use]
     pub fn wants(self, path: &Path) -> bool {
         const UNUSED: [&str; 4] = ["usr/share/doc", "usr/share/man", "usr/share/locale", "usr/share/lintian"];
-        const MODULES: [&str; 4] = ["irqbypass", "kvm", "kvm-amd", "kvm-intel"];
         let path = path.strip_prefix(".").unwrap_or(path);
         match self {
             Self::Everything => !UNUSED.iter().any(|unused| path.starts_with(unused)),
@@ -247,13 +264,14 @@ mod tests {
     }
 
     #[test]
-    fn of_a_kernel_only_its_image_and_what_kvm_needs_is_kept() {
+    fn of_a_kernel_only_its_image_and_what_kvm_and_disks_need_is_kept() {
         for (path, kept) in [
             ("./boot/vmlinuz-6.1.0-40-cloud-amd64", true),
             ("./boot/config-6.1.0-40-cloud-amd64", false),
             ("./lib/modules/6.1.0-40-cloud-amd64/kernel/arch/x86/kvm/kvm-amd.ko", true),
             ("./usr/lib/modules/6.12.1+deb13-amd64/kernel/virt/lib/irqbypass.ko.xz", true),
             ("./lib/modules/6.1.0-40-cloud-amd64/kernel/fs/ext4/ext4.ko", false),
+            ("./lib/modules/6.1.0-40-cloud-amd64/kernel/drivers/block/virtio_blk.ko", true),
             ("./usr/share/doc/vmlinuz-6.1", false),
         ] {
             assert_eq!(Keep::Kernel.wants(Path::new(path)), kept, "{path}");

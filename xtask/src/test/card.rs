@@ -1,0 +1,248 @@
+//! The card's process under an unmodified QEMU: Debian's own virtio driver reads and writes a disk of the card.
+
+use std::{
+    fs::{self, File},
+    os::unix::process::CommandExt,
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result};
+use rustix::process::{Pid, Signal, kill_process};
+
+use super::{
+    command::{self, Finished},
+    report::{Outcome, StageResult},
+};
+use crate::{
+    build::{
+        Project,
+        cargo::{self, Profile, Program},
+        cpio::Archive,
+    },
+    guest::initramfs,
+    tools::{
+        Tools,
+        guests::{GuestKernel, GuestLinux},
+        rust,
+    },
+};
+
+const CARD: Program<'_> = Program { package: "dragonfly-offload-card", bin: "offload-card", features: &[] };
+/// What the guest says of each check.
+const CHECKS: [&str; 5] = [
+    "the disk is found",
+    "it is as described",
+    "what is written is read",
+    "each round is whole",
+    "what is discarded is gone",
+];
+/// A disk of 131,072 sectors.
+const MACHINE_FILE: &str =
+    "[[disk]]\nname = \"disk\"\nsocket = \"disk.sock\"\nimage = \"disk.img\"\nserial = \"card-test\"\nqueues = 2\n";
+const DISK_BYTES: u64 = 64 << 20;
+const AT_MOST: Duration = Duration::from_secs(240);
+
+/// One run of the guest.
+struct Case {
+    name: &'static str,
+    /// Options of QEMU's device.
+    device: &'static str,
+    /// How often the card dies while the guest writes.
+    deaths: usize,
+}
+
+const CASES: [Case; 3] = [
+    Case { name: "split rings", device: "num-queues=2", deaths: 0 },
+    Case { name: "packed rings", device: "num-queues=2,packed=on", deaths: 0 },
+    Case { name: "a card that dies", device: "num-queues=2", deaths: 5 },
+];
+
+/// Runs each case.
+///
+/// # Errors
+/// Fails when something cannot be had, built or started, or the user interrupts.
+pub fn run(
+    tools: &Tools,
+    project: &Project,
+    stage: &'static str,
+    logs: &Path,
+    filters: &[String],
+) -> Result<StageResult> {
+    let start = Instant::now();
+    let program = cargo::build_bin_for(project, tools.is_offline(), &CARD, Profile::Release, rust::HOST_TARGET)?;
+    let kernel = tools.guest_kernel(GuestLinux::Debian12Cloud)?;
+    let folder = tempfile::tempdir()?;
+    let initrd = folder.path().join("initrd");
+    fs::write(&initrd, initial_disk(tools, project, &kernel)?)?;
+    let log = logs.join(format!("{stage}.log"));
+    fs::write(&log, "")?;
+    let parts = Parts { tools, program, kernel, initrd, folder: folder.path(), log: &log };
+    let mut outcomes = Vec::new();
+    let mut excerpt = Vec::new();
+    for case in CASES {
+        if !filters.is_empty() && !filters.iter().any(|filter| case.name.contains(filter.as_str())) {
+            continue;
+        }
+        let (finished, card) = parts.run(&case)?;
+        let judged = judge(&case, &finished, card);
+        if judged.iter().any(|outcome| outcome.failure.is_some()) {
+            excerpt.extend(finished.output.lines().map(str::to_string));
+        }
+        outcomes.extend(judged);
+    }
+    let duration = start.elapsed();
+    Ok(StageResult { stage, outcomes, notes: Vec::new(), excerpt, log: Some(log), duration })
+}
+
+/// busybox and the scripts, with the modules of Debian's virtio driver behind: the kernel unpacks one after the other.
+fn initial_disk(tools: &Tools, project: &Project, kernel: &GuestKernel) -> Result<Vec<u8>> {
+    let mut archive = Archive::new();
+    archive.folder("modules")?;
+    for path in kernel.virtio_modules() {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        archive.file_from(&format!("modules/{name}"), path)?;
+    }
+    let mut bytes = initramfs::build(&tools.busybox()?, &project.root)?;
+    bytes.extend(archive.finish()?);
+    Ok(bytes)
+}
+
+struct Parts<'a> {
+    tools: &'a Tools,
+    program: PathBuf,
+    kernel: GuestKernel,
+    initrd: PathBuf,
+    folder: &'a Path,
+    log: &'a Path,
+}
+
+impl Parts<'_> {
+    /// The guest's end, and what the last card said of its own.
+    fn run(&self, case: &Case) -> Result<(Finished, Option<i32>)> {
+        fs::write(self.folder.join("card.toml"), MACHINE_FILE)?;
+        File::create(self.folder.join("disk.img"))?.set_len(DISK_BYTES)?;
+        let mut card = Some(self.start_card()?);
+        let mut qemu = self.qemu(case)?;
+        let console = self.folder.join("console");
+        fs::write(&console, "")?;
+        let finished = thread::scope(|scope| -> Result<Finished> {
+            let running = scope.spawn(|| command::run(&mut qemu, &console, AT_MOST));
+            let mut deaths = 0;
+            while !running.is_finished() {
+                let rounds = fs::read_to_string(&console).map_or(0, |text| text.matches("note round").count());
+                if deaths < case.deaths && rounds > 2 * deaths {
+                    deaths += 1;
+                    // The next one wants the disk for itself.
+                    drop(card.take());
+                    card = Some(self.start_card()?);
+                }
+                thread::sleep(Duration::from_millis(20));
+            }
+            running.join().ok().context("the thread of QEMU has panicked")?
+        })?;
+        let output = format!("{}\n", finished.output);
+        std::io::Write::write_all(&mut File::options().append(true).open(self.log)?, output.as_bytes())?;
+        Ok((finished, card.map_or(Ok(None), Card::stop)?))
+    }
+
+    /// A card that serves.
+    fn start_card(&self) -> Result<Card> {
+        let log = File::options().append(true).open(self.log)?;
+        let mut command = Command::new(&self.program);
+        command.arg("--machine").arg(self.folder.join("card.toml")).process_group(0);
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
+        Ok(Card(command.spawn().with_context(|| format!("cannot start {}", self.program.display()))?))
+    }
+
+    fn qemu(&self, case: &Case) -> Result<Command> {
+        let mut command = Command::new(&self.tools.qemu()?.program.path);
+        let socket = self.folder.join("disk.sock");
+        command.args(["-nodefaults", "-no-user-config", "-no-reboot", "-display", "none", "-serial", "stdio"]);
+        command.args(["-object", "memory-backend-memfd,id=ram,size=256M,share=on", "-m", "256M", "-smp", "2"]);
+        command.args(["-machine", "q35,memory-backend=ram", "-accel", "tcg,thread=multi", "-cpu", "max"]);
+        command.arg("-chardev").arg(format!("socket,id=disk,path={},reconnect-ms=100", socket.display()));
+        command.args(["-device", &format!("vhost-user-blk-pci,chardev=disk,{}", case.device)]);
+        command.arg("-kernel").arg(&self.kernel.image).arg("-initrd").arg(&self.initrd);
+        let words = "console=ttyS0 quiet panic=-1 no_timer_check df.run=card";
+        command.args(["-append", &format!("{words} df.rounds={}", 2 * case.deaths + 2)]);
+        Ok(command)
+    }
+}
+
+/// A running card; dropping it kills it.
+struct Card(Child);
+
+impl Card {
+    /// Asks it to end; gives its status.
+    fn stop(mut self) -> Result<Option<i32>> {
+        let id = i32::try_from(self.0.id()).ok().and_then(Pid::from_raw);
+        kill_process(id.context("the card has no process number")?, Signal::TERM)?;
+        let start = Instant::now();
+        while start.elapsed() < Duration::from_secs(10) {
+            if let Some(status) = self.0.try_wait()? {
+                return Ok(status.code());
+            }
+            thread::sleep(Duration::from_millis(20));
+        }
+        Ok(None)
+    }
+}
+
+impl Drop for Card {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+fn judge(case: &Case, finished: &Finished, card: Option<i32>) -> Vec<Outcome> {
+    let said = |what: &str| finished.output.lines().any(|line| line.trim_end() == what);
+    let mut outcomes: Vec<_> = CHECKS
+        .iter()
+        .map(|check| {
+            let fails = format!("[check] fail {check}: ");
+            let why = finished.output.lines().find_map(|line| line.trim_end().strip_prefix(&fails));
+            match why {
+                None if said(&format!("[check] ok {check}")) => Outcome::passed(check),
+                why => Outcome::failed(check, why.unwrap_or("the guest does not say so")),
+            }
+        })
+        .collect();
+    outcomes.push(match card {
+        Some(0) if finished.success => Outcome::passed("end"),
+        _ if finished.timed_out => Outcome::failed("end", "the guest does not come to its end"),
+        status => Outcome::failed("end", &format!("the guest {:?}, the card {status:?}", finished.status)),
+    });
+    for outcome in &mut outcomes {
+        outcome.name = format!("{}: {}", case.name, outcome.name);
+    }
+    outcomes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn judged(output: &str, card: Option<i32>) -> Vec<Outcome> {
+        let finished = Finished { success: true, status: Some(0), timed_out: false, output: output.into() };
+        judge(&CASES[0], &finished, card)
+    }
+
+    #[test]
+    fn a_guest_that_says_that_all_is_well_passes_with_a_card_that_ends() {
+        let all: String = CHECKS.iter().map(|check| format!("[check] ok {check}\r\n")).collect();
+        assert!(judged(&all, Some(0)).iter().all(|outcome| outcome.failure.is_none()));
+        assert_eq!(judged(&all, None).iter().filter(|outcome| outcome.failure.is_some()).count(), 1);
+    }
+
+    #[test]
+    fn what_fails_says_why_and_what_is_not_said_fails() {
+        let outcomes = judged("[check] fail it is as described: 7\r\n", Some(0));
+        let failures: Vec<_> = outcomes.iter().filter_map(|outcome| outcome.failure.as_deref()).collect();
+        assert_eq!(failures.len(), CHECKS.len());
+        assert!(failures.contains(&"7"));
+    }
+}
