@@ -86,10 +86,10 @@ pub fn run(
         if !filters.is_empty() && !filters.iter().any(|filter| case.name.contains(filter.as_str())) {
             continue;
         }
-        let (finished, card) = parts.run(&case)?;
-        let judged = judge(&case, &finished, card);
+        let ran = parts.run(&case)?;
+        let judged = judge(&case, &ran);
         if judged.iter().any(|outcome| outcome.failure.is_some()) {
-            excerpt.extend(finished.output.lines().map(str::to_string));
+            excerpt.extend(ran.guest.output.lines().map(str::to_string));
         }
         outcomes.extend(judged);
     }
@@ -110,6 +110,15 @@ fn initial_disk(tools: &Tools, project: &Project, kernel: &GuestKernel) -> Resul
     Ok(bytes)
 }
 
+/// What became of a case.
+struct Ran {
+    guest: Finished,
+    /// How often the card was killed.
+    deaths: usize,
+    /// Status of the last card; none if it did not end when it was asked to.
+    card: Option<i32>,
+}
+
 struct Parts<'a> {
     tools: &'a Tools,
     program: PathBuf,
@@ -120,17 +129,16 @@ struct Parts<'a> {
 }
 
 impl Parts<'_> {
-    /// The guest's end, and what the last card said of its own.
-    fn run(&self, case: &Case) -> Result<(Finished, Option<i32>)> {
+    fn run(&self, case: &Case) -> Result<Ran> {
         fs::write(self.folder.join("card.toml"), MACHINE_FILE)?;
         File::create(self.folder.join("disk.img"))?.set_len(DISK_BYTES)?;
         let mut card = Some(self.start_card()?);
         let mut qemu = self.qemu(case)?;
         let console = self.folder.join("console");
         fs::write(&console, "")?;
-        let finished = thread::scope(|scope| -> Result<Finished> {
+        let mut deaths = 0;
+        let guest = thread::scope(|scope| -> Result<Finished> {
             let running = scope.spawn(|| command::run(&mut qemu, &console, AT_MOST));
-            let mut deaths = 0;
             while !running.is_finished() {
                 let rounds = fs::read_to_string(&console).map_or(0, |text| text.matches("note round").count());
                 if deaths < case.deaths && rounds > 2 * deaths {
@@ -143,9 +151,9 @@ impl Parts<'_> {
             }
             running.join().ok().context("the thread of QEMU has panicked")?
         })?;
-        let output = format!("{}\n", finished.output);
+        let output = format!("{}\n", guest.output);
         std::io::Write::write_all(&mut File::options().append(true).open(self.log)?, output.as_bytes())?;
-        Ok((finished, card.map_or(Ok(None), Card::stop)?))
+        Ok(Ran { guest, deaths, card: card.map_or(Ok(None), Card::stop)? })
     }
 
     /// A card that serves.
@@ -198,23 +206,24 @@ impl Drop for Card {
     }
 }
 
-fn judge(case: &Case, finished: &Finished, card: Option<i32>) -> Vec<Outcome> {
-    let said = |what: &str| finished.output.lines().any(|line| line.trim_end() == what);
+fn judge(case: &Case, ran: &Ran) -> Vec<Outcome> {
+    let said = |what: &str| ran.guest.output.lines().any(|line| line.trim_end() == what);
     let mut outcomes: Vec<_> = CHECKS
         .iter()
         .map(|check| {
             let fails = format!("[check] fail {check}: ");
-            let why = finished.output.lines().find_map(|line| line.trim_end().strip_prefix(&fails));
+            let why = ran.guest.output.lines().find_map(|line| line.trim_end().strip_prefix(&fails));
             match why {
                 None if said(&format!("[check] ok {check}")) => Outcome::passed(check),
                 why => Outcome::failed(check, why.unwrap_or("the guest does not say so")),
             }
         })
         .collect();
-    outcomes.push(match card {
-        Some(0) if finished.success => Outcome::passed("end"),
-        _ if finished.timed_out => Outcome::failed("end", "the guest does not come to its end"),
-        status => Outcome::failed("end", &format!("the guest {:?}, the card {status:?}", finished.status)),
+    outcomes.push(match ran.card {
+        _ if ran.guest.timed_out => Outcome::failed("end", "the guest does not come to its end"),
+        _ if ran.deaths != case.deaths => Outcome::failed("end", &format!("the card has died {} times", ran.deaths)),
+        Some(0) if ran.guest.success => Outcome::passed("end"),
+        status => Outcome::failed("end", &format!("the guest {:?}, the card {status:?}", ran.guest.status)),
     });
     for outcome in &mut outcomes {
         outcome.name = format!("{}: {}", case.name, outcome.name);
@@ -227,8 +236,8 @@ mod tests {
     use super::*;
 
     fn judged(output: &str, card: Option<i32>) -> Vec<Outcome> {
-        let finished = Finished { success: true, status: Some(0), timed_out: false, output: output.into() };
-        judge(&CASES[0], &finished, card)
+        let guest = Finished { success: true, status: Some(0), timed_out: false, output: output.into() };
+        judge(&CASES[0], &Ran { guest, deaths: 0, card })
     }
 
     #[test]
