@@ -83,7 +83,7 @@ impl GuestHost<'_> {
         text.extend(printed);
         text.push(format!("xtask: {}", boot.end));
         let log = self.logs.join(format!("{}.log", self.name));
-        fs::write(&log, text.join("\n") + "\n")?;
+        fs::write(&log, format!("{}\n{}", text.join("\n"), boot.emulator_messages))?;
         Ok(StageResult {
             stage: self.name,
             excerpt: excerpt(&text, boot, &outcomes),
