@@ -11,19 +11,22 @@ use dragonfly_abi::{Call, MESSAGE_HANDLES, PAGE_SIZE, Rights, Status, USER_END};
 use dragonfly_random::Random;
 use dragonfly_rt::cpus;
 use dragonfly_rt::sys::{
-    Commit, Domain, DomainSettings, Gate, Memory, Message, Notification, Object, System, clock_now_ns, exit_thread,
+    Commit, Domain, DomainSettings, Gate, Memory, Message, Notification, System, clock_now_ns, exit_thread,
 };
 
 use super::Context;
-use crate::check::{Failure, Outcome, equal, that};
+use crate::check::{Failure, Outcome, equal};
 use crate::light::{Buffer, Builder, Child, Light, PLAYGROUND, SHARED, Words, handle, shared, usual_settings, word_at};
 use crate::probe::pause;
 use crate::raw;
 
+mod registers;
+mod server;
+
 super::tests! {
     "random calls harm nobody but their domain" within 600 => random_calls,
-    "random messages to a server leave it able to serve" within 120 => random_messages,
-    "random registers for a faulted thread harm nobody" within 120 => random_states,
+    "random messages to a server leave it able to serve" within 120 => server::random_messages,
+    "random registers for a faulted thread harm nobody" within 120 => registers::random_states,
 }
 
 /// Calls that one life of the domain makes on each CPU.
@@ -374,136 +377,4 @@ fn random_calls(context: &Context) -> Outcome {
         neighbour.progress()?
     ));
     Ok(())
-}
-
-/// Calls gate 0 with anything, words[2] times, mostly for a short time only.
-extern "C" fn messenger(words: &Words) -> ! {
-    let mut random = Random::new(words[1]);
-    let buffer = Buffer::own();
-    for _ in 0..words[2] {
-        let limit_ns = if random.once_in(4) { 30_000 } else { 5_000_000 };
-        buffer.set_timeout_ns(random.below(limit_ns));
-        buffer.accept_handles(random.choose(&[0, 8]));
-        for index in 0..MESSAGE_HANDLES {
-            let word = random.below(5) | random.number() << 32;
-            buffer.word(2 + index).store(word, Ordering::Relaxed);
-        }
-        let (bytes, handles) = (random.choose(&[0, 8, 3840, 3841]), random.choose(&[0, 0, 1, 2, 8, 15]));
-        let tag = random.number() << 32 | 1 << 16 | handles << 12 | bytes;
-        let _ = raw::number(Call::Call as u64, [words[0], tag, random.number(), random.number(), 0, 0]);
-    }
-    shared(CALLS).fetch_add(1, Ordering::Release);
-    exit_thread()
-}
-
-fn random_messages(context: &Context) -> Outcome {
-    let seed = context.options.seed.unwrap_or(7);
-    let gate = Gate::create()?;
-    let server = Child::with(&DomainSettings { quota: 4 << 20, ..usual_settings() })?;
-    let receive = server.give(*gate, Rights::RECEIVE)?;
-    let _server = server.spawn(context.other_cpu(), accepting_echo, &[receive])?;
-    let clients = Child::new()?;
-    let notification = Notification::create()?;
-    let send = clients.give(*gate, Rights::SEND | Rights::COPY)?;
-    clients.give(*notification, Rights::all())?;
-    clients.give(clients.domain(), Rights::COPY | Rights::READ)?;
-    let mut lights = Vec::new();
-    for cpu in 0..cpus() {
-        let words = [send, seed + u64::from(cpu), context.repeat(2000, 10_000, 500_000)];
-        lights.push(Builder::new(cpu).no_fault_gate().spawn(clients.domain(), messenger, &words)?);
-    }
-    let through = clients.word(CALLS as u64)?;
-    while through.load(Ordering::Acquire) < cpus().into() {
-        // Takes back what the clients have sent, or the server's table would be full soon.
-        notification.revoke()?;
-        clients.domain().revoke()?;
-        pause();
-    }
-    equal("receives that failed", server.word(MISTAKES as u64)?.load(Ordering::Relaxed), 0)?;
-    let reply = gate.call(Message::new(3, [1, 2, 3, 4]))?;
-    equal("the server's answer", reply.words, [2, 3, 4, 5])?;
-    context.note(format_args!("{} calls came through", server.word(PROGRESS as u64)?.load(Ordering::Relaxed)));
-    Ok(())
-}
-
-/// Serves gate 0 and accepts all handles, which it closes; counts calls and receives that failed.
-extern "C" fn accepting_echo(words: &Words) -> ! {
-    let gate: Gate = handle(words[0]);
-    let buffer = Buffer::own();
-    buffer.accept_handles(8);
-    let mut received = gate.receive();
-    loop {
-        let mut answer = Message::default();
-        match received {
-            Ok(request) => {
-                shared(PROGRESS).fetch_add(1, Ordering::Relaxed);
-                for index in 0..request.message.tag.handles() {
-                    let _ = raw::call_until_done(Call::HandleClose, &[buffer.handle(index).handle.0.into()]);
-                }
-                answer = Message::new(0, request.message.words.map(|word| word.wrapping_add(1)));
-            }
-            Err(_) => drop(shared(MISTAKES).fetch_add(1, Ordering::Relaxed)),
-        }
-        received = gate.reply_receive(answer);
-    }
-}
-
-/// Runs into a fault at once, and again wherever it is sent.
-#[unsafe(naked)]
-extern "C" fn faulter(_: &Words) -> ! {
-    core::arch::naked_asm!("2:", "ud2", "jmp 2b")
-}
-
-fn random_states(context: &Context) -> Outcome {
-    let seed = context.options.seed.unwrap_or(11);
-    let mut random = Random::new(seed);
-    let neighbour = Neighbour::start()?;
-    for round in 0..context.repeat(300, 3000, 100_000) {
-        let cpu = round as u32 % cpus();
-        let progress = if round % 100 == 0 { Some(neighbour.progress()?) } else { None };
-        let child = Child::new()?;
-        let gate = Gate::create()?;
-        let light =
-            Builder::new(cpu).fault_gate(*gate, 0).budget(20_000, 1_000_000).spawn(child.domain(), faulter, &[])?;
-        for _ in 0..5 {
-            // A state may send it into an endless loop: then no fault comes, and that is fine.
-            let Ok(received) = gate.receive_timed(2_000_000) else { break };
-            let Some(fault) = crate::probe::Fault::of(&received) else {
-                return Err(Failure::new(format_args!("a message that is no fault: {received:x?}")));
-            };
-            let mut state = fault.state;
-            for register in [
-                &mut state.rax,
-                &mut state.rcx,
-                &mut state.rdx,
-                &mut state.rsi,
-                &mut state.rdi,
-                &mut state.rbp,
-                &mut state.rsp,
-                &mut state.r8,
-                &mut state.r11,
-                &mut state.rflags,
-            ] {
-                *register = any_number(&mut random);
-            }
-            state.rip = match random.below(4) {
-                0 => any_number(&mut random),
-                1 => any_address(&mut random),
-                // Somewhere in the program.
-                _ => 0x20_0000 + random.below(0x1_0000),
-            };
-            dragonfly_rt::message::buffer().set_thread_state(&state);
-            let tag = dragonfly_abi::MessageTag::new(1, size_of_val(&state), 0);
-            dragonfly_rt::sys::reply(Message { tag, words: [0; 4] })?;
-        }
-        that(light.thread().info().is_ok(), "the thread's handle is still good")?;
-        drop(light);
-        child.destroy()?;
-        if let Some(progress) = progress {
-            neighbour
-                .expect_progress(&progress)
-                .map_err(|failure| failure.in_case(format_args!("round {round} of seed {seed}")))?;
-        }
-    }
-    neighbour.check()
 }

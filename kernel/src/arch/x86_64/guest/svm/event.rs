@@ -59,7 +59,7 @@ impl SvmVcpu {
         };
         // In real mode exceptions have no error code.
         let has_code = self.view().save.cr0 & Cr0::PE.bits() != 0;
-        let mask = if has_code { 0x8000_08ff } else { 0x8000_00ff };
+        let mask = 0x8000_00ff | if has_code { Event::HAS_ERROR_CODE } else { 0 };
         let information = event.information & !(7 << 8) & mask | kind << 8;
         self.vmcb().control.event_injection =
             EventInjection(u64::from(information) | u64::from(event.error_code) << 32);
