@@ -1,0 +1,160 @@
+//! Messages between VMMs, the front ends, and the card.
+//!
+//! The card provides the gate [`GATE_NAME`]. A VMM attaches as a machine of the bundle, whose devices are then its own; each
+//! device has a vhost-user session, whose messages are carried one by one. What travels beside them as file descriptors on
+//! Linux are handles here:
+//!
+//! | request | handle |
+//! | --- | --- |
+//! | `SET_MEM_TABLE`, `ADD_MEM_REG` | Memory of the guest's RAM, READ and WRITE |
+//! | `SET_VRING_KICK` | a copy of the Notification that [`Request::Attach`] brought: this ring is kicked and not polled |
+//! | `SET_VRING_CALL`, `SET_VRING_ERR` | a Notification, SEND: signals interrupt the guest, or tell the VMM that a ring is broken |
+//! | `SET_INFLIGHT_FD` | Memory, READ and WRITE, that the VMM keeps for the card's successor |
+//!
+//! The addresses of the front end, of rings and memory regions, are guest-physical ones. `GET_INFLIGHT_FD` is not for gates.
+//!
+//! The card provides [`WATCH_GATE_NAME`] too and never receives from it: who calls it is told `Aborted` when the card is gone,
+//! and attaches anew. A card that was started again knows nothing of the sessions before.
+#![cfg_attr(not(test), no_std)]
+#![forbid(unsafe_code)]
+
+/// Name of the card's gate among a domain's handles.
+pub const GATE_NAME: &str = "card";
+
+/// Name of the gate that is never answered, which tells the card's end.
+pub const WATCH_GATE_NAME: &str = "card-watch";
+
+/// Bytes of memory that a VMM makes for each queue's requests under way (`SET_INFLIGHT_FD`): enough for the largest ring that
+/// is kept account of.
+pub const IN_FLIGHT_BYTES_PER_QUEUE: u64 = 64 << 10;
+
+/// The most handles that come with a message: as many as a memory table has regions.
+pub const MAX_HANDLES: u32 = 8;
+
+const ATTACH: u32 = 1;
+const MESSAGE: u32 = 2;
+
+/// What a VMM asks of the card.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Request {
+    /// Takes the devices of a machine file. They belong to the first VMM that does, by the badge of its handle; when the same
+    /// one attaches again all its sessions are ended, to begin anew. The answer's words are [`Devices`], and a handle comes
+    /// with it: a Notification, SEND and COPY, that kicks the guest's rings.
+    Attach {
+        /// Number of the machine file, `machines/N.toml` in the bundle.
+        machine: u32,
+    },
+    /// A vhost-user message: the bytes of header and payload, with its handles. The answer has the bytes of vhost-user's
+    /// reply, or none.
+    Message {
+        /// The device: disks come first, then network devices, each in the machine file's order.
+        device: u32,
+    },
+}
+
+impl Request {
+    /// The request of a message's label and first word; `None` if there is no such request.
+    #[must_use]
+    pub fn decode(label: u32, word: u64) -> Option<Self> {
+        let number = u32::try_from(word).ok()?;
+        match label {
+            ATTACH => Some(Self::Attach { machine: number }),
+            MESSAGE => Some(Self::Message { device: number }),
+            _ => None,
+        }
+    }
+
+    /// Label and first word.
+    #[must_use]
+    pub const fn encode(self) -> (u32, u64) {
+        match self {
+            Self::Attach { machine } => (ATTACH, machine as u64),
+            Self::Message { device } => (MESSAGE, device as u64),
+        }
+    }
+}
+
+/// Label of the card's answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub enum Answer {
+    /// It was done.
+    Done = 0,
+    /// There is no such machine, device or request, or it is another VMM's. Nothing was changed.
+    Refused = 1,
+    /// The message broke the protocol, or its memory cannot be mapped: the card has logged why and ended the device's session.
+    /// The next message begins a new one.
+    Closed = 2,
+}
+
+impl Answer {
+    /// The answer with this label; one that is not known was not done.
+    #[must_use]
+    pub const fn decode(label: u32) -> Self {
+        match label {
+            0 => Self::Done,
+            2 => Self::Closed,
+            _ => Self::Refused,
+        }
+    }
+}
+
+/// How many devices a machine has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Devices {
+    /// Disks, the devices from 0 on.
+    pub disks: u32,
+    /// Network devices, those that follow.
+    pub nets: u32,
+}
+
+impl Devices {
+    /// The first two words of the answer to [`Request::Attach`].
+    #[must_use]
+    pub const fn encode(self) -> [u64; 2] {
+        [self.disks as u64, self.nets as u64]
+    }
+
+    /// The same, back; `None` if they are no counts.
+    #[must_use]
+    pub fn decode(words: [u64; 2]) -> Option<Self> {
+        let [disks, nets] = words;
+        Some(Self { disks: u32::try_from(disks).ok()?, nets: u32::try_from(nets).ok()? })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn requests_are_decoded_as_they_were_encoded() {
+        for request in [Request::Attach { machine: 7 }, Request::Message { device: u32::MAX }] {
+            let (label, word) = request.encode();
+            assert_eq!(Request::decode(label, word), Some(request));
+        }
+    }
+
+    #[test]
+    fn what_is_no_request_is_none() {
+        for (label, word) in [(0, 0), (3, 0), (u32::MAX, 0), (1, 1 << 32), (2, u64::MAX)] {
+            assert_eq!(Request::decode(label, word), None, "{label} {word}");
+        }
+    }
+
+    #[test]
+    fn answers_are_decoded_as_they_were_encoded_and_unknown_ones_are_refusals() {
+        for answer in [Answer::Done, Answer::Refused, Answer::Closed] {
+            assert_eq!(Answer::decode(answer as u32), answer);
+        }
+        assert_eq!(Answer::decode(3), Answer::Refused);
+    }
+
+    #[test]
+    fn numbers_of_devices_are_decoded_as_they_were_encoded() {
+        let devices = Devices { disks: 2, nets: 31 };
+        assert_eq!(Devices::decode(devices.encode()), Some(devices));
+        assert_eq!(Devices::decode([1 << 32, 0]), None);
+        assert_eq!(Devices::decode([0, u64::MAX]), None);
+    }
+}
