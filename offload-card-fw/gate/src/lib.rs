@@ -13,16 +13,20 @@
 //!
 //! The addresses of the front end, of rings and memory regions, are guest-physical ones. `GET_INFLIGHT_FD` is not for gates.
 //!
-//! The card provides [`WATCH_GATE_NAME`] too and never receives from it: who calls it is told `Aborted` when the card is gone,
-//! and attaches anew. A card that was started again knows nothing of the sessions before.
+//! Attaching brings a second Notification, which is never signalled: waiting for it is told `Aborted` when the card that gave it
+//! is gone, as its objects go with it. A card that was started again knows nothing of the sessions before, so the VMM attaches
+//! anew; its handle of the gate leads there.
 #![cfg_attr(not(test), no_std)]
 #![forbid(unsafe_code)]
 
 /// Name of the card's gate among a domain's handles.
 pub const GATE_NAME: &str = "card";
 
-/// Name of the gate that is never answered, which tells the card's end.
-pub const WATCH_GATE_NAME: &str = "card-watch";
+/// Place of the Notification that kicks the guest's rings among the handles that answer [`Request::Attach`]: SEND and COPY.
+pub const KICK_HANDLE: usize = 0;
+
+/// Place of the Notification that goes with the card among those handles: RECEIVE.
+pub const LIFE_HANDLE: usize = 1;
 
 /// Bytes of memory that a VMM makes for each queue's requests under way (`SET_INFLIGHT_FD`): enough for the largest ring that
 /// is kept account of.
@@ -38,8 +42,8 @@ const MESSAGE: u32 = 2;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Request {
     /// Takes the devices of a machine file. They belong to the first VMM that does, by the badge of its handle; when the same
-    /// one attaches again all its sessions are ended, to begin anew. The answer's words are [`Devices`], and a handle comes
-    /// with it: a Notification, SEND and COPY, that kicks the guest's rings.
+    /// one attaches again all its sessions are ended, to begin anew. The answer's words are [`Devices`], and two handles come
+    /// with it: [`KICK_HANDLE`] and [`LIFE_HANDLE`].
     Attach {
         /// Number of the machine file, `machines/N.toml` in the bundle.
         machine: u32,
