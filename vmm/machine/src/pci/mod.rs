@@ -12,6 +12,8 @@ pub use host_bridge::HostBridge;
 
 /// Bytes of a function's configuration space.
 const CONFIG_SIZE: u64 = 4096;
+/// Devices that a bus can have.
+const DEVICES: u8 = 32;
 /// Bytes of it that the ports reach.
 const PORT_CONFIG_MASK: u32 = 0xfc;
 
@@ -26,7 +28,7 @@ const ADDRESS_DEFINED: u32 = ADDRESS_ENABLE | 0x00ff_fffc;
 pub struct DeviceFunction(pub u8);
 
 /// A PCI function as its configuration space. What the guest writes is foreign.
-pub trait PciFunction: Send {
+pub(crate) trait PciFunction: Send {
     /// The double word at `offset`, a multiple of 4 below 4096. What is not there is zero.
     fn read_config(&mut self, offset: u16) -> u32;
 
@@ -51,9 +53,17 @@ impl PciBus {
     }
 
     /// Puts a function onto the bus, in place of one that was there.
-    pub fn insert(&mut self, at: DeviceFunction, function: Box<dyn PciFunction>) {
+    pub(crate) fn insert(&mut self, at: DeviceFunction, function: Box<dyn PciFunction>) {
         self.functions.retain(|(taken, _)| *taken != at);
         self.functions.push((at, function));
+    }
+
+    /// Puts a function onto the bus as the only one of the next device; gives where, or nothing if there are 31 already.
+    pub(crate) fn add(&mut self, function: Box<dyn PciFunction>) -> Option<DeviceFunction> {
+        let device = (1..DEVICES).find(|device| self.functions.iter().all(|(taken, _)| taken.0 >> 3 != *device))?;
+        let at = DeviceFunction(device << 3);
+        self.insert(at, function);
+        Some(at)
     }
 
     /// Reads the address port.
