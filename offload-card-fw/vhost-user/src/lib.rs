@@ -9,12 +9,15 @@
 //! message against it, and drives two traits: the [`Device`], which serves the rings, and the [`Platform`], which maps
 //! memory and listens for kicks. Each byte of a message is an allegation: what contradicts the protocol, the device or what
 //! was said before is a [`SessionError`], after which the session is to be closed with [`Session::close`].
+//!
+//! A [`FrontEnd`] is the other side: it makes the messages, and a [`Transport`] carries them.
 #![cfg_attr(not(test), no_std)]
 #![forbid(unsafe_code)]
 
 mod device;
 mod error;
 mod feature;
+mod front_end;
 mod header;
 mod memory_table;
 mod platform;
@@ -30,6 +33,7 @@ mod tests;
 pub use device::{ConfigError, Device, RingConfig};
 pub use error::{MessageError, SessionError};
 pub use feature::{F_PROTOCOL_FEATURES, ProtocolFeatures};
+pub use front_end::{FrontEnd, FrontEndError, MAX_MESSAGE, Transport};
 pub use header::{HEADER_LEN, Header, MAX_PAYLOAD};
 pub use memory_table::{MAX_REGIONS, Region};
 pub use platform::{Inflight, MAX_RESOURCES, Platform};

@@ -1,5 +1,6 @@
 //! A front end made of messages, and a device and a platform that note what the session does with them.
 
+mod front_end;
 mod hostile;
 mod memory;
 mod negotiation;
