@@ -10,7 +10,7 @@ extern crate alloc;
 mod machine_file;
 
 pub use dragonfly_settings::{Budget, SettingsError};
-pub use machine_file::{MAX_VCPUS, MIN_MEMORY, MachineFile, OnReboot};
+pub use machine_file::{MAX_DEVICES, MAX_VCPUS, MIN_MEMORY, MachineFile, OnReboot};
 
 #[cfg(test)]
 mod tests;

@@ -19,7 +19,10 @@ const MAX_MEMORY: u64 = 1 << 51;
 const DEFAULT_MEMORY: u64 = 256 << 20;
 const DEFAULT_PRIORITY: u64 = 16;
 
-const KEYS: [&str; 11] = [
+/// The most disks and network devices of a machine, in all: there are 31 places for them on its PCI bus.
+pub const MAX_DEVICES: u32 = 31;
+
+const KEYS: [&str; 14] = [
     "name",
     "vcpus",
     "memory",
@@ -31,7 +34,15 @@ const KEYS: [&str; 11] = [
     "budget_us",
     "period_us",
     "on_reboot",
+    DISK,
+    NET,
+    RULE,
 ];
+
+/// Tables of the offload card, whose keys it reads by itself.
+const DISK: &str = "disk";
+const NET: &str = "net";
+const RULE: &str = "rule";
 
 /// What to do when the guest asks for a reboot.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -66,6 +77,10 @@ pub struct MachineFile {
     pub budget: Option<Budget>,
     /// What to do when the guest asks for a reboot.
     pub on_reboot: OnReboot,
+    /// Number of tables `[[disk]]`: what is in them is for the offload card to read.
+    pub disks: u32,
+    /// Number of tables `[[net]]`, likewise.
+    pub nets: u32,
     file: String,
     /// The line of each of [`KEYS`].
     lines: Vec<usize>,
@@ -80,6 +95,7 @@ impl MachineFile {
         let document = Document::parse(file, text)?;
         let top = document.top();
         top.only_keys(&KEYS)?;
+        let (disks, nets) = devices(&top)?;
         Ok(Self {
             name: top.name("name")?,
             vcpus: top.integer("vcpus", 1..=u64::from(MAX_VCPUS))?.unwrap_or(1) as u32,
@@ -91,6 +107,8 @@ impl MachineFile {
             priority: top.integer("priority", 0..=u64::from(PRIORITIES) - 1)?.unwrap_or(DEFAULT_PRIORITY) as u8,
             budget: top.budget()?,
             on_reboot: on_reboot(&top)?,
+            disks,
+            nets,
             file: file.into(),
             lines: KEYS.iter().map(|key| top.error(key, String::new()).line).collect(),
         })
@@ -132,6 +150,20 @@ fn command_line(top: &Section<'_>) -> Result<String, SettingsError> {
         return Err(top.error("cmdline", "has control characters: separate words by blanks".into()));
     }
     Ok(text)
+}
+
+/// How many disks and network devices there are.
+fn devices(top: &Section<'_>) -> Result<(u32, u32), SettingsError> {
+    let count = |key| top.tables(key).map(|tables| u32::try_from(tables.len()).unwrap_or(u32::MAX));
+    top.tables(RULE)?;
+    let (disks, nets) = (count(DISK)?, count(NET)?);
+    let all = disks.saturating_add(nets);
+    if all > MAX_DEVICES {
+        let key = if disks > MAX_DEVICES { DISK } else { NET };
+        let message = format!("makes {all} devices with the others: give {MAX_DEVICES} disks and networks at most");
+        return Err(top.error(key, message));
+    }
+    Ok((disks, nets))
 }
 
 fn on_reboot(top: &Section<'_>) -> Result<OnReboot, SettingsError> {

@@ -39,6 +39,30 @@ on_reboot = "power-off"
 }
 
 #[test]
+fn disks_and_networks_are_counted_and_their_keys_are_the_cards() {
+    let text =
+        "name = \"a\"\nkernel = \"k\"\n\n[[disk]]\nsize = \"1GiB\"\n\n[[net]]\n[[disk]]\nanything = 1\n[[rule]]\n";
+    let guest = parse(text).unwrap();
+    assert_eq!((guest.disks, guest.nets), (2, 1));
+    assert_eq!(guest.error("disk", "is lost").to_string(), "guest.toml:4: `disk` is lost");
+    assert_eq!(guest.error("net", "is lost").to_string(), "guest.toml:7: `net` is lost");
+}
+
+#[test]
+fn there_are_as_many_devices_as_places_on_the_bus() {
+    let devices = |disks: usize, nets: usize| {
+        parse(&format!("name = \"a\"\nkernel = \"k\"\n{}{}", "[[disk]]\n".repeat(disks), "[[net]]\n".repeat(nets)))
+    };
+    let guest = devices(30, 1).unwrap();
+    assert_eq!((guest.disks, guest.nets), (30, 1));
+    let message = |key, line| {
+        format!("guest.toml:{line}: `{key}` makes 32 devices with the others: give 31 disks and networks at most")
+    };
+    assert_eq!(devices(32, 0).map(drop), Err(message("disk", 3)));
+    assert_eq!(devices(30, 2).map(drop), Err(message("net", 33)));
+}
+
+#[test]
 fn an_error_names_file_line_key_and_remedy() {
     let cases = [
         ("vcpus = 0", "3: `vcpus` is 0: give a number from 1 to 32"),
@@ -46,9 +70,12 @@ fn an_error_names_file_line_key_and_remedy() {
         ("vcpus = \"2\"", "3: `vcpus` is a string: give a number"),
         ("vcpu = 2", "3: `vcpu` is not a known key: did you mean `vcpus`?"),
         (
-            "disk = \"x\"",
-            "3: `disk` is not a known key: use name, vcpus, memory, kernel, initrd, cmdline, cpus, priority, budget_us, period_us, on_reboot",
+            "tablet = \"x\"",
+            "3: `tablet` is not a known key: use name, vcpus, memory, kernel, initrd, cmdline, cpus, priority, budget_us, period_us, on_reboot, disk, net, rule",
         ),
+        ("disk = \"x\"", "3: `disk` is a string: give a list of tables"),
+        ("[net]", "3: `net` is a table: give a list of tables"),
+        ("rule = [1]", "3: `rule` is a number: give a table"),
         ("memory = 256", "3: `memory` is a number: give a string"),
         ("memory = \"256M\"", "3: `memory` is \"256M\": give a size like \"64KiB\", \"4MiB\" or \"1GiB\""),
         ("memory = \"63MiB\"", "3: `memory` is out of range: give 64MiB to 2097152GiB"),
@@ -66,7 +93,7 @@ fn an_error_names_file_line_key_and_remedy() {
         ("on_reboot = \"halt\"", "3: `on_reboot` has \"halt\": use \"reboot\", \"power-off\""),
         (
             "[guest]",
-            "3: `guest` is not a known key: use name, vcpus, memory, kernel, initrd, cmdline, cpus, priority, budget_us, period_us, on_reboot",
+            "3: `guest` is not a known key: use name, vcpus, memory, kernel, initrd, cmdline, cpus, priority, budget_us, period_us, on_reboot, disk, net, rule",
         ),
     ];
     for (lines, message) in cases {
