@@ -182,6 +182,24 @@ impl<A: Arch> Memory<A> {
         }
     }
 
+    /// Where a device finds an offset, and how many bytes lie there one after the other, or more. They stay there until
+    /// the object is released: nothing else takes frames back, and nothing moves them.
+    pub fn for_devices(&self, offset: u64) -> Result<(HostPhys, u64), Status> {
+        if offset >= self.size || !matches!(self.kind, Kind::Committed | Kind::OnDemand) {
+            return Err(Status::BadArgument);
+        }
+        let first = self.block_at(offset).ok_or(Status::NotMapped)?;
+        let mut end = first.offset + first.length;
+        for _ in 1..BLOCKS_PER_CALL {
+            let Some(next) = self.block_at(end) else { break };
+            if next.frames != first.frames.wrapping_add(end - first.offset) {
+                break;
+            }
+            end += next.length;
+        }
+        Ok((first.frames.wrapping_add(offset - first.offset), end - offset))
+    }
+
     /// The contiguous piece that holds an offset, with a frame given there if that may be.
     pub fn block_on_touch(&self, kernel: &'static Kernel<A>, offset: u64) -> Option<Block> {
         self.block_at(offset).or_else(|| {

@@ -73,6 +73,8 @@ pub enum Call {
     MemoryUnmap = 51,
     /// `(memory) -> (size: bytes, committed: bytes, mappings)`.
     MemoryInfo = 52,
+    /// `(system, memory, offset: bytes) -> (physical address, bytes)`: where frames are, for a device.
+    MemoryAddress = 53,
 
     /// `(system, first port, count) -> handle`: a range of I/O ports.
     DevicePorts = 56,
@@ -125,7 +127,7 @@ pub enum Call {
 
 impl Call {
     /// Every call.
-    pub const ALL: [Self; 51] = [
+    pub const ALL: [Self; 52] = [
         Self::Nop,
         Self::Call,
         Self::Reply,
@@ -156,6 +158,7 @@ impl Call {
         Self::MemoryMap,
         Self::MemoryUnmap,
         Self::MemoryInfo,
+        Self::MemoryAddress,
         Self::DevicePorts,
         Self::DeviceMemory,
         Self::DeviceInterrupt,

@@ -112,6 +112,8 @@ bitflags! {
         const DEVICES  = 1 << 9;
         /// System: write to the log.
         const LOG      = 1 << 10;
+        /// System: learn the physical addresses of memory, to give them to devices.
+        const DMA      = 1 << 11;
     }
 }
 

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use dragonfly_abi::{Call, PAGE_SIZE, Rights, Status};
-use dragonfly_memory::UserVirt;
+use dragonfly_memory::{HostPhys, UserVirt};
 use proptest::prelude::*;
 
 use super::world::{Action, Actor, Home, World, word};
@@ -42,6 +42,8 @@ struct Object {
     committed: BTreeSet<u64>,
     /// The first word of each page that was written.
     content: BTreeMap<u64, u64>,
+    /// Where devices find those pages: for good.
+    addresses: BTreeMap<u64, HostPhys>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -146,6 +148,7 @@ impl Scene {
         }
         self.model.sweep();
         self.compare();
+        self.compare_addresses();
     }
 
     fn create(&mut self, domain: usize, pages: u64, is_on_demand: bool) {
@@ -157,8 +160,15 @@ impl Scene {
         let words = [pages * PAGE_SIZE, u64::from(is_on_demand)];
         let handle = self.world.get(&self.actors[domain].clone(), Call::MemoryCreate, &words);
         let handles = std::array::from_fn(|holder| (holder == domain).then_some(handle));
-        let (committed, content) = (BTreeSet::new(), BTreeMap::new());
-        let object = Object { owner: domain, pages, is_on_demand, handles, committed, content };
+        let object = Object {
+            owner: domain,
+            pages,
+            is_on_demand,
+            handles,
+            committed: BTreeSet::new(),
+            content: BTreeMap::new(),
+            addresses: BTreeMap::new(),
+        };
         self.model.objects.insert(self.model.next, object);
         self.model.next += 1;
     }
@@ -289,6 +299,25 @@ impl Scene {
             assert_eq!(found, wanted, "mappings of domain {domain}");
         }
     }
+
+    /// What was written is where the kernel tells devices to look for it, for as long as the object lives.
+    fn compare_addresses(&mut self) {
+        let numbers: Vec<_> = self.model.objects.keys().copied().collect();
+        for number in numbers {
+            let Some(memory) = self.memory(number) else { continue };
+            let object = self.model.objects.get_mut(&number).expect("an object");
+            for (page, value) in &object.content {
+                let (address, length) = memory.for_devices(page * PAGE_SIZE).expect("a page with a frame");
+                assert_eq!(*object.addresses.entry(*page).or_insert(address), address, "page {page} has moved");
+                assert_eq!(self.world.fake.load(address), *value, "page {page} of object {number}");
+                assert!((page + length / PAGE_SIZE) <= object.pages && length.is_multiple_of(PAGE_SIZE));
+                // The last page of the run is that page of the object.
+                let last = address.wrapping_add(length - PAGE_SIZE);
+                let block = memory.block_at(page * PAGE_SIZE + length - PAGE_SIZE).expect("a frame at the run's end");
+                assert_eq!(block.frames.wrapping_add(page * PAGE_SIZE + length - PAGE_SIZE - block.offset), last);
+            }
+        }
+    }
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -332,6 +361,36 @@ fn commits_of_several_parts_of_an_object_come_to_their_ends_by_turns() {
     }
     assert_eq!(parts, []);
     assert_eq!(scene.memory(0).expect("the object").committed(), 824 * PAGE_SIZE);
+    scene.world.finish();
+}
+
+#[test]
+fn devices_are_told_addresses_of_committed_memory_alone_and_only_with_the_right_to_ask() {
+    let mut scene = Scene::new();
+    let actor = scene.actors[0];
+    let system = |scene: &mut Scene, rights| {
+        let home = scene.homes[0];
+        scene.world.grant(scene.world.system, &home, rights, 0)
+    };
+    let (dma, weak) = (system(&mut scene, Rights::all()), system(&mut scene, Rights::all() - Rights::DMA));
+    let memory = scene.world.get(&actor, Call::MemoryCreate, &[3 * PAGE_SIZE, 0]);
+    let device = scene.world.get(&actor, Call::DeviceMemory, &[dma, 1 << 32, PAGE_SIZE]);
+    assert_eq!(scene.call(0, Call::MemoryCommit, &[memory, PAGE_SIZE, PAGE_SIZE]), Status::Ok);
+    for (words, wanted) in [
+        ([dma, memory, PAGE_SIZE], Status::Ok),
+        ([dma, memory, 2 * PAGE_SIZE - 1], Status::Ok),
+        ([dma, memory, 0], Status::NotMapped),
+        ([dma, memory, 2 * PAGE_SIZE], Status::NotMapped),
+        ([dma, memory, 3 * PAGE_SIZE], Status::BadArgument),
+        ([dma, memory, u64::MAX], Status::BadArgument),
+        ([dma, device, 0], Status::BadArgument),
+        ([weak, memory, PAGE_SIZE], Status::Denied),
+    ] {
+        assert_eq!(scene.call(0, Call::MemoryAddress, &words), wanted, "{words:x?}");
+    }
+    let (_, found) = scene.world.act(&actor, Call::MemoryAddress, &[dma, memory, 2 * PAGE_SIZE - 8]).expect("results");
+    assert_eq!(found[1], 8, "the run ends where nothing is committed");
+    assert!(scene.world.fake.is_ram(HostPhys::new(found[0])));
     scene.world.finish();
 }
 

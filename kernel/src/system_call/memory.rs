@@ -113,4 +113,12 @@ impl<A: Arch> Kernel<A> {
         let memory = capability.memory(Rights::READ)?;
         Ok(Flow::Values([memory.size(), memory.committed(), memory.mappings(), 0, 0, 0]))
     }
+
+    pub(super) fn memory_address(cpu: &Cpu<A>, system: u64, memory: u64, offset: u64) -> Outcome {
+        cpu.capability(system)?.system(Rights::DMA)?;
+        let capability = cpu.capability(memory)?;
+        // A device that has the address may write there.
+        let (address, length) = capability.memory(Rights::WRITE)?.for_devices(offset)?;
+        Ok(Flow::Values([address.as_u64(), length, 0, 0, 0, 0]))
+    }
 }

@@ -141,6 +141,7 @@ impl<A: Arch> Kernel<A> {
             Call::MemoryMap => self.memory_map(cpu, words),
             Call::MemoryUnmap => self.memory_unmap(cpu, a, b),
             Call::MemoryInfo => Self::memory_info(cpu, a),
+            Call::MemoryAddress => Self::memory_address(cpu, a, b, c),
             Call::DevicePorts => self.device_ports(cpu, a, b, c),
             Call::DeviceMemory => self.device_memory(cpu, a, b, c),
             Call::DeviceInterrupt => self.device_interrupt(cpu, a, b, c),

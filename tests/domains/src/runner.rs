@@ -169,7 +169,7 @@ impl<'a> Runner<'a> {
                 fault_gate: Some((*self.gate, FAULT)),
                 report_exhaustion: false,
             },
-            system: Rights::COPY | Rights::READ | Rights::LOG | Rights::DEVICES,
+            system: Rights::COPY | Rights::READ | Rights::LOG | Rights::DEVICES | Rights::DMA,
             bundle: None,
             grants: &grants,
             arguments: &words,

@@ -31,12 +31,13 @@ const KEYS: [&str; 19] = [
     "restarts",
 ];
 
-const GRANTS: [(&str, Grants); 5] = [
+const GRANTS: [(&str, Grants); 6] = [
     ("log", Grants::LOG),
     ("figures", Grants::FIGURES),
     ("devices", Grants::DEVICES),
     ("bundle", Grants::BUNDLE),
     ("shutdown", Grants::SHUTDOWN),
+    ("dma", Grants::DMA),
 ];
 
 const DEFAULT_MEMORY: u64 = 4 << 20;

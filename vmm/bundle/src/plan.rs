@@ -36,6 +36,8 @@ bitflags! {
         const BUNDLE = 1 << 3;
         /// Stop the machine.
         const SHUTDOWN = 1 << 4;
+        /// Let devices read and write memory of its own by themselves.
+        const DMA = 1 << 5;
     }
 }
 

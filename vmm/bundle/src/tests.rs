@@ -54,7 +54,7 @@ budget_us = 500
 period_us = 1_000
 cpu = 2
 cpus = [1, 2, 63]
-grants = ["log", "figures", "devices", "bundle", "shutdown"]
+grants = ["log", "figures", "devices", "bundle", "shutdown", "dma"]
 provide = ["disk"]
 use = ["net"]
 ports = [{ name = "com2", first = 0x2f8, count = 8 }]
@@ -142,7 +142,7 @@ fn an_error_names_file_line_key_and_remedy() {
         ("cpus = [1]\ncpu = 0", "5: `cpu` is 0, which is not in `cpus`: add it there"),
         (
             "grants = [\"root\"]",
-            "4: `grants` has \"root\": use \"log\", \"figures\", \"devices\", \"bundle\", \"shutdown\"",
+            "4: `grants` has \"root\": use \"log\", \"figures\", \"devices\", \"bundle\", \"shutdown\", \"dma\"",
         ),
         ("provide = [\"a b\"]", "4: `provide` has \"a b\": a name has 1 to 32 letters, digits, `-` and `_`"),
         ("provide = [\"supervisor\"]", "4: `provide` has \"supervisor\", which is taken: choose another name"),

@@ -9,7 +9,12 @@ use dragonfly_rt::sys::{Interrupt, Memory, Object, Owned, Polarity, Ports, Syste
 
 /// What a domain may do with [`StartHandles::SYSTEM`](dragonfly_abi::StartHandles::SYSTEM).
 pub(crate) fn system_rights(grants: Grants) -> Rights {
-    let pairs = [(Grants::LOG, Rights::LOG), (Grants::FIGURES, Rights::READ), (Grants::DEVICES, Rights::DEVICES)];
+    let pairs = [
+        (Grants::LOG, Rights::LOG),
+        (Grants::FIGURES, Rights::READ),
+        (Grants::DEVICES, Rights::DEVICES),
+        (Grants::DMA, Rights::DMA),
+    ];
     let granted = pairs.into_iter().filter(|(grant, _)| grants.contains(*grant));
     let rights = granted.fold(Rights::empty(), |rights, (_, right)| rights | right);
     // So that it can hand on what it has to domains of its own.
@@ -89,5 +94,6 @@ mod tests {
         assert_eq!(system_rights(Grants::LOG), Rights::LOG | Rights::COPY);
         assert_eq!(system_rights(Grants::FIGURES), Rights::READ | Rights::COPY);
         assert_eq!(system_rights(Grants::DEVICES), Rights::DEVICES | Rights::COPY);
+        assert_eq!(system_rights(Grants::DMA), Rights::DMA | Rights::COPY);
     }
 }

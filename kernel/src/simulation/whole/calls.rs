@@ -71,6 +71,7 @@ pub const CALLS: &[Call] = &[
     Call::MemoryMap,
     Call::MemoryUnmap,
     Call::MemoryInfo,
+    Call::MemoryAddress,
     Call::DevicePorts,
     Call::DeviceMemory,
     Call::DeviceInterrupt,
@@ -126,7 +127,7 @@ impl Run {
                 [gate(a), timeout, 0, 0, 0, 0]
             }
             Call::HandleCopy => {
-                let rights = if c % 4 == 0 { d & 0x7ff } else { u64::from(Rights::all().bits()) };
+                let rights = if c % 4 == 0 { d & 0xfff } else { u64::from(Rights::all().bits()) };
                 [pick.any(a), domain(b), rights, if d % 5 == 0 { e } else { 0 }, 0, 0]
             }
             Call::HandleClose | Call::HandleRevoke | Call::HandleInfo => [pick.any(a), 0, 0, 0, 0, 0],
@@ -177,6 +178,7 @@ impl Run {
                 [domain(a), at, 0, 0, 0, 0]
             }
             Call::MemoryInfo => [memory(a), 0, 0, 0, 0, 0],
+            Call::MemoryAddress => [system(a), memory(b), pages(c), 0, 0, 0],
             Call::DevicePorts => [system(a), b, c, 0, 0, 0],
             Call::DeviceMemory => [system(a), (1 << 32) + pages(b), pages(c), 0, 0, 0],
             Call::DeviceInterrupt => [system(a), b % 26, c % 5, 0, 0, 0],

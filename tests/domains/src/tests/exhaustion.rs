@@ -49,7 +49,7 @@ fn make(kind: u64, index: u64, words: &Words) -> Result<u64, Status> {
                 Err(status) => raw::call_until_done(Call::HandleClose, &[made]).and(Err(status)),
             }
         }
-        4 => call(Call::HandleCopy, &[notification, own, 0x7ff]),
+        4 => call(Call::HandleCopy, &[notification, own, 0xfff]),
         5 => call(Call::DomainCreate, &[own, 40_000, 10, 1]),
         6 => call(Call::DomainCreate, &[own, 1 << 20, 10, 1]),
         7 => call(Call::ThreadCreate, &[own, 10 << 32, 0x20_0000, 0, address, 0]),

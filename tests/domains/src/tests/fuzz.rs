@@ -142,7 +142,7 @@ fn any_call(random: &mut Random, own: u64) -> (u64, [u64; 6]) {
     let arguments = match call {
         Call::Call | Call::Reply | Call::ReplyReceive => [h, tag, n(random), n(random), n(random), n(random)],
         Call::Receive | Call::NotificationWait => [h, short_time(random), 0, 0, 0, 0],
-        Call::HandleCopy => [h, domain, random.number() & 0x7ff, random.below(3), 0, 0],
+        Call::HandleCopy => [h, domain, random.number() & 0xfff, random.below(3), 0, 0],
         Call::DomainCreate => {
             let quota = random.choose(&[40_000, 100_000, 300_000, 1 << 40]);
             [domain, quota, random.below(12), random.below(4), any_handle(random) * random.below(2), n(random)]

@@ -59,7 +59,7 @@ fn new_objects_have_all_rights(_: &Context) -> Outcome {
 
 fn a_copy_is_narrowed(_: &Context) -> Outcome {
     let memory = Memory::create(4096, Commit::Explicit)?;
-    for bits in 0..1 << 11 {
+    for bits in 0..1 << 12 {
         let Some(asked) = Rights::from_bits(bits) else { continue };
         let copy = memory.copy(asked, 0)?;
         equal(

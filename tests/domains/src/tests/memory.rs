@@ -3,6 +3,7 @@
 use dragonfly_abi::{Rights, Status};
 use dragonfly_rt::sys::{Commit, Memory, Owned};
 
+mod addresses;
 mod committing;
 mod large_pages;
 mod lifetime;
@@ -31,6 +32,8 @@ super::tests! {
     "memory goes with its last mapping when its handle went before" => lifetime::mapping_keeps_memory,
     "closing and committing while others map it leaves nothing behind" => lifetime::info_counts,
     "memory of a destroyed owner is gone from everybody" => lifetime::owner_goes,
+    "a device finds memory where its frames are, as soon as there are some" => addresses::addresses,
+    "no address is told without the right to ask, to read-only memory or to what is no RAM of domains" => addresses::no_address,
     "two threads that touch the same fresh page see one page" on 2 => committing::simultaneous_touch,
     "random maps, writes and unmaps agree with a model" within 120 => model::model,
 }

@@ -77,6 +77,7 @@ const CALLS: &[Description] = &[
     d(Call::MemoryMap,            &[H(ObjectType::Memory, Rights::READ), H(ObjectType::Domain, Rights::MANAGE), V(PLAYGROUND), V(0), V(PAGE_SIZE), V(2)]),
     d(Call::MemoryUnmap,          &[H(ObjectType::Domain, Rights::MANAGE), V(PLAYGROUND)]),
     d(Call::MemoryInfo,           &[H(ObjectType::Memory, Rights::READ)]),
+    d(Call::MemoryAddress,        &[H(ObjectType::System, Rights::DMA), H(ObjectType::Memory, Rights::WRITE), V(0)]),
     d(Call::DevicePorts,          &[H(ObjectType::System, Rights::DEVICES), V(0x80), V(1)]),
     d(Call::DeviceMemory,         &[H(ObjectType::System, Rights::DEVICES), V(0xb_8000), V(PAGE_SIZE)]),
     d(Call::DeviceInterrupt,      &[H(ObjectType::System, Rights::DEVICES), V(3), V(0)]),

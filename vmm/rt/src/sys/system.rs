@@ -4,7 +4,7 @@ use dragonfly_abi::guest::Virtualisation;
 use dragonfly_abi::{Call, StartHandles, Status, SystemItem};
 
 use super::handle::{Owned, define_object};
-use super::{Interrupt, Memory, Polarity, Ports, Trigger, call};
+use super::{Interrupt, Memory, Object, Polarity, Ports, Trigger, call};
 
 define_object! {
     /// The authority over the machine: devices, log, figures.
@@ -22,6 +22,15 @@ pub struct PageTableAudit {
     pub kernel_accessible: u64,
     /// Where to go on; `None` at the end.
     pub next: Option<u64>,
+}
+
+/// Where a device finds a part of a memory object.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DmaRange {
+    /// Physical address of its first byte.
+    pub address: u64,
+    /// How many bytes of the object lie there one after the other, at least.
+    pub length: u64,
 }
 
 impl System {
@@ -89,6 +98,18 @@ impl System {
     /// As [`System::ports`]; [`Status::BadArgument`] also where the machine's RAM is.
     pub fn device_memory(self, physical_address: u64, size: u64) -> Result<Owned<Memory>, Status> {
         call(Call::DeviceMemory, [self.word(), physical_address, size]).map(|words| Owned::from_word(words[0]))
+    }
+
+    /// Tells where a device finds a memory object from a byte offset on. It stays there until the object goes: whoever
+    /// has given the address to a device stops the device before that.
+    ///
+    /// # Errors
+    /// [`Status::BadHandle`], [`Status::BadType`], [`Status::Denied`] without DMA or, of the memory, WRITE,
+    /// [`Status::BadArgument`] past the object's end, for device memory and for the bundle, [`Status::NotMapped`] where
+    /// the object has no frames yet.
+    pub fn memory_address(self, memory: Memory, offset: u64) -> Result<DmaRange, Status> {
+        let [address, length, ..] = call(Call::MemoryAddress, [self.word(), memory.handle().0.into(), offset])?;
+        Ok(DmaRange { address, length })
     }
 
     /// Makes an interrupt line of an interrupt number (ACPI's global system interrupt).

@@ -84,7 +84,7 @@ pub fn rights_of_mappings(_: &Context) -> Outcome {
 pub fn no_writable_code(_: &Context) -> Outcome {
     let memory = committed(PAGE_SIZE)?;
     let child = Child::new()?;
-    for bits in 0..1 << 11 {
+    for bits in 0..1 << 12 {
         let Some(rights) = Rights::from_bits(bits) else { continue };
         let mapped = memory.map(child.domain(), PLAYGROUND, 0, PAGE_SIZE, rights);
         if [Rights::READ, RW, RX].contains(&rights) {
@@ -94,7 +94,7 @@ pub fn no_writable_code(_: &Context) -> Outcome {
             refused(format_args!("{rights:?}"), mapped, Status::BadArgument)?;
         }
     }
-    for rights in [1 << 11, 1 << 31, 1 << 32 | 2, u64::MAX] {
+    for rights in [1 << 12, 1 << 31, 1 << 32 | 2, u64::MAX] {
         let words = [memory.handle().0.into(), child.domain().handle().0.into(), PLAYGROUND, 0, PAGE_SIZE, rights];
         refused(format_args!("rights {rights:#x}"), raw::call(Call::MemoryMap, &words), Status::BadArgument)?;
     }
