@@ -7,15 +7,15 @@ use std::{
 };
 
 use anyhow::{Context, Result};
+use dragonfly_card_devices::{Control, Fabric, NetDevice, Serve};
 use dragonfly_vswitch::PortId;
 use log::error;
+use rustix::rand::{GetRandomFlags, getrandom};
 
 use crate::{
-    disk::DiskDevice,
-    machine::{Machine, Net},
-    net::{Fabric, NetDevice},
+    disk,
+    machine::Machine,
     port::Port,
-    serve::Serve,
     worker::{StopSignal, Worker},
 };
 
@@ -32,8 +32,8 @@ impl Card {
     /// # Errors
     /// Something cannot be used.
     pub fn check(machine: &Machine) -> Result<()> {
-        machine.disks.iter().try_for_each(|disk| DiskDevice::open(disk).map(drop))?;
-        Fabric::new(machine).map(drop)
+        machine.devices.disks.iter().try_for_each(|disk| disk::open(disk, &machine.folder).map(drop))?;
+        fabric(machine).map(drop)
     }
 
     /// Opens everything, makes the sockets and serves them: each disk by a thread of its own, the network devices and the
@@ -44,16 +44,18 @@ impl Card {
     pub fn start(machine: &Machine, poll: Duration, stop: StopSignal) -> Result<Self> {
         // Everything is opened before anything is served.
         let mut disks = Vec::new();
-        for disk in &machine.disks {
-            disks.push((&disk.name, DiskDevice::open(disk)?, &disk.socket));
+        for (disk, socket) in machine.devices.disks.iter().zip(&machine.disk_sockets) {
+            disks.push((&disk.name, disk::open(disk, &machine.folder)?, socket));
         }
-        let fabric = Fabric::new(machine)?;
+        let (fabric, numbers) = fabric(machine)?;
         let mut card = Self { stop, threads: Vec::new() };
         for (name, device, socket) in disks {
             card.serve(name, vec![Port::listen(device, socket)?], (), poll)?;
         }
-        let port = |(number, net): (u16, &Net)| Port::listen(NetDevice::new(net, PortId(number)), &net.socket);
-        let ports = (0..).zip(&machine.nets).map(port).collect::<Result<Vec<_>>>()?;
+        let mut ports = Vec::new();
+        for ((net, number), socket) in machine.devices.nets.iter().zip(numbers).zip(&machine.net_sockets) {
+            ports.push(Port::listen(NetDevice::new(net, number, Control::FrontEnd), socket)?);
+        }
         if !ports.is_empty() {
             card.serve("switch", ports, fabric, poll)?;
         }
@@ -92,6 +94,15 @@ impl Card {
         }
         outcome
     }
+}
+
+/// The switch, and the ports of the machine's network devices.
+fn fabric(machine: &Machine) -> Result<(Fabric, Vec<PortId>)> {
+    let mut seed = [0; 8];
+    getrandom(&mut seed, GetRandomFlags::empty()).context("cannot get random numbers")?;
+    let mut fabric = Fabric::new(u64::from_ne_bytes(seed));
+    let ports = fabric.add_machine(&machine.devices)?;
+    Ok((fabric, ports))
 }
 
 impl Drop for Card {

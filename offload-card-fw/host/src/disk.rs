@@ -1,166 +1,35 @@
-//! A disk of the machine file as a virtio-blk device.
+//! Opens what disks of the machine file are in.
 
-use std::fmt;
+use std::{fs, path::Path};
 
 use anyhow::{Context, Result};
-use dragonfly_storage::{
-    BlockBackend, DataUnit, EncryptedDisk, RamDisk, SECTOR_BYTES,
-    blk::{BlockDevice, ID_BYTES, RequestQueue, Settings},
+use dragonfly_card_devices::{
+    AnyDisk, DiskDevice, parse_key,
+    tables::{Disk, Medium},
 };
-use dragonfly_vhost_user::{ConfigError, Device, RingConfig};
-use dragonfly_virtqueue::{GuestMemory, QueueError};
+use dragonfly_storage::{RamDisk, SECTOR_BYTES, XtsAes256};
 
-use crate::{
-    image::ImageDisk,
-    key,
-    machine::{Disk, Medium},
-    ring::{self, Ring},
-    serve::{Serve, Service},
-};
+use crate::image::ImageDisk;
 
-/// Requests served of one ring before the next one's turn.
-const BATCH: u32 = 64;
-
-type AnyDisk = Box<dyn BlockBackend + Send>;
-
-/// A disk and its queues.
-pub struct DiskDevice {
-    name: String,
-    device: BlockDevice<AnyDisk>,
-    features: u64,
-    queues: Vec<Slot>,
-}
-
-/// A queue: what serves it, and its ring while it runs.
-#[derive(Default)]
-struct Slot {
-    requests: RequestQueue,
-    ring: Ring,
-    /// The request taken last waits for the limits.
-    is_waiting: bool,
-}
-
-impl DiskDevice {
-    /// Opens what holds the disk's contents.
-    ///
-    /// # Errors
-    /// It or the key cannot be used.
-    pub fn open(disk: &Disk) -> Result<Self> {
-        let mut contents: AnyDisk = match &disk.medium {
-            Medium::Image(path) => Box::new(
-                ImageDisk::open(path, disk.is_read_only)
-                    .with_context(|| format!("disk {}: cannot use {}", disk.name, path.display()))?,
-            ),
-            Medium::Ram(bytes) => Box::new(RamDisk::new(bytes / SECTOR_BYTES as u64)),
-        };
-        if let Some(path) = &disk.key_file {
-            let cipher = key::read(path).with_context(|| format!("disk {}", disk.name))?;
-            let encrypted = EncryptedDisk::new(contents, cipher, DataUnit::Bytes512);
-            contents = Box::new(encrypted.with_context(|| format!("disk {}: cannot be encrypted", disk.name))?);
+/// Opens what holds a disk's contents, and its key; their paths are relative to `folder`.
+///
+/// # Errors
+/// One of them cannot be used.
+pub fn open(disk: &Disk, folder: &Path) -> Result<DiskDevice> {
+    let contents: AnyDisk = match &disk.medium {
+        Medium::Image(name) => {
+            let path = folder.join(name);
+            let image = ImageDisk::open(&path, disk.is_read_only);
+            Box::new(image.with_context(|| format!("disk {}: cannot use {}", disk.name, path.display()))?)
         }
-        let mut id = [0; ID_BYTES];
-        id.iter_mut().zip(disk.serial.bytes()).for_each(|(to, from)| *to = from);
-        let settings = Settings { id, queues: disk.queues, limits: disk.limits };
-        Ok(Self {
-            name: disk.name.clone(),
-            device: BlockDevice::new(contents, settings, 0),
-            features: 0,
-            queues: (0..disk.queues).map(|_| Slot::default()).collect(),
-        })
-    }
-
-    fn slot(&mut self, index: u16) -> Option<&mut Slot> {
-        self.queues.get_mut(usize::from(index))
-    }
+        Medium::Ram(bytes) => Box::new(RamDisk::new(bytes / SECTOR_BYTES as u64)),
+    };
+    let key = disk.key_file.as_ref().map(|name| read_key(&folder.join(name))).transpose();
+    let key = key.with_context(|| format!("disk {}", disk.name))?;
+    DiskDevice::new(disk, contents, key).with_context(|| format!("disk {}", disk.name))
 }
 
-impl fmt::Debug for DiskDevice {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.debug_struct("DiskDevice").field("name", &self.name).finish_non_exhaustive()
-    }
-}
-
-impl Device for DiskDevice {
-    type RingError = QueueError;
-
-    fn features(&self) -> u64 {
-        self.device.offered().bits() | ring::OFFERED.bits()
-    }
-
-    fn set_features(&mut self, features: u64) {
-        self.features = features;
-        self.device.negotiate(features);
-    }
-
-    fn queues(&self) -> u16 {
-        // As many as a machine file's number has bits for.
-        self.queues.len() as u16
-    }
-
-    fn read_config(&self, offset: usize, into: &mut [u8]) {
-        self.device.read_config(offset, into);
-    }
-
-    fn write_config(&mut self, offset: usize, from: &[u8]) -> Result<(), ConfigError> {
-        self.device.write_config(offset, from);
-        Ok(())
-    }
-
-    fn start_ring(&mut self, index: u16, config: RingConfig) -> Result<(), QueueError> {
-        let features = self.features;
-        self.slot(index).map_or(Ok(()), |slot| slot.ring.start(config, features))
-    }
-
-    /// Requests are completed in their order, so all but one that waits are, and that one is taken again later.
-    fn stop_ring(&mut self, index: u16) -> u32 {
-        let Some(slot) = self.slot(index) else { return 0 };
-        slot.requests.reset();
-        slot.is_waiting = false;
-        slot.ring.stop()
-    }
-
-    fn reset(&mut self) {
-        self.device.reset();
-    }
-
-    fn inflight_len(&self, queue_size: u16) -> Option<u64> {
-        ring::in_flight_len(queue_size, self.features)
-    }
-}
-
-impl Serve for DiskDevice {
-    type Shared = ();
-
-    fn name(&self) -> &str {
-        &self.name
-    }
-
-    fn serve<M: GuestMemory>(
-        &mut self,
-        (): &mut (),
-        index: u16,
-        memory: &M,
-        now_ns: u64,
-    ) -> Result<Service, QueueError> {
-        let Some(slot) = self.queues.get_mut(usize::from(index)) else { return Ok(Service::default()) };
-        let Some(queue) = slot.ring.queue(memory)? else { return Ok(Service::default()) };
-        let served = slot.requests.serve(queue, memory, &self.device, now_ns, BATCH)?;
-        if served.completed > 0 {
-            queue.disable_kicks(memory);
-        }
-        slot.is_waiting = served.wait_until_ns.is_some();
-        Ok(Service {
-            has_worked: served.completed > 0,
-            notify: served.needs_notification,
-            wait_until_ns: served.wait_until_ns,
-        })
-    }
-
-    fn runs(&self, index: u16) -> bool {
-        self.queues.get(usize::from(index)).is_some_and(|slot| slot.ring.runs())
-    }
-
-    fn enable_kicks<M: GuestMemory>(&mut self, index: u16, memory: &M) -> bool {
-        self.slot(index).is_some_and(|slot| !slot.is_waiting && slot.ring.enable_kicks(memory))
-    }
+fn read_key(path: &Path) -> Result<XtsAes256> {
+    let bytes = fs::read(path).with_context(|| format!("cannot read the key file {}", path.display()))?;
+    parse_key(&bytes).with_context(|| format!("cannot use the key file {}", path.display()))
 }

@@ -2,14 +2,12 @@
 //!
 //! - `machine`: the machine file. `cli`, `journal`: the command line, the log.
 //! - `card`: all devices of a machine file, and the threads that serve them.
-//! - `worker`, `poller`, `serve`: a thread that polls rings while there is work, and sleeps when there is none.
+//! - `worker`, `poller`: a thread that polls rings while there is work, and sleeps when there is none.
 //! - `port`, `inbox`: a device's socket and the client that calls there.
 //! - `platform`, `shared_memory`: what a session needs of Linux; the latter has the only `unsafe`.
-//! - `disk`, `ring`, `image`, `key`: virtio-blk, its rings, disks in files and their keys.
-//! - `net`: virtio-net, and the switch between its devices.
+//! - `disk`, `image`: disks in files.
 //!
-//! What the devices do is in crates that know no operating system: `dragonfly-virtqueue`, `dragonfly-storage`,
-//! `dragonfly-vswitch` and the protocol, `dragonfly-vhost-user`.
+//! What the devices do is in crates that know no operating system: `dragonfly-card-devices`, and what that uses.
 
 pub mod card;
 pub mod cli;
@@ -17,13 +15,9 @@ pub mod disk;
 pub mod image;
 pub mod inbox;
 pub mod journal;
-pub mod key;
 pub mod machine;
-pub mod net;
 pub mod platform;
 pub mod poller;
 pub mod port;
-pub mod ring;
-pub mod serve;
 pub mod shared_memory;
 pub mod worker;

@@ -6,6 +6,7 @@ use std::{
     sync::Arc,
 };
 
+use dragonfly_card_devices::GuestAccess;
 use dragonfly_vhost_user::{Inflight, MAX_QUEUES, Platform, Region, wire::InflightArea};
 use log::warn;
 use rustix::{
@@ -71,32 +72,6 @@ impl LinuxPlatform {
     /// A kick came along that nobody can wait for.
     pub fn check(&mut self) -> io::Result<()> {
         self.fault.take().map_or(Ok(()), Err)
-    }
-
-    /// The guest's memory as a queue sees it.
-    #[must_use]
-    pub fn memory(&self, index: u16) -> QueueMemory<'_> {
-        let in_flight = self.in_flight.as_ref().and_then(|in_flight| {
-            let offset = in_flight.queue_len.checked_mul(usize::from(index))?;
-            in_flight.mapping.slice(offset, in_flight.queue_len)
-        });
-        QueueMemory::new(&self.ram, in_flight)
-    }
-
-    /// Whether a ring has no kick, so that it must be polled.
-    #[must_use]
-    pub fn is_polled(&self, index: u16) -> bool {
-        self.signals(index).is_none_or(|signals| signals.kick.is_none())
-    }
-
-    /// Tells the guest that buffers were used.
-    pub fn call(&self, index: u16) {
-        signal(self.signals(index).and_then(|signals| signals.call.as_ref()));
-    }
-
-    /// Tells the front end that a ring is broken.
-    pub fn report_broken(&self, index: u16) {
-        signal(self.signals(index).and_then(|signals| signals.err.as_ref()));
     }
 
     fn signals(&self, index: u16) -> Option<&Signals> {
@@ -188,6 +163,30 @@ impl Platform for LinuxPlatform {
     fn map_inflight(&mut self, area: &InflightArea, resource: OwnedFd) -> Result<(), MapError> {
         self.in_flight = Some(InFlight::map(area, &resource)?);
         Ok(())
+    }
+}
+
+impl GuestAccess for LinuxPlatform {
+    type Memory<'a> = QueueMemory<'a>;
+
+    fn memory(&self, index: u16) -> QueueMemory<'_> {
+        let in_flight = self.in_flight.as_ref().and_then(|in_flight| {
+            let offset = in_flight.queue_len.checked_mul(usize::from(index))?;
+            in_flight.mapping.slice(offset, in_flight.queue_len)
+        });
+        QueueMemory::new(&self.ram, in_flight)
+    }
+
+    fn is_polled(&self, index: u16) -> bool {
+        self.signals(index).is_none_or(|signals| signals.kick.is_none())
+    }
+
+    fn call(&self, index: u16) {
+        signal(self.signals(index).and_then(|signals| signals.call.as_ref()));
+    }
+
+    fn report_broken(&self, index: u16) {
+        signal(self.signals(index).and_then(|signals| signals.err.as_ref()));
     }
 }
 

@@ -10,16 +10,13 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail};
-use dragonfly_vhost_user::{Session, SessionError};
-use dragonfly_virtqueue::QueueError;
+use dragonfly_card_devices::{Connection, ConnectionError, Round, Serve};
 use log::{debug, info, warn};
 
 use crate::{
     inbox::{Inbox, InboxError},
     platform::LinuxPlatform,
     poller::{Poller, Token},
-    serve::Serve,
-    shared_memory::MapError,
 };
 
 /// A device, the socket where clients call, and the one that does.
@@ -36,17 +33,7 @@ pub struct Port<D: Serve> {
 #[derive(Debug)]
 struct Client {
     inbox: Inbox,
-    session: Session,
-    platform: LinuxPlatform,
-}
-
-/// What a round over a device's rings came to.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Round {
-    /// Something was done.
-    pub has_worked: bool,
-    /// The earliest time at which there is something to do, if it is known.
-    pub wait_until_ns: Option<u64>,
+    connection: Connection<LinuxPlatform>,
 }
 
 impl<D: Serve> Port<D> {
@@ -107,7 +94,7 @@ impl<D: Serve> Port<D> {
         poller.add(&stream, Token::Client { device: self.number })?;
         info!("{}: client connected", self.device.name());
         let platform = LinuxPlatform::new(self.device.name(), poller.epoll(), self.number);
-        self.client = Some(Client { inbox: Inbox::new(stream), session: Session::default(), platform });
+        self.client = Some(Client { inbox: Inbox::new(stream), connection: Connection::new(platform) });
         Ok(())
     }
 
@@ -117,81 +104,40 @@ impl<D: Serve> Port<D> {
     /// The kernel has no room.
     pub fn handle_messages(&mut self, shared: &mut D::Shared, poller: &Poller) -> io::Result<()> {
         let Some(client) = &mut self.client else { return Ok(()) };
-        let outcome = client.handle_messages(&mut self.device);
-        self.device.rings_changed(shared);
-        let Err(ended) = outcome else { return Ok(()) };
+        let Err(ended) = client.handle_messages(&mut self.device, shared) else { return Ok(()) };
         match ended {
             ClientError::Inbox(InboxError::Closed) => info!("{}: client disconnected", self.device.name()),
             ended => warn!("{}: client disconnected by this side: {ended}", self.device.name()),
         }
-        self.disconnect(poller);
-        self.device.rings_changed(shared);
+        self.disconnect(shared, poller);
         poller.add(&self.listener, Token::Listener { device: self.number })
     }
 
     /// Serves all rings once.
     pub fn serve(&mut self, shared: &mut D::Shared, now_ns: u64) -> Round {
-        let Some(client) = &mut self.client else { return Round::default() };
-        let mut round = Round::default();
-        for index in 0..self.device.queues() {
-            let memory = client.platform.memory(index);
-            match self.device.serve(shared, index, &memory, now_ns) {
-                Ok(service) => {
-                    round.has_worked |= service.has_worked;
-                    round.wait_for(service.wait_until_ns);
-                    if service.notify {
-                        client.platform.call(index);
-                    }
-                }
-                Err(reason) => {
-                    warn!("{}: queue {index} has stopped: {reason}", self.device.name());
-                    client.platform.report_broken(index);
-                }
-            }
-        }
-        round
+        let device = &mut self.device;
+        self.client.as_ref().map_or_else(Round::default, |client| client.connection.serve(device, shared, now_ns))
     }
 
     /// Asks for kicks of all rings, and says whether there is something to do already, or a ring that nobody kicks.
     pub fn enable_kicks(&mut self) -> bool {
-        let Some(client) = &self.client else { return false };
-        let mut has_work = false;
-        for index in (0..self.device.queues()).filter(|index| self.device.runs(*index)).collect::<Vec<_>>() {
-            let memory = client.platform.memory(index);
-            has_work |= client.platform.is_polled(index) || self.device.enable_kicks(index, &memory);
-        }
-        has_work
+        let device = &mut self.device;
+        self.client.as_ref().is_some_and(|client| client.connection.enable_kicks(device))
     }
 
-    fn disconnect(&mut self, poller: &Poller) {
-        if let Some(mut client) = self.client.take() {
-            client.session.close(&mut self.device, &mut client.platform);
+    fn disconnect(&mut self, shared: &mut D::Shared, poller: &Poller) {
+        if let Some(client) = self.client.take() {
+            client.connection.close(&mut self.device, shared);
             poller.remove(&client.inbox);
         }
     }
 
     /// Ends the client's session and takes the socket away.
-    pub fn close(mut self, poller: &Poller) {
-        self.disconnect(poller);
+    pub fn close(mut self, shared: &mut D::Shared, poller: &Poller) {
+        self.disconnect(shared, poller);
         if let Err(error) = fs::remove_file(&self.path) {
             debug!("{}: {error}", self.path.display());
         }
-    }
-}
-
-impl Round {
-    /// There is something to do at this time, if any.
-    fn wait_for(&mut self, time_ns: Option<u64>) {
-        self.wait_until_ns = match (self.wait_until_ns, time_ns) {
-            (Some(one), Some(other)) => Some(one.min(other)),
-            (one, other) => one.or(other),
-        };
-    }
-
-    /// Both rounds together.
-    pub fn add(&mut self, other: Self) {
-        self.has_worked |= other.has_worked;
-        self.wait_for(other.wait_until_ns);
     }
 }
 
@@ -201,18 +147,18 @@ enum ClientError {
     #[error(transparent)]
     Inbox(#[from] InboxError),
     #[error(transparent)]
-    Session(#[from] SessionError<QueueError, MapError>),
+    Session(#[from] ConnectionError<LinuxPlatform>),
     #[error("a file descriptor that cannot be waited for: {0}")]
     Descriptor(#[from] io::Error),
 }
 
 impl Client {
-    fn handle_messages<D: Serve>(&mut self, device: &mut D) -> Result<(), ClientError> {
+    fn handle_messages<D: Serve>(&mut self, device: &mut D, shared: &mut D::Shared) -> Result<(), ClientError> {
         while let Some((header, resources)) = self.inbox.receive()? {
             debug!("{}: {:?}", device.name(), header.request);
             let message = self.inbox.message(header, resources);
-            let reply = self.session.handle(message, device, &mut self.platform)?;
-            self.platform.check()?;
+            let reply = self.connection.handle(message, device, shared)?;
+            self.connection.platform.check()?;
             if let Some(reply) = reply {
                 self.inbox.send(&reply)?;
             }

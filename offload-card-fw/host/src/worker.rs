@@ -7,12 +7,12 @@ use std::{
     time::{Duration, Instant},
 };
 
+use dragonfly_card_devices::{Round, Serve};
 use rustix::event::{EventfdFlags, eventfd};
 
 use crate::{
     poller::{Poller, Token},
-    port::{Port, Round},
-    serve::Serve,
+    port::Port,
 };
 
 /// How many rounds go by with work in each until messages are looked at.
@@ -69,7 +69,7 @@ impl<D: Serve> Worker<D> {
     pub fn run(mut self) -> io::Result<()> {
         let outcome = self.serve();
         for port in self.ports {
-            port.close(&self.poller);
+            port.close(&mut self.shared, &self.poller);
         }
         outcome
     }

@@ -41,7 +41,10 @@ fn what_cannot_be_used_is_named_and_the_status_is_2() {
     for (text, message) in [
         (format!("{disk}imge = 'x'"), "card.toml:4: `imge` is not a known key: did you mean `image`?"),
         (format!("{disk}image = 'none.img'"), "disk d: cannot use none.img: No such file or directory"),
-        (format!("{disk}size = '1MiB'\nkey_file = 'card.toml'"), "card.toml holds no key: make one with"),
+        (
+            format!("{disk}size = '1MiB'\nkey_file = 'card.toml'"),
+            "cannot use the key file card.toml: it holds no key: make one with",
+        ),
     ] {
         let folder = tempfile::tempdir().unwrap();
         fs::write(folder.path().join("card.toml"), &text).unwrap();

@@ -1,6 +1,6 @@
 //! A disk in a machine file.
 
-use std::path::{Path, PathBuf};
+use alloc::{format, string::String};
 
 use dragonfly_settings::{Section, SettingsError};
 use dragonfly_storage::{Limits, Rate, SECTOR_BYTES};
@@ -15,8 +15,6 @@ const MAX_OPERATIONS: u64 = 100_000_000;
 pub struct Disk {
     /// The name in log lines.
     pub name: String,
-    /// Where clients call.
-    pub socket: PathBuf,
     /// What holds the disk's contents.
     pub medium: Medium,
     /// Whether the guest can only read.
@@ -27,15 +25,15 @@ pub struct Disk {
     pub queues: u16,
     /// How fast requests are served.
     pub limits: Limits,
-    /// The file with the key that the disk is encrypted with.
-    pub key_file: Option<PathBuf>,
+    /// The name of the file with the key that the disk is encrypted with.
+    pub key_file: Option<String>,
 }
 
 /// What holds a disk's contents.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Medium {
-    /// A file of the host, byte for byte the disk, or a block device.
-    Image(PathBuf),
+    /// Something that is byte for byte the disk: its name, which whoever opens it understands.
+    Image(String),
     /// Memory, zeroes at first, of so many bytes.
     Ram(u64),
 }
@@ -43,7 +41,6 @@ pub enum Medium {
 impl Disk {
     const KEYS: &[&str] = &[
         "name",
-        "socket",
         "image",
         "size",
         "read_only",
@@ -56,8 +53,8 @@ impl Disk {
         "key_file",
     ];
 
-    pub(super) fn read(section: &Section<'_>, folder: &Path) -> Result<Self, SettingsError> {
-        section.only_keys(Self::KEYS)?;
+    pub(super) fn read(section: &Section<'_>, more_keys: &[&str]) -> Result<Self, SettingsError> {
+        section.only_keys(&[Self::KEYS, more_keys].concat())?;
         let name = section.name("name")?;
         let serial = section.string("serial")?.unwrap_or_else(|| name.chars().take(MAX_SERIAL).collect());
         if serial.len() > MAX_SERIAL || !serial.is_ascii() {
@@ -68,8 +65,7 @@ impl Disk {
         let rate = |(per_second, burst)| Rate { per_second, burst };
         Ok(Self {
             name,
-            socket: super::socket(section, folder)?,
-            medium: Self::medium(section, folder)?,
+            medium: Self::medium(section)?,
             is_read_only: section.boolean("read_only")?.unwrap_or(false),
             serial,
             // In range by the line before, so nothing is lost.
@@ -78,12 +74,12 @@ impl Disk {
                 operations: super::rate(section, "iops", "iops_burst", operations)?.map(rate),
                 bytes: super::rate(section, "bandwidth", "bandwidth_burst", |key| section.size(key))?.map(rate),
             },
-            key_file: super::path(section, "key_file", folder)?,
+            key_file: section.string("key_file")?,
         })
     }
 
-    fn medium(section: &Section<'_>, folder: &Path) -> Result<Medium, SettingsError> {
-        match (super::path(section, "image", folder)?, section.size("size")?) {
+    fn medium(section: &Section<'_>) -> Result<Medium, SettingsError> {
+        match (section.string("image")?, section.size("size")?) {
             (Some(image), None) => Ok(Medium::Image(image)),
             (None, Some(bytes)) if bytes.is_multiple_of(SECTOR_BYTES as u64) => Ok(Medium::Ram(bytes)),
             (None, Some(_)) => Err(section.error("size", "is not made of whole sectors of 512 bytes: round it".into())),

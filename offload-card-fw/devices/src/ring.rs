@@ -45,7 +45,7 @@ impl Ring {
 
     /// Ends, and says where another can go on: behind all that was given back, as what was taken last may not have been.
     pub fn stop(&mut self) -> u32 {
-        let (config, state) = match std::mem::take(&mut self.state) {
+        let (config, state) = match core::mem::take(&mut self.state) {
             State::Stopped => return 0,
             State::Described(config) | State::Broken(config) => (config, config.state),
             State::Runs(queue) => {

@@ -1,5 +1,7 @@
 //! A `[[rule]]` table: a line of a security group.
 
+use alloc::{format, string::String};
+
 use dragonfly_settings::{Section, SettingsError};
 use dragonfly_vswitch::{
     Prefix,

@@ -1,9 +1,9 @@
 //! A network device in a machine file.
 
-use std::{
+use alloc::{format, string::String, vec::Vec};
+use core::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
     num::NonZeroU64,
-    path::{Path, PathBuf},
 };
 
 use dragonfly_settings::{Section, SettingsError};
@@ -25,8 +25,6 @@ const BITS_PER_BYTE: u64 = 8;
 pub struct Net {
     /// The name in log lines.
     pub name: String,
-    /// Where clients call.
-    pub socket: PathBuf,
     /// The guest's address, and the only one that it may use.
     pub mac: MacAddress,
     /// Number of pairs of queues.
@@ -44,7 +42,6 @@ pub struct Net {
 impl Net {
     const KEYS: &[&str] = &[
         "name",
-        "socket",
         "mac",
         "addresses",
         "groups",
@@ -56,19 +53,25 @@ impl Net {
         "bandwidth_burst",
     ];
 
-    pub(super) fn read(section: &Section<'_>, folder: &Path, groups: &[Group]) -> Result<Self, SettingsError> {
-        section.only_keys(Self::KEYS)?;
-        let text = section.required("mac", section.string("mac")?)?;
-        let mac = mac(&text).ok_or_else(|| {
-            let message = format!("is \"{text}\": give a station's address like \"52:54:00:00:00:01\"");
-            section.error("mac", message)
-        })?;
+    pub(super) fn read(
+        section: &Section<'_>,
+        more_keys: &[&str],
+        default_mac: Option<MacAddress>,
+        groups: &[Group],
+    ) -> Result<Self, SettingsError> {
+        section.only_keys(&[Self::KEYS, more_keys].concat())?;
+        let given_mac = section.string("mac")?.map(|text| {
+            mac(&text).ok_or_else(|| {
+                let message = format!("is \"{text}\": give a station's address like \"52:54:00:00:00:01\"");
+                section.error("mac", message)
+            })
+        });
+        let mac = section.required("mac", given_mac.transpose()?.or(default_mac))?;
         let packets = |key: &str| section.integer(key, 1..=MAX_PACKETS);
         let bits = |key: &str| Ok(section.size(key)?.map(|bytes| bytes.saturating_mul(BITS_PER_BYTE)));
         let rate = |(per_second, burst): (NonZeroU64, NonZeroU64)| Rate { per_second, burst };
         Ok(Self {
             name: section.name("name")?,
-            socket: super::socket(section, folder)?,
             mac,
             addresses: addresses(section)?,
             groups: chosen_groups(section, groups)?,

@@ -6,16 +6,17 @@
 
 mod fabric;
 
-pub use fabric::Fabric;
+use alloc::{string::String, vec::Vec};
 
 use dragonfly_vhost_user::{ConfigError, Device, ProtocolFeatures, RingConfig};
 use dragonfly_virtqueue::{Chain, GuestMemory, QueueError};
 use dragonfly_vswitch::{MacAddress, PortId};
 
+pub use self::fabric::{Fabric, PortError};
 use crate::{
-    machine::Net,
     ring::{self, Ring},
     serve::{Serve, Service},
+    tables::Net,
 };
 
 /// VIRTIO_NET_F_MTU, _MAC, _STATUS, _CTRL_VQ, _MQ (virtio 1.2 5.1.3).
@@ -41,12 +42,22 @@ const BATCH: usize = 32;
 /// Link up (virtio 1.2 5.1.4).
 const STATUS_UP: u16 = 1;
 
+/// Who answers for what of a network device is not data.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Control {
+    /// The front end has the configuration space and the control queue to itself, as QEMU does.
+    FrontEnd,
+    /// The card, as in the hypervisor.
+    Card,
+}
+
 /// A network device and its queues: receive queues have even numbers, transmit queues odd ones.
 #[derive(Debug)]
 pub struct NetDevice {
     name: String,
     port: PortId,
     mac: MacAddress,
+    control: Control,
     features: u64,
     queues: Vec<Slot>,
     chain: Chain,
@@ -64,11 +75,12 @@ struct Slot {
 impl NetDevice {
     /// A device at a port of the switch.
     #[must_use]
-    pub fn new(net: &Net, port: PortId) -> Self {
+    pub fn new(net: &Net, port: PortId, control: Control) -> Self {
         Self {
             name: net.name.clone(),
             port,
             mac: net.mac,
+            control,
             features: 0,
             queues: (0..2 * net.queue_pairs).map(|_| Slot::default()).collect(),
             chain: Chain::new(),
@@ -176,7 +188,12 @@ impl Device for NetDevice {
     type RingError = QueueError;
 
     fn features(&self) -> u64 {
-        let many = if self.pairs() > 1 { F_MQ | F_CTRL_VQ } else { F_CTRL_VQ };
+        let many = match self.control {
+            Control::FrontEnd if self.pairs() > 1 => F_MQ | F_CTRL_VQ,
+            Control::FrontEnd => F_CTRL_VQ,
+            // Without a control queue there is one pair.
+            Control::Card => 0,
+        };
         F_MTU | F_MAC | F_STATUS | many | ring::OFFERED.bits()
     }
 
@@ -186,7 +203,10 @@ impl Device for NetDevice {
 
     /// QEMU has the configuration space of network devices to itself, and warns of back ends that offer theirs.
     fn extensions(&self) -> ProtocolFeatures {
-        ProtocolFeatures::all() - ProtocolFeatures::CONFIG
+        match self.control {
+            Control::FrontEnd => ProtocolFeatures::all() - ProtocolFeatures::CONFIG,
+            Control::Card => ProtocolFeatures::all(),
+        }
     }
 
     fn queues(&self) -> u16 {

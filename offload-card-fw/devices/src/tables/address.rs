@@ -1,5 +1,7 @@
 //! Internet addresses as people write them.
 
+use alloc::format;
+
 use dragonfly_settings::{Section, SettingsError};
 use dragonfly_vswitch::Prefix;
 

@@ -1,0 +1,28 @@
+//! The card's devices, of which the process on Linux and the domain of the hypervisor are made.
+//!
+//! - `tables`: the devices that a machine file describes.
+//! - `connection`: a client that uses a device: its session, and rounds over its rings. `serve`: what that needs of a device.
+//! - `ring`: rings as sessions describe them, made into queues.
+//! - `disk`, `key`: virtio-blk over any disk, and keys of encrypted ones.
+//! - `net`: virtio-net, and the switch between its devices.
+//!
+//! Who opens files, maps memory, waits and tells the time is not known here. That is [`GuestAccess`], and whoever calls
+//! [`Connection`].
+#![cfg_attr(not(test), no_std)]
+#![forbid(unsafe_code)]
+
+extern crate alloc;
+
+mod connection;
+mod disk;
+mod key;
+mod net;
+mod ring;
+mod serve;
+pub mod tables;
+
+pub use connection::{Connection, ConnectionError, GuestAccess, Round};
+pub use disk::{AnyDisk, DiskDevice, DiskError};
+pub use key::{KeyFileError, parse_key};
+pub use net::{Control, Fabric, NetDevice, PortError};
+pub use serve::{Serve, Service};

@@ -1,0 +1,99 @@
+//! The tables of a machine file that describe devices: `[[disk]]`, `[[net]]` and `[[rule]]`.
+//!
+//! Files are known by the names that the tables give them; whoever opens them says what such a name means.
+
+mod address;
+mod disk;
+mod net;
+mod rule;
+#[cfg(test)]
+mod tests;
+
+use alloc::{format, string::String, vec, vec::Vec};
+use core::num::NonZeroU64;
+
+use dragonfly_settings::{Section, SettingsError};
+use dragonfly_vswitch::{MacAddress, policy::Rule};
+
+pub use disk::{Disk, Medium};
+pub use net::Net;
+
+/// The keys of [`Devices`] at the top of a machine file.
+pub const TABLES: [&str; 3] = ["disk", "net", "rule"];
+
+/// All devices that a machine file describes.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Devices {
+    /// The disks.
+    pub disks: Vec<Disk>,
+    /// The network devices.
+    pub nets: Vec<Net>,
+    /// The security groups, which network devices name by their places here.
+    pub groups: Vec<Group>,
+}
+
+impl Devices {
+    /// Reads the tables; others at the top are not looked at. `more_keys` are those that a table of a device may have
+    /// beside the ones here, for the caller to read. `default_mac` gives the address of a network device, by its number
+    /// from 0, whose table has none; without either it is an error.
+    ///
+    /// # Errors
+    /// The first fault of the text.
+    pub fn read(
+        top: &Section<'_>,
+        more_keys: &[&str],
+        default_mac: impl Fn(usize) -> Option<MacAddress>,
+    ) -> Result<Self, SettingsError> {
+        let sections = top.tables("disk")?;
+        let disks = sections.iter().map(|section| Disk::read(section, more_keys)).collect::<Result<Vec<_>, _>>()?;
+        let groups = groups(&top.tables("rule")?)?;
+        let net_sections = top.tables("net")?;
+        let net = |(number, section)| Net::read(section, more_keys, default_mac(number), &groups);
+        let nets = net_sections.iter().enumerate().map(net).collect::<Result<Vec<_>, _>>()?;
+        let names = disks.iter().map(|disk| &disk.name).chain(nets.iter().map(|net| &net.name));
+        let mut taken = vec![];
+        for (section, name) in sections.iter().chain(&net_sections).zip(names) {
+            if taken.contains(&name) {
+                return Err(section.error("name", format!("has \"{name}\" again: give each device a name of its own")));
+            }
+            taken.push(name);
+        }
+        Ok(Self { disks, nets, groups })
+    }
+}
+
+/// A security group: rules for the network devices that are in it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Group {
+    /// The name by which devices choose it.
+    pub name: String,
+    /// Its rules.
+    pub rules: Vec<Rule>,
+}
+
+/// The groups that rules make, in the order in which they are named first.
+fn groups(sections: &[Section<'_>]) -> Result<Vec<Group>, SettingsError> {
+    let mut groups: Vec<Group> = Vec::new();
+    for section in sections {
+        let (name, rule) = rule::read(section)?;
+        match groups.iter_mut().find(|group| group.name == name) {
+            Some(group) => group.rules.push(rule),
+            None => groups.push(Group { name, rules: vec![rule] }),
+        }
+    }
+    Ok(groups)
+}
+
+/// What comes per second, and the burst, which is what one second brings unless it is given.
+fn rate(
+    section: &Section<'_>,
+    key: &str,
+    burst_key: &str,
+    number: impl Fn(&str) -> Result<Option<u64>, SettingsError>,
+) -> Result<Option<(NonZeroU64, NonZeroU64)>, SettingsError> {
+    match (number(key)?.and_then(NonZeroU64::new), number(burst_key)?.and_then(NonZeroU64::new)) {
+        (Some(per_second), burst) => Ok(Some((per_second, burst.unwrap_or(per_second)))),
+        (None, None) => Ok(None),
+        (None, Some(_)) => Err(section.error(burst_key, format!("is given without `{key}`: give that, too"))),
+    }
+}

@@ -1,0 +1,102 @@
+//! The machine file: which devices the card serves, and at which sockets.
+
+use std::path::{Path, PathBuf};
+
+use dragonfly_card_devices::tables::{Devices, TABLES};
+use dragonfly_settings::{Document, Section, SettingsError};
+
+/// All that a machine file describes.
+#[derive(Debug)]
+pub struct Machine {
+    /// The devices, whose files are named relative to [`Self::folder`].
+    pub devices: Devices,
+    /// Where clients of each disk call.
+    pub disk_sockets: Vec<PathBuf>,
+    /// Where clients of each network device call.
+    pub net_sockets: Vec<PathBuf>,
+    /// The machine file's folder.
+    pub folder: PathBuf,
+}
+
+impl Machine {
+    /// Reads the text of a machine file; `file` is its name in errors, and relative paths begin at its folder.
+    ///
+    /// # Errors
+    /// The first fault of the text.
+    pub fn parse(file: &Path, text: &str) -> Result<Self, SettingsError> {
+        let name = file.display().to_string();
+        let document = Document::parse(&name, text)?;
+        let top = document.top();
+        top.only_keys(&TABLES)?;
+        let folder = file.parent().unwrap_or(Path::new("")).to_path_buf();
+        let devices = Devices::read(&top, &["socket"], |_| None)?;
+        if devices.disks.is_empty() && devices.nets.is_empty() {
+            let message = "is missing: describe at least one device in a table [[disk]] or [[net]]";
+            return Err(top.error("disk", message.into()));
+        }
+        let mut sockets = Vec::new();
+        for section in top.tables("disk")?.iter().chain(&top.tables("net")?) {
+            let socket = socket(section, &folder)?;
+            if sockets.contains(&socket) {
+                let message = format!("has \"{}\" again: give each device a socket of its own", socket.display());
+                return Err(section.error("socket", message));
+            }
+            sockets.push(socket);
+        }
+        let net_sockets = sockets.split_off(devices.disks.len());
+        Ok(Self { devices, disk_sockets: sockets, net_sockets, folder })
+    }
+}
+
+/// The socket that every device has.
+fn socket(section: &Section<'_>, folder: &Path) -> Result<PathBuf, SettingsError> {
+    /// What `sockaddr_un` has room for, with a zero at the end.
+    const MAX_SOCKET_PATH: usize = 107;
+    let socket = folder.join(section.required("socket", section.string("socket")?)?);
+    let len = socket.as_os_str().len();
+    if len > MAX_SOCKET_PATH {
+        let message = format!("has a path of {len} bytes: Linux takes {MAX_SOCKET_PATH}, so name a shorter one");
+        return Err(section.error("socket", message));
+    }
+    Ok(socket)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(text: &str) -> Result<Machine, String> {
+        Machine::parse(Path::new("/etc/card/card.toml"), text).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn sockets_are_relative_to_the_machine_files_folder() {
+        let net = "[[net]]\nname = 'n'\nsocket = '/run/n.sock'\nmac = '52:54:00:00:00:01'";
+        let machine = parse(&format!("[[disk]]\nname = 'd'\nsocket = 'd.sock'\nsize = '1MiB'\n{net}")).unwrap();
+        assert_eq!(machine.disk_sockets, [Path::new("/etc/card/d.sock")]);
+        assert_eq!(machine.net_sockets, [Path::new("/run/n.sock")]);
+        assert_eq!(machine.folder, Path::new("/etc/card"));
+    }
+
+    #[test]
+    fn each_mistake_is_told_with_line_key_and_remedy() {
+        let disk = "[[disk]]\nname = 'a'\nsocket = 's'\nsize = '1MiB'\n";
+        for (text, message) in [
+            (String::new(), ":1: `disk` is missing: describe at least one device in a table [[disk]] or [[net]]"),
+            ("disks = 1".into(), ":1: `disks` is not a known key: did you mean `disk`?"),
+            ("[[disk]]\nname = 'a'\nsize = '1MiB'".into(), ":1: `socket` is missing: add it to this table"),
+            (
+                format!("{disk}[[disk]]\nname = 'b'\nsocket = 's'\nsize = '1MiB'"),
+                ":7: `socket` has \"/etc/card/s\" again: give each device a socket of its own",
+            ),
+        ] {
+            assert_eq!(parse(&text).unwrap_err(), format!("/etc/card/card.toml{message}"), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_socket_that_linux_has_no_room_for_is_refused() {
+        let text = format!("[[disk]]\nname = 'a'\nsocket = '{}'\nsize = '1MiB'", "s".repeat(98));
+        assert!(parse(&text).unwrap_err().contains("Linux takes 107"), "{text}");
+    }
+}
