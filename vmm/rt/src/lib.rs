@@ -15,6 +15,7 @@ mod address_space;
 mod arch;
 mod arguments;
 pub mod console;
+mod foreign;
 #[cfg(any(test, target_os = "none"))]
 mod growing_heap;
 pub mod guest;
@@ -36,6 +37,7 @@ pub mod thread;
 pub mod time;
 
 pub use dragonfly_abi as abi;
+pub use foreign::ForeignMapping;
 pub use log;
 pub use mapping::Mapping;
 pub use stack::STACK_SIZE;
