@@ -1,0 +1,93 @@
+//! The card's firmware as a domain of the hypervisor: serves the disks and networks of all guests.
+//!
+//! [`machines`] reads from the bundle which devices there are. VMMs attach over the gate `card` ([`server`]) and say by
+//! vhost-user's messages where their guests' memory and rings are ([`platform`]). One thread serves all rings of all devices
+//! ([`worker`]). [`card`] knows whose device is whose, [`port`] has a device's session, [`memory`] maps what guests share, and
+//! [`faults`] keeps the worker going when a VMM ends and takes its guest's memory with it.
+//!
+//! What runs where: control thread (the first one), faults' thread and worker share the card's CPU. Both others come before
+//! the worker, which is never done.
+#![cfg_attr(not(test), no_std)]
+#![deny(unsafe_code)]
+
+extern crate alloc;
+
+mod card;
+mod faults;
+mod machines;
+mod memory;
+mod platform;
+mod port;
+mod server;
+mod worker;
+
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+
+use dragonfly_abi::Status;
+use dragonfly_card_devices::Fabric;
+use dragonfly_card_gate::GATE_NAME;
+use dragonfly_rt::sync::Mutex;
+use dragonfly_rt::sys::{Domain, Gate, Notification, Thread};
+use dragonfly_rt::thread::Builder;
+use dragonfly_rt::{argument, bundle, named, supervisor, time};
+use log::{error, info};
+
+use card::Card;
+use faults::Faults;
+use machines::Stores;
+use platform::GatePlatform;
+use server::Server;
+
+/// Memory of the card's that disks in memory leave for everything else: rings' state, frames, page tables of guests' memory.
+const OWN_MEMORY: u64 = 24 << 20;
+
+/// The most memory that disks may have: heaps have 1 GiB at most.
+const MOST_RAM: u64 = (1 << 30) - OWN_MEMORY;
+
+/// The program.
+pub fn run() {
+    if let Err(status) = serve() {
+        error!("the card cannot go on: {status}");
+        // The supervisor may be what is gone.
+        let _ = supervisor::finish(1);
+    }
+}
+
+fn serve() -> Result<(), Status> {
+    let gate: Gate = named(GATE_NAME).ok_or(Status::BadHandle)?;
+    let card = Arc::new(Mutex::new(make_card()?));
+    let events = Notification::create()?.keep();
+    let faults = Arc::new(Faults::new()?);
+    let first = Thread::FIRST.info()?;
+    let (cpu, priority) = (first.cpu as u32, first.priority as u8);
+    let resolver = Builder::new(cpu, priority).spawn({
+        let faults = faults.clone();
+        move || faults.serve()
+    })?;
+    let poll_ns = argument("poll_us").and_then(|text| text.parse().ok()).map_or(0, |us: u64| us.saturating_mul(1000));
+    let worker = Builder::new(cpu, priority.saturating_sub(1)).fault_gate(faults.gate(), 0).spawn({
+        let card = card.clone();
+        move || worker::serve(&card, events, poll_ns)
+    })?;
+    info!("ready");
+    let served = Server::new(gate, card, faults, events).serve();
+    // The domain ends when all its threads have.
+    worker.end()?;
+    resolver.end()?;
+    served
+}
+
+/// All that the machine files describe.
+fn make_card() -> Result<Card<GatePlatform>, Status> {
+    let bundle = bundle().unwrap_or_default();
+    let account = Domain::OWN.info()?;
+    let ram_bytes = account.quota.saturating_sub(account.used).saturating_sub(OWN_MEMORY).min(MOST_RAM);
+    let mut stores = Stores { ram_bytes, disks: Vec::new() };
+    // Nobody outside knows when the card was started to the cycle.
+    let mut card = Card::new(Fabric::new(time::time_stamp()));
+    for machine in machines::read(bundle) {
+        machines::add(&machine, &mut card, bundle, &mut stores);
+    }
+    Ok(card)
+}
