@@ -7,6 +7,7 @@ use dragonfly_card_gate::{Answer, Devices};
 use dragonfly_vhost_user::Reply;
 use log::{debug, info, warn};
 
+use crate::outside::{Outside, UPLINK_PERIOD_NS};
 use crate::port::{Port, Resources};
 
 /// How a VMM's guest is reached.
@@ -22,6 +23,7 @@ const MAX_LINES: u32 = 32;
 pub(crate) struct Card<P> {
     machines: Vec<Machine<P>>,
     fabric: Fabric,
+    outside: Outside,
 }
 
 /// The devices of one machine file.
@@ -40,12 +42,17 @@ type Answered<R> = Result<Option<Reply<R>>, Answer>;
 impl<P: Client> Card<P> {
     /// A card without devices, whose network devices will be ports of this switch.
     pub(crate) fn new(fabric: Fabric) -> Self {
-        Self { machines: Vec::new(), fabric }
+        Self { machines: Vec::new(), fabric, outside: Outside::default() }
     }
 
     /// The switch.
     pub(crate) fn fabric(&mut self) -> &mut Fabric {
         &mut self.fabric
+    }
+
+    /// Connects the switch with the world outside and the card's services.
+    pub(crate) fn connect(&mut self, outside: Outside) {
+        self.outside = outside;
     }
 
     /// Adds a machine's devices.
@@ -120,6 +127,9 @@ impl<P: Client> Card<P> {
             }
             machine.close_if_gone(&mut self.fabric);
         }
+        let has_worked = self.outside.serve(&mut self.fabric, now_ns);
+        let wait_until_ns = self.outside.is_polled().then(|| now_ns.saturating_add(UPLINK_PERIOD_NS));
+        round.add(Round { has_worked, wait_until_ns });
         round
     }
 

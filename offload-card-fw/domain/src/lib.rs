@@ -3,7 +3,8 @@
 //! [`machines`] reads from the bundle which devices there are. VMMs attach over the gate `card` ([`server`]) and say by
 //! vhost-user's messages where their guests' memory and rings are ([`platform`]). One thread serves all rings of all devices
 //! ([`worker`]). [`card`] knows whose device is whose, [`port`] has a device's session, [`memory`] maps what guests share, and
-//! [`faults`] keeps the worker going when a VMM ends and takes its guest's memory with it.
+//! [`faults`] keeps the worker going when a VMM ends and takes its guest's memory with it. [`outside`] is what the switch has
+//! beside guests.
 //!
 //! What runs where: control thread (the first one), faults' thread and worker share the card's CPU. Both others come before
 //! the worker, which is never done.
@@ -16,28 +17,37 @@ mod card;
 mod faults;
 mod machines;
 mod memory;
+mod outside;
 mod platform;
 mod port;
+mod random;
 mod server;
 mod worker;
 
+use alloc::boxed::Box;
 use alloc::sync::Arc;
-use alloc::vec::Vec;
 
 use dragonfly_abi::Status;
-use dragonfly_card_devices::Fabric;
+use dragonfly_card_devices::{AnyDisk, Fabric};
 use dragonfly_card_gate::GATE_NAME;
+use dragonfly_physical::{open_disks, open_uplinks};
 use dragonfly_rt::sync::Mutex;
 use dragonfly_rt::sys::{Domain, Gate, Notification, Thread};
 use dragonfly_rt::thread::Builder;
-use dragonfly_rt::{argument, bundle, named, supervisor, time};
+use dragonfly_rt::{argument, bundle, named, supervisor};
 use log::{error, info};
 
 use card::Card;
 use faults::Faults;
 use machines::Stores;
+use outside::Outside;
 use platform::GatePlatform;
+use random::Random;
 use server::Server;
+
+/// Names of the physical devices in `bundle.toml`, before their numbers.
+const DISKS: &str = "disk";
+const UPLINKS: &str = "uplink";
 
 /// Memory of the card's that disks in memory leave for everything else: rings' state, frames, page tables of guests' memory.
 const OWN_MEMORY: u64 = 24 << 20;
@@ -83,11 +93,16 @@ fn make_card() -> Result<Card<GatePlatform>, Status> {
     let bundle = bundle().unwrap_or_default();
     let account = Domain::OWN.info()?;
     let ram_bytes = account.quota.saturating_sub(account.used).saturating_sub(OWN_MEMORY).min(MOST_RAM);
-    let mut stores = Stores { ram_bytes, disks: Vec::new() };
-    // Nobody outside knows when the card was started to the cycle.
-    let mut card = Card::new(Fabric::new(time::time_stamp()));
-    for machine in machines::read(bundle) {
-        machines::add(&machine, &mut card, bundle, &mut stores);
+    let disks = open_disks(DISKS).into_iter().map(|disk| (disk.serial().into(), Box::new(disk) as AnyDisk)).collect();
+    let mut stores = Stores { ram_bytes, disks };
+    let mut random = Random::new();
+    let mut card = Card::new(Fabric::new(random.next()));
+    let machines = machines::read(bundle);
+    for machine in &machines {
+        machines::add(machine, &mut card, bundle, &mut stores);
     }
+    let uplink = open_uplinks(UPLINKS).into_iter().next();
+    let outside = Outside::new(&machines, uplink, card.fabric(), random);
+    card.connect(outside);
     Ok(card)
 }
