@@ -226,6 +226,10 @@ pub enum SystemItem {
     CommandLine = 6,
     /// `(what runs virtual machines)`: a [`Virtualisation`](crate::guest::Virtualisation).
     Virtualisation = 7,
+    /// `(physical address, segment group, first bus, last bus)`: where the configuration registers of PCI functions are
+    /// in memory. The argument counts such ranges from 0; past the last one all is 0. The address is that of bus 0, even
+    /// where the range begins with another.
+    PciSegment = 8,
 }
 
 impl SystemItem {
@@ -241,6 +245,7 @@ impl SystemItem {
             5 => Self::BundleSize,
             6 => Self::CommandLine,
             7 => Self::Virtualisation,
+            8 => Self::PciSegment,
             _ => return None,
         })
     }

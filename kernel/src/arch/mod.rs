@@ -97,6 +97,8 @@ pub trait Arch: PhysicalMemory + Copy + Send + Sync + 'static {
 
     /// Whether a physical range may be given to a domain as device memory: no RAM that the kernel manages.
     fn is_device_memory(self, start: HostPhys, size: u64) -> bool;
+    /// The words of [`SystemItem::PciSegment`](dragonfly_abi::SystemItem::PciSegment) for one range; nothing past the last.
+    fn pci_segment(self, index: u64) -> Option<[u64; 4]>;
     /// One of [`SystemItem`](dragonfly_abi::SystemItem)s that only the architecture knows.
     fn system_item(self, item: dragonfly_abi::SystemItem, argument: u64) -> Result<u64, Status>;
     /// Writes text of a domain to the log.

@@ -18,6 +18,10 @@ impl<A: Arch> Kernel<A> {
                 Flow::Values([free, total, 0, 0, 0, 0])
             }
             SystemItem::Cpus => Flow::Value(self.cpus() as u64),
+            SystemItem::PciSegment => {
+                let [address, group, first, last] = self.arch.pci_segment(argument).unwrap_or_default();
+                Flow::Values([address, group, first, last, 0, 0])
+            }
             SystemItem::AuditPageTables => Flow::Values(cpu.running()?.domain.space.audit(argument)),
             item => Flow::Value(self.arch.system_item(item, argument)?),
         })

@@ -72,13 +72,26 @@ fn check_handle_names(domain: &DomainPlan, section: &Section<'_>) -> Result<(), 
     let ports = domain.ports.iter().map(|ports| ("ports", &ports.name));
     let memory = domain.device_memory.iter().map(|memory| ("device_memory", &memory.name));
     let interrupts = domain.interrupts.iter().map(|interrupt| ("interrupts", &interrupt.name));
+    let functions = domain.pci.iter().map(|functions| ("pci", &functions.name));
     let mut seen = Vec::new();
-    for (key, name) in provide.chain(use_gates).chain(ports).chain(memory).chain(interrupts) {
+    for (key, name) in provide.chain(use_gates).chain(ports).chain(memory).chain(interrupts).chain(functions) {
         if seen.contains(&name) {
             let message = format!("has \"{name}\", which this domain has already: choose another name");
             return Err(section.error(key, message));
         }
         seen.push(name);
+    }
+    for functions in &domain.pci {
+        // What is counted is found under the name with a number.
+        let is_counted = |name: &str| {
+            name.strip_prefix(functions.name.as_str())
+                .is_some_and(|number| !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit()))
+        };
+        if let Some(other) = seen.iter().find(|name| is_counted(name)) {
+            let message =
+                format!("has \"{}\", which with a number could be \"{other}\": choose another name", functions.name);
+            return Err(section.error("pci", message));
+        }
     }
     Ok(())
 }

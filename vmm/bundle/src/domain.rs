@@ -7,9 +7,9 @@ use alloc::vec::Vec;
 use dragonfly_abi::{MAX_CPUS, PAGE_SIZE, PRIORITIES};
 use dragonfly_settings::{Section, SettingsError};
 
-use crate::plan::{DeviceMemory, DomainPlan, Grants, Interrupt, Ports};
+use crate::plan::{DeviceMemory, DomainPlan, Grants, Interrupt, PciFunctions, Ports};
 
-const KEYS: [&str; 19] = [
+const KEYS: [&str; 20] = [
     "name",
     "program",
     "arguments",
@@ -27,6 +27,7 @@ const KEYS: [&str; 19] = [
     "ports",
     "device_memory",
     "interrupts",
+    "pci",
     "essential",
     "restarts",
 ];
@@ -69,6 +70,7 @@ pub(crate) fn decode(section: &Section<'_>) -> Result<DomainPlan, SettingsError>
         ports: section.tables("ports")?.iter().map(ports).collect::<Result<_, _>>()?,
         device_memory: section.tables("device_memory")?.iter().map(device_memory).collect::<Result<_, _>>()?,
         interrupts: section.tables("interrupts")?.iter().map(interrupt).collect::<Result<_, _>>()?,
+        pci: section.tables("pci")?.iter().map(pci).collect::<Result<_, _>>()?,
         essential: section.boolean("essential")?.unwrap_or(true),
         restarts: section.integer("restarts", 0..=u64::from(u32::MAX))?.unwrap_or(0) as u32,
     })
@@ -162,5 +164,19 @@ fn interrupt(section: &Section<'_>) -> Result<Interrupt, SettingsError> {
         number: number as u32,
         level: section.choice("trigger", &[("edge", false), ("level", true)])?.unwrap_or(false),
         active_low: section.choice("polarity", &[("high", false), ("low", true)])?.unwrap_or(false),
+    })
+}
+
+fn pci(section: &Section<'_>) -> Result<PciFunctions, SettingsError> {
+    section.only_keys(&["name", "vendor", "device"])?;
+    // 0xffff is what reads where no function is.
+    let number = |key| {
+        let number = section.integer(key, 0..=0xfffe)?;
+        section.required(key, number)
+    };
+    Ok(PciFunctions {
+        name: name(section, "name")?,
+        vendor: number("vendor")? as u16,
+        device: number("device")? as u16,
     })
 }

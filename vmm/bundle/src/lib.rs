@@ -14,7 +14,7 @@ mod plan;
 
 pub use bundle::{Bundle, BundleError, PLAN_NAME};
 pub use dragonfly_settings::{Budget, SettingsError};
-pub use plan::{DeviceMemory, DomainPlan, Grants, Interrupt, MAX_DOMAINS, OnFinish, Plan, Ports};
+pub use plan::{DeviceMemory, DomainPlan, Grants, Interrupt, MAX_DOMAINS, OnFinish, PciFunctions, Plan, Ports};
 
 #[cfg(test)]
 mod tests;

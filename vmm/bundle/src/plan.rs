@@ -76,6 +76,17 @@ pub struct Interrupt {
     pub active_low: bool,
 }
 
+/// PCI functions that a domain is given: all of a kind that no earlier table took, in the order of their places.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PciFunctions {
+    /// What the names of their handles begin with: a number follows, counted from 0.
+    pub name: String,
+    /// Their vendor.
+    pub vendor: u16,
+    /// Their device.
+    pub device: u16,
+}
+
 /// A domain to start.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DomainPlan {
@@ -113,6 +124,8 @@ pub struct DomainPlan {
     pub device_memory: Vec<DeviceMemory>,
     /// Interrupts that it is given.
     pub interrupts: Vec<Interrupt>,
+    /// PCI functions that it is given.
+    pub pci: Vec<PciFunctions>,
     /// Whether the system has finished only when this domain has.
     pub essential: bool,
     /// How often it is started again after it died.

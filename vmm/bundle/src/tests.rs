@@ -2,7 +2,8 @@ use dragonfly_archive::ArchiveError;
 use proptest::prelude::{Just, ProptestConfig, Strategy, any, prop, prop_assert, prop_assert_eq, prop_oneof, proptest};
 
 use crate::{
-    Budget, Bundle, BundleError, DeviceMemory, DomainPlan, Grants, Interrupt, MAX_DOMAINS, OnFinish, Plan, Ports,
+    Budget, Bundle, BundleError, DeviceMemory, DomainPlan, Grants, Interrupt, MAX_DOMAINS, OnFinish, PciFunctions,
+    Plan, Ports,
 };
 
 /// A domain of which nothing but name and program is said.
@@ -25,6 +26,7 @@ fn default_domain(line: usize) -> DomainPlan {
         ports: vec![],
         device_memory: vec![],
         interrupts: vec![],
+        pci: vec![],
         essential: true,
         restarts: 0,
     }
@@ -60,6 +62,7 @@ use = ["net"]
 ports = [{ name = "com2", first = 0x2f8, count = 8 }]
 device_memory = [{ name = "hpet", address = 0xfed0_0000, size = "4KiB" }]
 interrupts = [{ name = "irq3", number = 3, trigger = "level", polarity = "low" }, { name = "irq4", number = 4 }]
+pci = [{ name = "ssd", vendor = 0x1af4, device = 0x1042 }]
 essential = false
 restarts = 3
 
@@ -88,12 +91,13 @@ cpus = [5]
             Interrupt { name: "irq3".into(), number: 3, level: true, active_low: true },
             Interrupt { name: "irq4".into(), number: 4, level: false, active_low: false },
         ],
+        pci: vec![PciFunctions { name: "ssd".into(), vendor: 0x1af4, device: 0x1042 }],
         essential: false,
         restarts: 3,
         ..default_domain(0)
     };
     let second = DomainPlan {
-        line: 26,
+        line: 27,
         name: "b".into(),
         provide: vec!["net".into()],
         cpu: 5,
@@ -114,7 +118,7 @@ fn an_error_names_file_line_key_and_remedy() {
     let cases = [
         (
             "colour = 1",
-            "4: `colour` is not a known key: use name, program, arguments, command_line, memory, priority, max_priority, budget_us, period_us, cpu, cpus, grants, provide, use, ports, device_memory, interrupts, essential, restarts",
+            "4: `colour` is not a known key: use name, program, arguments, command_line, memory, priority, max_priority, budget_us, period_us, cpu, cpus, grants, provide, use, ports, device_memory, interrupts, pci, essential, restarts",
         ),
         ("\nprioirty = 1", "5: `prioirty` is not a known key: did you mean `priority`?"),
         ("priority = 64", "4: `priority` is 64: give a number from 0 to 63"),
@@ -162,6 +166,23 @@ fn an_error_names_file_line_key_and_remedy() {
         (
             "interrupts = [{ name = \"x\", number = 1, trigger = \"both\" }]",
             "4: `trigger` has \"both\": use \"edge\", \"level\"",
+        ),
+        (
+            "pci = [{ name = \"x\", vendor = 0x1_0000, device = 1 }]",
+            "4: `vendor` is 0x10000: give a number from 0 to 65534",
+        ),
+        ("pci = [{ name = \"x\", vendor = 1 }]", "4: `device` is missing: add it to this table"),
+        (
+            "use = []\nprovide = [\"x12\"]\npci = [{ name = \"x\", vendor = 1, device = 1 }]",
+            "6: `pci` has \"x\", which with a number could be \"x12\": choose another name",
+        ),
+        (
+            "pci = [{ name = \"x\", vendor = 1, device = 1 }, { name = \"x1\", vendor = 1, device = 2 }]",
+            "4: `pci` has \"x\", which with a number could be \"x1\": choose another name",
+        ),
+        (
+            "provide = [\"x\"]\npci = [{ name = \"x\", vendor = 1, device = 1 }]",
+            "5: `pci` has \"x\", which this domain has already: choose another name",
         ),
         ("[system]\non_finish = \"reboot\"", "5: `on_finish` has \"reboot\": use \"power-off\", \"wait\""),
         ("[system]\non_finnish = \"wait\"", "5: `on_finnish` is not a known key: did you mean `on_finish`?"),

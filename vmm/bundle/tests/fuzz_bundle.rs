@@ -24,6 +24,7 @@ grants = ["log", "figures"]
 provide = ["disk"]
 ports = [{ name = "com2", first = 0x2f8, count = 8 }]
 interrupts = [{ name = "irq3", number = 3, trigger = "level", polarity = "low" }]
+pci = [{ name = "ssd", vendor = 0x1af4, device = 0x1042 }]
 essential = false
 
 [[domain]]

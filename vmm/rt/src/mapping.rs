@@ -2,7 +2,7 @@
 #![expect(unsafe_code, reason = "accesses mapped memory through its address")]
 
 use core::mem::ManuallyDrop;
-use core::sync::atomic::AtomicU64;
+use core::sync::atomic::{AtomicU32, AtomicU64};
 use core::{ptr, slice};
 
 use dragonfly_abi::{PAGE_SIZE, Rights, Status};
@@ -87,6 +87,19 @@ impl Mapping {
         let word = self.part(offset, 8)?;
         // SAFETY: mapped for as long as `self` lives and aligned; nothing accesses the mapping but atomics and copies.
         Ok(unsafe { AtomicU64::from_ptr(word.cast()) })
+    }
+
+    /// An aligned half word of the memory, for registers of devices that take accesses of 32 bits.
+    ///
+    /// # Errors
+    /// [`Status::BadArgument`] unless the offset is a multiple of four and in the mapping.
+    pub fn word32(&self, offset: u64) -> Result<&AtomicU32, Status> {
+        if !offset.is_multiple_of(4) {
+            return Err(Status::BadArgument);
+        }
+        let word = self.part(offset, 4)?;
+        // SAFETY: as in `word`.
+        Ok(unsafe { AtomicU32::from_ptr(word.cast()) })
     }
 
     /// All of the memory, in words. Storing into one that is not mapped writable is a page fault.

@@ -12,6 +12,7 @@ extern crate alloc;
 mod exit;
 mod grants;
 mod ledger;
+mod pci;
 mod problem;
 mod report;
 mod supervisor;

@@ -7,6 +7,8 @@ use dragonfly_bundle::{BundleError, PLAN_NAME};
 use dragonfly_rt::loader::{LaunchError, ProgramError};
 use thiserror::Error;
 
+use crate::pci::PciError;
+
 /// Why the bundle cannot be started.
 #[derive(Debug, Error)]
 pub(crate) enum StartError {
@@ -60,6 +62,14 @@ pub(crate) enum Problem {
         name: String,
         /// Why.
         status: Status,
+    },
+    /// A PCI function cannot be handed out.
+    #[error("cannot have `{name}`: {error}")]
+    Pci {
+        /// Name of the function.
+        name: String,
+        /// Why.
+        error: PciError,
     },
     /// A step of starting it failed.
     #[error("cannot be started: {0}")]

@@ -17,6 +17,7 @@ use log::{debug, error, info, warn};
 
 use crate::grants::{Devices, system_rights};
 use crate::ledger::Ledger;
+use crate::pci::{self, Assigned};
 use crate::problem::{Problem, StartError};
 use crate::report::{Fault, Registers};
 
@@ -33,10 +34,11 @@ struct Connection {
     gate: Option<Owned<Gate>>,
 }
 
-/// A domain that was started. Dropping it takes all of it back, devices last.
+/// A domain that was started. Dropping it takes all of it back, devices last: but those that use memory by themselves
+/// are stopped before.
 struct Running {
     child: Child,
-    _devices: Devices,
+    devices: Devices,
 }
 
 /// The supervisor's state.
@@ -47,6 +49,8 @@ pub(crate) struct Supervisor {
     /// Bit `n`: the last thread of the domain with index `n` has ended.
     deaths: Owned<Notification>,
     connections: Vec<Connection>,
+    /// The PCI functions of each domain.
+    functions: Vec<Vec<Assigned>>,
     running: Vec<Option<Running>>,
     ledger: Ledger,
 }
@@ -64,7 +68,8 @@ impl Supervisor {
             .map(|name| Gate::create().map(|gate| Connection { name: name.into(), gate: Some(gate) }));
         let connections = connections.collect::<Result<_, _>>()?;
         let ledger = Ledger::new(bundle.plan());
-        let mut supervisor = Self { bundle, gate, deaths, connections, running: Vec::new(), ledger };
+        let functions = pci::assign(&bundle.plan().domains);
+        let mut supervisor = Self { bundle, gate, deaths, connections, functions, running: Vec::new(), ledger };
         for (index, plan) in supervisor.bundle.plan().domains.iter().enumerate() {
             let started = supervisor.start_domain(index, plan).map_err(|problem| StartError::Domain {
                 line: plan.line,
@@ -88,8 +93,7 @@ impl Supervisor {
             return Err(Problem::NoMemory { memory_kib: plan.memory >> 10, left_kib: left >> 10 });
         }
         let program = Program::parse(self.bundle.file(&plan.program).unwrap_or_default())?;
-        let devices =
-            Devices::make(plan).map_err(|error| Problem::Device { name: error.name.into(), status: error.status })?;
+        let devices = Devices::make(plan, self.functions.get(index).map_or(&[], Vec::as_slice))?;
         let badge = index as u64 + 1;
         let grants: Vec<Grant<'_>> = self.gate_grants(plan, badge).chain(devices.grants(plan)).collect();
         let time = plan.budget.unwrap_or(WHOLE_CPU);
@@ -117,7 +121,7 @@ impl Supervisor {
             grants: &grants,
             arguments: arguments.trim_ascii_start(),
         })?;
-        Ok(Running { child, _devices: devices })
+        Ok(Running { child, devices })
     }
 
     /// The supervisor's gate, and those that the domain provides and uses.
@@ -246,6 +250,7 @@ impl Supervisor {
     fn take_back(&mut self, index: usize) {
         let Some(running) = self.running.get_mut(index).and_then(Option::take) else { return };
         let before = System::OWN.free_pages();
+        running.devices.stop();
         if let Err(status) = running.child.destroy() {
             error!("{} cannot be destroyed: {status}", self.name(index));
         }

@@ -146,6 +146,10 @@ impl Arch for Fake {
         start.as_u64() >= DEVICES_START
     }
 
+    fn pci_segment(self, _index: u64) -> Option<[u64; 4]> {
+        None
+    }
+
     fn system_item(self, _item: SystemItem, _argument: u64) -> Result<u64, Status> {
         Err(Status::BadArgument)
     }

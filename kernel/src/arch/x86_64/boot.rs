@@ -23,7 +23,7 @@ mod platform;
 
 pub use cpu::{control_registers, new_per_cpu, set_up_cpu, stack_of};
 pub use handoff::{acpi_rsdp, bundle_size, command_line, command_line_word, features};
-pub use platform::is_device_memory;
+pub use platform::{is_device_memory, pci_segment};
 
 /// Bytes of the stack until there is memory for another.
 const BOOT_STACK_SIZE: usize = 256 << 10;

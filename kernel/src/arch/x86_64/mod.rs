@@ -222,6 +222,10 @@ impl Arch for X86 {
         boot::is_device_memory(start.as_u64(), size)
     }
 
+    fn pci_segment(self, index: u64) -> Option<[u64; 4]> {
+        boot::pci_segment(index)
+    }
+
     fn system_item(self, item: SystemItem, argument: u64) -> Result<u64, Status> {
         match item {
             SystemItem::TscFrequency => Ok(clock::frequency_hz()),

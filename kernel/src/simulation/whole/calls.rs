@@ -185,7 +185,7 @@ impl Run {
             Call::PortRead | Call::PortWrite => [pick.of(a, ObjectType::Ports), b, c % 5, d, 0, 0],
             Call::InterruptBind => [interrupt(a), if b % 4 == 0 { 0 } else { notification(b) }, c, d % 4, 0, 0],
             Call::InterruptAcknowledge => [interrupt(a), 0, 0, 0, 0, 0],
-            Call::SystemInfo => [system(a), b % 9, c, 0, 0, 0],
+            Call::SystemInfo => [system(a), b % 10, c, 0, 0, 0],
             Call::LogWrite => [system(a), b % 300, 0, 0, 0, 0],
             Call::Nop
             | Call::ThreadExit

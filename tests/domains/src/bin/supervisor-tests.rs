@@ -55,6 +55,7 @@ fn run() {
             report(LOG_STATUS, System::OWN.log_write(1).err().map_or(0, |status| status as u64)).map(drop)
         }
         Some("server") => serve(),
+        Some("driver") => drive(),
         _ => Err(Status::BadArgument),
     };
     if let Err(status) = done {
@@ -98,15 +99,33 @@ fn serve() -> Result<(), Status> {
     }
 }
 
+/// Tells `main` what is known of the PCI function that this domain has, misuses it and dies.
+fn drive() -> Result<(), Status> {
+    let functions = ["disk1", "none0"].map(|name| u64::from(named::<Memory>(name).is_some()));
+    let mut words = [functions[0] + functions[1], 0, 0, 0];
+    if let (Some(page), Some(registers)) = (named::<Memory>("disk0"), named::<Memory>("disk0.bar5")) {
+        let page = Mapping::new(page, 0, PAGE_SIZE, Rights::READ | Rights::WRITE)?;
+        let registers = Mapping::new(registers, 0, PAGE_SIZE, Rights::READ | Rights::WRITE)?;
+        let [id, command, version] =
+            [page.word32(0)?, page.word32(4)?, registers.word32(0x10)?].map(|word| word.load(Ordering::Relaxed));
+        words = [words[0], id.into(), (command & 0xffff).into(), version.into()];
+        page.word32(4)?.store(0, Ordering::Relaxed);
+        page.word32(0x24)?.store(0, Ordering::Relaxed);
+    }
+    named::<Gate>("functions").ok_or(Status::BadHandle)?.call(Message::new(STARTED, words))?;
+    panic!("as it should")
+}
+
 type Test = (&'static str, fn() -> Outcome);
 
-const TESTS: [Test; 14] = [
+const TESTS: [Test; 15] = [
     ("supervisor/domains that die are started again as often as the bundle says, and have their grants", deaths),
     ("supervisor/a caller of a domain that dies is told so, and the next call finds its successor", restarted_server),
     ("supervisor/the gate of a domain that stays dead is closed", closed_gate),
     ("supervisor/a domain that was not granted it may not stop the machine", no_shut_down),
     ("supervisor/a domain has no more of the machine than it was granted", no_other_grants),
     ("supervisor/a domain can use the ports that it was given and no others", ports),
+    ("supervisor/a domain has its PCI functions as firmware left them, also when it is started again", functions),
     ("runtime/the heap grows, and an allocation that is too large fails without harm", heap),
     ("runtime/a thread gives back what its function returns", join),
     ("runtime/threads that were joined leave nothing behind", joined_threads),
@@ -194,6 +213,23 @@ fn ports() -> Outcome {
     ports.read(0x80, 1)?;
     refused("the next port", ports.read(0x81, 1), Status::BadArgument)?;
     refused("a wider access", ports.write(0x80, 2, 0), Status::BadArgument)
+}
+
+/// The function's ID, its command register with memory and bus mastering, and AHCI's version 1.0 in its registers.
+fn functions() -> Outcome {
+    let gate: Gate = named("functions").ok_or(Status::BadHandle)?;
+    for start in ["first", "second"] {
+        let [others, id, command, version] = gate.receive_timed(LATE_NS)?.message.words;
+        reply(Message::default())?;
+        equal(format_args!("functions beside the first, {start} start"), others, 0)?;
+        if argument("exit") == Some("qemu") {
+            equal(format_args!("ID and version, {start} start"), (id, version), (0x2922_8086, 0x1_0000))?;
+            equal(format_args!("memory and bus mastering, {start} start"), command & 6, 6)?;
+        } else {
+            equal(format_args!("ID, command and version, {start} start"), (id, command, version), (0, 0, 0))?;
+        }
+    }
+    refused("a third start", gate.receive_timed(50_000_000), Status::TimedOut)
 }
 
 fn heap() -> Outcome {

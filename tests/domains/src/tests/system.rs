@@ -17,6 +17,7 @@ use crate::raw;
 super::tests! {
     "the figures are plausible and agree with the start page" => figures,
     "free pages go down and up with memory" => free_pages_count,
+    "ranges of PCI buses are whole, and end" => pci_segments,
     "an unknown figure is refused" => unknown_items,
     "figures need READ, the log needs LOG" => system_rights,
     "the kernel's command line can be read piece by piece" => command_line,
@@ -57,8 +58,21 @@ fn free_pages_count(_: &Context) -> Outcome {
     equal("free and total pages", System::OWN.free_pages()?, (before, total))
 }
 
+fn pci_segments(_: &Context) -> Outcome {
+    let mut index = 0;
+    while let Some(segment) = System::OWN.pci_segment(index)? {
+        that(segment.first_bus <= segment.last_bus, format_args!("{segment:x?}"))?;
+        that(segment.address.is_multiple_of(1 << 20) && segment.address < 1 << 52, format_args!("{segment:x?}"))?;
+        index += 1;
+    }
+    for index in [index + 1, 1 << 32, u64::MAX] {
+        equal(format_args!("segment {index}"), System::OWN.pci_segment(index)?, None)?;
+    }
+    Ok(())
+}
+
 fn unknown_items(_: &Context) -> Outcome {
-    for item in [8, 9, 100, 1 << 32, 1 << 63, u64::MAX] {
+    for item in [9, 10, 100, 1 << 32, 1 << 63, u64::MAX] {
         refused(format_args!("item {item:#x}"), raw::call(Call::SystemInfo, &[SYSTEM, item, 0]), Status::BadArgument)?;
     }
     Ok(())

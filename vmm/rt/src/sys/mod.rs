@@ -26,7 +26,7 @@ pub use gate::{Gate, Message, Received, reply};
 pub use handle::{Object, Owned};
 pub use memory::{Commit, Memory, MemoryInfo};
 pub use notification::Notification;
-pub use system::{DmaRange, PageTableAudit, System, clock_now_ns, nop};
+pub use system::{DmaRange, PageTableAudit, PciSegment, System, clock_now_ns, nop};
 pub use thread::{Thread, ThreadInfo, ThreadPlan, ThreadSettings, exit_thread, yield_thread};
 pub use vcpu::{CpuidEntry, RawExit, Vcpu};
 pub use vm::{Doorbell, Vm};

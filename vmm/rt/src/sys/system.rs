@@ -24,6 +24,19 @@ pub struct PageTableAudit {
     pub next: Option<u64>,
 }
 
+/// A range of buses of the machine whose functions have their configuration registers in memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PciSegment {
+    /// Physical address of bus 0, even where the range begins with another bus. Each has 1 MiB.
+    pub address: u64,
+    /// Segment group.
+    pub group: u16,
+    /// The first bus.
+    pub first_bus: u8,
+    /// The last bus.
+    pub last_bus: u8,
+}
+
 /// Where a device finds a part of a memory object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DmaRange {
@@ -62,6 +75,16 @@ impl System {
         let [raw, ..] = self.info(SystemItem::Virtualisation, 0)?;
         let known = [Virtualisation::None, Virtualisation::Svm, Virtualisation::Vmx];
         Ok(known.into_iter().find(|known| *known as u64 == raw).unwrap_or(Virtualisation::None))
+    }
+
+    /// One of the ranges of PCI buses that firmware describes, counted from 0; nothing past the last.
+    ///
+    /// # Errors
+    /// As [`System::info`].
+    pub fn pci_segment(self, index: u64) -> Result<Option<PciSegment>, Status> {
+        let [address, group, first_bus, last_bus] = self.info(SystemItem::PciSegment, index)?;
+        let segment = PciSegment { address, group: group as u16, first_bus: first_bus as u8, last_bus: last_bus as u8 };
+        Ok((address != 0).then_some(segment))
     }
 
     /// Walks the live page tables of the caller's address space, on from an address; 0 starts.

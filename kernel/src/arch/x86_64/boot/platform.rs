@@ -149,6 +149,13 @@ pub fn mask_8259() {
     }
 }
 
+/// Where configuration registers of PCI functions are: address of bus 0, segment group, first bus, last bus.
+pub fn pci_segment(index: u64) -> Option<[u64; 4]> {
+    let acpi = ACPI.lock();
+    let segment = acpi.mcfg.segments.get(usize::try_from(index).ok()?)?;
+    Some([segment.address, segment.group.into(), segment.first_bus.into(), segment.last_bus.into()])
+}
+
 /// Whether no part of a range is RAM or a controller of the kernel's.
 pub fn is_device_memory(start: u64, size: u64) -> bool {
     let Some(boot) = BOOT.get() else { return false };
