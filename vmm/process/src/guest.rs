@@ -1,5 +1,6 @@
 //! One life of a guest: from an empty machine to its end.
 
+use alloc::boxed::Box;
 use alloc::format;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -7,6 +8,7 @@ use alloc::vec::Vec;
 use dragonfly_abi::Status;
 use dragonfly_abi::arch::guest::VcpuState;
 use dragonfly_guest_boot::{GuestMemory, GuestPhys, Inaccessible, LoadError, MemoryLayout, Request, StartState};
+use dragonfly_machine::virtio::VirtioPci;
 use dragonfly_machine::{Config, Machine, acpi, platform};
 use dragonfly_machine_file::MachineFile;
 use dragonfly_rt::cpus;
@@ -15,6 +17,7 @@ use dragonfly_rt::sys::{Notification, Vcpu, Vm};
 use dragonfly_rt::thread::{Builder, JoinHandle};
 use log::{info, warn};
 
+use crate::card::{self, Card, Slot};
 use crate::clock::Clock;
 use crate::console::Console;
 use crate::cpuid::Processor;
@@ -28,30 +31,45 @@ use crate::vcpu::VcpuThread;
 use crate::vcpu::registers::set_start;
 
 /// Runs the guest from its start to its end.
-pub(crate) fn live(plan: &Plan<'_>, console: &mut Console, events: Notification) -> Result<End, Problem> {
-    let running = Running::start(plan, console, events)?;
+pub(crate) fn live(
+    plan: &Plan<'_>,
+    card: Option<&Arc<Card>>,
+    console: &mut Console,
+    events: Notification,
+) -> Result<End, Problem> {
+    let running = Running::start(plan, card, console, events)?;
     Ok(serve(&running.shared, console, events))
 }
 
 /// The threads of a guest's vCPUs. They are stopped when this goes.
 struct Running {
     shared: Arc<Shared>,
+    card: Option<Arc<Card>>,
     vcpus: Vec<Vcpu>,
     threads: Vec<JoinHandle<()>>,
 }
 
 impl Running {
-    fn start(plan: &Plan<'_>, console: &Console, events: Notification) -> Result<Self, Problem> {
+    fn start(
+        plan: &Plan<'_>,
+        card: Option<&Arc<Card>>,
+        console: &Console,
+        events: Notification,
+    ) -> Result<Self, Problem> {
         let file = &plan.file;
         let vm = at("make a virtual machine", Vm::create())?;
         let ram = at("make the guest's RAM", Ram::new(*vm, file.memory))?;
         let clock = Clock::start(console.time_of_day());
-        let machine = Machine::new(&Config { vcpus: file.vcpus, start_s: clock.start_s() });
+        let mut machine = Machine::new(&Config { vcpus: file.vcpus, start_s: clock.start_s() });
         let processor = Processor::of_host(file.vcpus);
         let start = load(plan, &ram)?;
         let physical_bits = processor.physical_bits();
-        let shared = Arc::new(Shared::new(vm, ram, clock, physical_bits, machine, events));
-        let mut running = Self { shared, vcpus: Vec::new(), threads: Vec::new() };
+        let guest = card::Guest { vm: *vm, memory: ram.memory(), layout: ram.layout(), events };
+        let slots = card.map_or(Ok(Vec::new()), |card| card.attach(file, guest))?;
+        let add = |slot: Slot| machine.add_virtio(VirtioPci::new(slot.description, Box::new(slot)));
+        let functions = slots.into_iter().filter_map(add).collect();
+        let shared = Arc::new(Shared::new(vm, ram, clock, physical_bits, machine, functions, events));
+        let mut running = Self { shared, card: card.cloned(), vcpus: Vec::new(), threads: Vec::new() };
         let mut threads = Vec::new();
         // All are there before the first one runs: it may send the others messages.
         for number in 0..file.vcpus {
@@ -95,6 +113,9 @@ impl Drop for Running {
             if let Err(status) = thread.join() {
                 warn!("a vCPU's thread cannot be ended: {status}");
             }
+        }
+        if let Some(card) = &self.card {
+            card.detach();
         }
     }
 }

@@ -3,7 +3,7 @@
 //! [`plan`] reads the machine file that the argument `machine=N` names, [`guest`] builds the machine of it: RAM, devices,
 //! vCPUs, the kernel in its memory. Each vCPU is run by a thread of its own ([`vcpu`]), which enters the guest by a system
 //! call, does what the exit asks for, and enters again. What threads need of each other is [`shared`]: the devices under a
-//! lock, which an exit takes only if it is about a device. One more thread serves the console and the devices' timers
+//! lock, which an exit takes only if it is about a device. Disks and networks are the offload card's ([`card`]). One more thread serves the console and the devices' timers
 //! ([`service`]) until the guest comes to its end: then a crash has been reported on the log, the console server is told,
 //! and the guest is started anew if it asked for that.
 //!
@@ -14,6 +14,7 @@
 
 extern crate alloc;
 
+mod card;
 mod clock;
 mod console;
 mod cpuid;
@@ -27,6 +28,8 @@ mod service;
 mod shared;
 mod vcpu;
 
+use alloc::sync::Arc;
+
 use dragonfly_abi::Status;
 use dragonfly_console::protocol::EndStatus;
 use dragonfly_machine_file::OnReboot;
@@ -35,6 +38,7 @@ use dragonfly_rt::thread::Builder;
 use dragonfly_rt::{argument, bundle, cpus, supervisor};
 use log::{error, info};
 
+use card::Card;
 use console::Console;
 use end::End;
 use plan::Plan;
@@ -86,21 +90,23 @@ fn run_guest(number: u32) -> Result<End, Problem> {
     // priority they have to.
     let cpu = at("ask for the first thread's CPU", Thread::FIRST.info())?.cpu as u32;
     let above = Builder::new(cpu, plan.file.priority.saturating_add(1));
+    let card = Card::find(&plan.file, number)?;
+    let _watch = card.as_ref().map(|card| card.watch(cpu, plan.file.priority));
     let lives = {
-        let plan = plan.clone();
-        move || run_lives(&plan, number, events)
+        let (plan, card) = (plan.clone(), card.clone());
+        move || run_lives(&plan, card.as_ref(), number, events)
     };
     match above.spawn(lives) {
         Ok(thread) => at("wait for the guest's end", thread.join())?,
-        Err(_) => run_lives(&plan, number, events),
+        Err(_) => run_lives(&plan, card.as_ref(), number, events),
     }
 }
 
 /// Runs the guest again for as long as it asks for that.
-fn run_lives(plan: &Plan<'_>, number: u32, events: Notification) -> Result<End, Problem> {
+fn run_lives(plan: &Plan<'_>, card: Option<&Arc<Card>>, number: u32, events: Notification) -> Result<End, Problem> {
     let mut console = Console::new(number);
     loop {
-        let end = guest::live(plan, &mut console, events)?;
+        let end = guest::live(plan, card, &mut console, events)?;
         info!("{} {}", plan.file.name, end.text());
         if end != End::Reset || plan.file.on_reboot == OnReboot::PowerOff {
             return Ok(end);

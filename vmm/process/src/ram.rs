@@ -10,7 +10,7 @@ use dragonfly_rt::sys::{Commit, Memory, Owned, Vm};
 const LOW_END: u64 = 3 << 30;
 
 /// Where RAM goes on that has no place below.
-const HIGH_START: u64 = 4 << 30;
+pub(crate) const HIGH_START: u64 = 4 << 30;
 
 /// Where RAM is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,7 +47,7 @@ pub(crate) struct NotRam;
 pub(crate) struct Ram {
     layout: Layout,
     mapping: Mapping,
-    _memory: Owned<Memory>,
+    memory: Owned<Memory>,
 }
 
 impl Ram {
@@ -61,12 +61,17 @@ impl Ram {
         if layout.high > 0 {
             vm.map(*memory, HIGH_START, layout.low, layout.high, rights)?;
         }
-        Ok(Self { layout, mapping, _memory: memory })
+        Ok(Self { layout, mapping, memory })
     }
 
     /// Where it is.
     pub(crate) const fn layout(&self) -> Layout {
         self.layout
+    }
+
+    /// The memory object.
+    pub(crate) fn memory(&self) -> Memory {
+        *self.memory
     }
 
     /// The aligned word that has an address, read at once; `None` if it is not RAM.

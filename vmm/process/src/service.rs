@@ -44,6 +44,7 @@ pub(crate) fn serve(shared: &Shared, console: &mut Console, events: Notification
                 }
             }
         }
+        shared.tell_of_broken(bits);
         shared.with_machine(|machine, now_ns| {
             machine.tick(now_ns);
             let taken = machine.console_input(input.make_contiguous(), now_ns);

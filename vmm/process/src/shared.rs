@@ -4,6 +4,7 @@ use alloc::boxed::Box;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
+use dragonfly_machine::pci::DeviceFunction;
 use dragonfly_machine::{Event, Machine};
 use dragonfly_rt::sync::Mutex;
 use dragonfly_rt::sys::{Notification, Owned, Vm};
@@ -23,6 +24,14 @@ pub(crate) mod wake {
     pub(crate) const END: u64 = 1 << 2;
     /// A device wants to be asked at another time.
     pub(crate) const TIMER: u64 = 1 << 3;
+
+    /// Bits from here on: a device of the card has failed.
+    const BROKEN_SHIFT: u32 = 32;
+
+    /// The card's device with this number has failed.
+    pub(crate) const fn broken(device: u32) -> u64 {
+        1 << (BROKEN_SHIFT + device)
+    }
 }
 
 /// Odd accesses that are told of, so that a guest cannot fill the log.
@@ -51,6 +60,8 @@ pub(crate) struct Shared {
     pub(crate) dead_ports: DeadPorts,
     /// How wide its physical addresses are.
     pub(crate) physical_bits: u8,
+    /// Where the card's devices are on the bus, by number.
+    functions: Vec<DeviceFunction>,
     /// Wakes the serving thread.
     events: Notification,
     devices: Mutex<Devices>,
@@ -95,6 +106,7 @@ impl Shared {
         clock: Clock,
         physical_bits: u8,
         machine: Machine,
+        functions: Vec<DeviceFunction>,
         events: Notification,
     ) -> Self {
         Self {
@@ -103,6 +115,7 @@ impl Shared {
             clock,
             dead_ports: DeadPorts::new(),
             physical_bits,
+            functions,
             events,
             devices: Mutex::new(Devices { machine, asked_ns: None, debug_lines: 0 }),
             output_told: AtomicBool::new(false),
@@ -157,6 +170,15 @@ impl Shared {
             devices.debug_lines += 1;
             if devices.debug_lines <= MAX_DEBUG_LINES {
                 info!("the guest says: {line}");
+            }
+        }
+    }
+
+    /// Lets the guest's drivers know of devices that have failed, by bits of [`wake::broken`].
+    pub(crate) fn tell_of_broken(&self, bits: u64) {
+        for (device, function) in (0..).zip(&self.functions) {
+            if bits & wake::broken(device) != 0 {
+                self.with_machine(|machine, _| machine.virtio_failed(*function));
             }
         }
     }
