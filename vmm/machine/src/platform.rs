@@ -20,6 +20,8 @@ pub const ECAM: Range<u64> = 0xe000_0000..0xe010_0000;
 pub const PCI_WINDOW: Range<u64> = 0xe800_0000..0xfec0_0000;
 /// Bytes of the window for the memory of PCI functions above the RAM.
 pub const PCI_HIGH_WINDOW_SIZE: u64 = 64 << 30;
+/// Where the ports of PCI functions can be placed: above all that devices elsewhere have.
+pub const PCI_IO_WINDOW: Range<u64> = 0x1000..0x1_0000;
 /// I/O APIC.
 pub const IOAPIC: Range<u64> = 0xfec0_0000..0xfec0_1000;
 /// Local APIC of each vCPU: not of this crate, but no device may be there.

@@ -28,6 +28,9 @@ pub enum StateError {
         /// Its version.
         version: u16,
     },
+    /// A function on the PCI bus is not what it was when the state was saved.
+    #[error("the saved state is of a machine with other devices: give it the same disks and networks")]
+    OtherFunctions,
     /// Values that a device cannot have, or bytes too many.
     #[error("the saved state is damaged: save it again")]
     Damaged,

@@ -14,7 +14,8 @@ use acpi_tables::{Aml, AmlSink};
 
 use super::header;
 use crate::platform::{
-    COM1_PIN, COM1_PORTS, ECAM, PCI_ADDRESS_PORTS, PCI_DATA_PORTS, PCI_WINDOW, PM_PORTS, RTC_PORTS, pci_high_window,
+    COM1_PIN, COM1_PORTS, ECAM, PCI_ADDRESS_PORTS, PCI_DATA_PORTS, PCI_IO_WINDOW, PCI_WINDOW, PM_PORTS, RTC_PORTS,
+    pci_high_window,
 };
 use crate::pm::SLEEP_TYPE_S5;
 
@@ -36,11 +37,10 @@ fn host_bridge(memory_bytes: u64) -> Vec<u8> {
     let high = pci_high_window(memory_bytes);
     let high = AddressSpace::<u64>::new_memory(NotCacheable, true, high.start, high.end - 1, None);
     let (low_first, low_last) = (PCI_WINDOW.start as u32, (PCI_WINDOW.end - 1) as u32);
-    let windows: [&dyn Aml; 6] = [
+    let windows: [&dyn Aml; 5] = [
         &AddressSpace::<u16>::new_bus_number(0, 0),
         &io(&(PCI_ADDRESS_PORTS.start..PCI_DATA_PORTS.end)),
-        &AddressSpace::<u16>::new_io(0, PCI_ADDRESS_PORTS.start - 1, None),
-        &AddressSpace::<u16>::new_io(PCI_DATA_PORTS.end, u16::MAX, None),
+        &AddressSpace::<u16>::new_io(PCI_IO_WINDOW.start as u16, (PCI_IO_WINDOW.end - 1) as u16, None),
         &AddressSpace::<u32>::new_memory(NotCacheable, true, low_first, low_last, None),
         &high,
     ];

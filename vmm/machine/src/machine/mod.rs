@@ -15,7 +15,7 @@ use crate::bus::Bus;
 use crate::debug_port::DebugPort;
 use crate::ioapic::IoApic;
 use crate::message::Message;
-use crate::pci::{DeviceFunction, PciBus};
+use crate::pci::{DeviceFunction, Notice, PciBus};
 use crate::platform::{COM1_PIN, ECAM, IOAPIC, SCI_PIN};
 use crate::pm::Pm;
 use crate::reset::Reset;
@@ -90,15 +90,34 @@ impl Machine {
 
     /// Puts a virtio device onto the PCI bus, before the guest runs: as the next device, with its windows placed. Gives
     /// where it is, or nothing if the bus is full: after 31 devices.
-    pub fn add_virtio(&mut self, device: VirtioPci) -> Option<DeviceFunction> {
-        self.pci.add(Box::new(device))
+    pub fn add_virtio(&mut self, mut device: VirtioPci) -> Option<DeviceFunction> {
+        let number = self.pci.free_device()?;
+        device.place(number);
+        let at = DeviceFunction::first_of(number);
+        self.pci.insert(at, Box::new(device));
+        Some(at)
     }
 
     /// The configuration space of the virtio device there has changed: its driver is told.
-    pub fn virtio_config_changed(&mut self, _at: DeviceFunction) {}
+    pub fn virtio_config_changed(&mut self, at: DeviceFunction) {
+        self.pci.notice(at, Notice::ConfigChanged);
+    }
 
-    /// The virtio device there has failed, beside all calls: its queues are stopped, and its driver is told to reset it.
-    pub fn virtio_failed(&mut self, _at: DeviceFunction) {}
+    /// The virtio device there has failed: its queues are stopped, and its driver is told to reset it.
+    pub fn virtio_failed(&mut self, at: DeviceFunction) {
+        self.pci.notice(at, Notice::Failed);
+    }
+
+    /// Stops the queues of virtio devices, so that what is saved is all that is under way. The guest is to do nothing until
+    /// [`resume`](Self::resume).
+    pub fn pause(&mut self) {
+        self.pci.notice_all(Notice::Pause);
+    }
+
+    /// Goes on after [`pause`](Self::pause) or [`restore`](Self::restore).
+    pub fn resume(&mut self) {
+        self.pci.notice_all(Notice::Resume);
+    }
 
     /// IN of `width` bytes, 1, 2 or 4. The bits above are zero.
     pub fn port_in(&mut self, port: u16, width: u8, now_ns: u64) -> u32 {
@@ -106,6 +125,7 @@ impl Machine {
         let data = bytes.get_mut(..usize::from(width)).unwrap_or_default();
         match self.ports.find(u64::from(port), data.len()) {
             Some((device, offset)) => self.read_port(device, offset as u16, data, now_ns),
+            None if self.pci.read_ports(port, data) => {}
             None => {
                 data.fill(u8::MAX);
                 if self.ports.count_unclaimed(u64::from(port)) {
@@ -124,6 +144,7 @@ impl Machine {
         let data = bytes.get(..usize::from(width)).unwrap_or_default();
         match self.ports.find(u64::from(port), data.len()) {
             Some((device, offset)) => self.write_port(device, offset as u16, data, now_ns),
+            None if self.pci.write_ports(port, data) => {}
             None => {
                 if self.ports.count_unclaimed(u64::from(port)) {
                     debug!("OUT to port {port:#x}, {width} bytes: no device");
@@ -134,10 +155,10 @@ impl Machine {
         self.update_lines(now_ns);
     }
 
-    /// Whether a device has this port.
+    /// Whether a device has this port, or could get it.
     #[must_use]
     pub fn has_port(&self, port: u16) -> bool {
-        self.ports.find(u64::from(port), 1).is_some()
+        self.ports.find(u64::from(port), 1).is_some() || self.pci.can_have_port(port)
     }
 
     /// Reads memory that is not RAM, at most 64 bytes: the most that one instruction accesses. Whether a device has it; if
@@ -146,6 +167,7 @@ impl Machine {
         match self.memory.find(address.0, data.len()) {
             Some((Memory::IoApic, offset)) => self.ioapic.read(offset, data),
             Some((Memory::Ecam, offset)) => self.pci.read_ecam(offset, data),
+            None if self.pci.read_memory(address.0, data) => {}
             None => {
                 data.fill(u8::MAX);
                 if self.memory.count_unclaimed(address.0) {
@@ -164,6 +186,7 @@ impl Machine {
         match self.memory.find(address.0, data.len()) {
             Some((Memory::IoApic, offset)) => self.ioapic.write(offset, data),
             Some((Memory::Ecam, offset)) => self.pci.write_ecam(offset, data),
+            None if self.pci.write_memory(address.0, data) => {}
             None => {
                 if self.memory.count_unclaimed(address.0) {
                     debug!("write of {} bytes at {address}: no device", data.len());
@@ -193,7 +216,7 @@ impl Machine {
 
     /// The next interrupt to send.
     pub fn take_message(&mut self) -> Option<Message> {
-        self.ioapic.take_message()
+        self.ioapic.take_message().or_else(|| self.pci.take_message())
     }
 
     /// What the guest did to its machine, once.

@@ -2,7 +2,7 @@
 
 use alloc::vec::Vec;
 
-use super::{Config, Machine};
+use super::Machine;
 use crate::ioapic::IoApic;
 use crate::pm::Pm;
 use crate::reset::Reset;
@@ -21,7 +21,8 @@ const RESET_VERSION: u16 = 1;
 const PCI_VERSION: u16 = 1;
 
 impl Machine {
-    /// The state of all devices. Messages and events are to be taken first.
+    /// The state of all devices. Messages and events are to be taken first; virtio devices are to be
+    /// [paused](Self::pause).
     #[must_use]
     pub fn save(&self) -> Vec<u8> {
         let mut state = Encoder::default();
@@ -31,24 +32,26 @@ impl Machine {
         state.section(PM, Pm::STATE_VERSION, |section| self.pm.save(section));
         state.section(RESET, RESET_VERSION, |section| section.u8(self.reset.control));
         state.section(PCI, PCI_VERSION, |section| section.u32(self.pci.read_address()));
+        self.pci.save(&mut state);
         state.finish()
     }
 
-    /// A machine that goes on from a saved state. `config` says what it was made with; its time goes on from there.
+    /// Makes a machine with the same devices, where no guest has run, go on from a saved state: after
+    /// [`resume`](Self::resume). Its time goes on from there.
     ///
     /// # Errors
-    /// If the state is damaged or of a later release.
-    pub fn restore(config: &Config, state: &[u8]) -> Result<Self, StateError> {
-        let mut machine = Self::new(config);
+    /// If the state is damaged, of a later release, or of a machine with other devices.
+    pub fn restore(mut self, state: &[u8]) -> Result<Self, StateError> {
         let mut state = Decoder::new(state);
-        machine.uart = state.section(COM1, Uart::STATE_VERSION, Uart::restore)?;
-        machine.rtc = state.section(RTC, Rtc::STATE_VERSION, Rtc::restore)?;
-        machine.ioapic = state.section(IOAPIC, IoApic::STATE_VERSION, IoApic::restore)?;
-        machine.pm = state.section(PM, Pm::STATE_VERSION, Pm::restore)?;
-        machine.reset = state.section(RESET, RESET_VERSION, |section, _| Ok(Reset { control: section.u8()? }))?;
+        self.uart = state.section(COM1, Uart::STATE_VERSION, Uart::restore)?;
+        self.rtc = state.section(RTC, Rtc::STATE_VERSION, Rtc::restore)?;
+        self.ioapic = state.section(IOAPIC, IoApic::STATE_VERSION, IoApic::restore)?;
+        self.pm = state.section(PM, Pm::STATE_VERSION, Pm::restore)?;
+        self.reset = state.section(RESET, RESET_VERSION, |section, _| Ok(Reset { control: section.u8()? }))?;
         let address = state.section(PCI, PCI_VERSION, |section, _| section.u32())?;
-        machine.pci.write_address(address);
+        self.pci.write_address(address);
+        self.pci.restore(&mut state)?;
         state.end()?;
-        Ok(machine)
+        Ok(self)
     }
 }

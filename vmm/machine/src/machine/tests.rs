@@ -277,7 +277,7 @@ proptest! {
             observe(&mut machine, &mut now_ns, step);
         }
         let saved = machine.save();
-        let mut restored = Machine::restore(&CONFIG, &saved).unwrap();
+        let mut restored = Machine::new(&CONFIG).restore(&saved).unwrap();
         prop_assert_eq!(restored.save(), saved);
         let mut restored_ns = now_ns;
         for step in &after {
@@ -294,7 +294,7 @@ proptest! {
         let mut saved = routed().save();
         let (index, value) = change;
         *index.get_mut(&mut saved) = value;
-        if let Ok(mut machine) = Machine::restore(&CONFIG, &saved) {
+        if let Ok(mut machine) = Machine::new(&CONFIG).restore(&saved) {
             let mut now_ns = 0;
             for step in &steps {
                 observe(&mut machine, &mut now_ns, step);
@@ -307,7 +307,7 @@ proptest! {
 fn a_state_that_is_cut_off_is_refused() {
     let saved = routed().save();
     for length in 0..saved.len() {
-        assert!(Machine::restore(&CONFIG, &saved[..length]).is_err(), "{length}");
+        assert!(Machine::new(&CONFIG).restore(&saved[..length]).is_err(), "{length}");
     }
 }
 
@@ -315,14 +315,14 @@ fn a_state_that_is_cut_off_is_refused() {
 fn a_state_with_more_behind_it_is_refused() {
     let mut saved = routed().save();
     saved.push(0);
-    assert_eq!(Machine::restore(&CONFIG, &saved).err(), Some(StateError::Damaged));
+    assert_eq!(Machine::new(&CONFIG).restore(&saved).err(), Some(StateError::Damaged));
 }
 
 #[test]
 fn a_section_of_a_later_release_is_refused_by_name() {
     let mut saved = routed().save();
     saved[4] = 2;
-    let error = Machine::restore(&CONFIG, &saved).err().unwrap();
+    let error = Machine::new(&CONFIG).restore(&saved).err().unwrap();
     assert_eq!(error, StateError::TooNew { name: *b"COM1", version: 2 });
     assert_eq!(
         error.to_string(),
@@ -349,6 +349,6 @@ fn machine_of_0_1() -> Machine {
 
 #[test]
 fn the_state_that_release_0_1_saved_can_be_read() {
-    let restored = Machine::restore(&CONFIG, STATE_OF_0_1).unwrap();
+    let restored = Machine::new(&CONFIG).restore(STATE_OF_0_1).unwrap();
     assert_eq!(restored.save(), machine_of_0_1().save());
 }

@@ -29,6 +29,21 @@ pub struct Description {
     pub config_size: u16,
 }
 
+/// Most bytes of a device's own configuration space: its place in the window.
+const CONFIG_SIZE_MAX: u16 = 4096;
+
+impl Description {
+    /// Within what the function has room for.
+    pub(super) fn bounded(self) -> Self {
+        Self {
+            queues: self.queues.min(MAX_QUEUES),
+            queue_size_max: self.queue_size_max.clamp(1, 1 << 15),
+            config_size: self.config_size.min(CONFIG_SIZE_MAX),
+            ..self
+        }
+    }
+}
+
 /// A queue as its driver has set it up. The numbers are the driver's: whoever follows them checks them.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct QueueSetup {
@@ -65,7 +80,7 @@ pub trait Backend: Send {
     /// taken away by the function: `VIRTIO_F_VERSION_1`, `VIRTIO_F_RING_RESET`, `VIRTIO_F_NOTIFICATION_DATA` and others.
     fn features(&self) -> u64;
 
-    /// The driver has accepted these of the offered features, `VIRTIO_F_VERSION_1` among them. No queue runs.
+    /// The driver has accepted these of [`features`](Self::features). No queue runs.
     ///
     /// # Errors
     /// [`Failed`] if it does not work with these: the driver is not given `FEATURES_OK`.
@@ -93,20 +108,20 @@ pub trait Backend: Send {
     /// The driver has rung for a queue that runs, and no doorbell has taken it.
     fn notify(&mut self, queue: u16);
 
-    /// From now on the queue, which runs, is rung for by writes to this port, of any value and width; `None`: by none. Told
-    /// after the queue was started and before it is stopped. Who cannot watch the port does nothing:
-    /// [`notify`](Self::notify) is called for each write that comes to the machine.
+    /// From now on the queue, which runs, is rung for by writes to this port, of any value and width; `None`: by none. Set
+    /// after the queue was started, and taken away before it is stopped, or gets another port. Who cannot watch the port does
+    /// nothing: [`notify`](Self::notify) is called for each write that comes to the machine.
     fn set_doorbell(&mut self, queue: u16, port: Option<u16>);
 
     /// From now on the queue interrupts the guest by this message; `None`: by none, and interrupts are kept for
-    /// [`take_pending`](Self::take_pending), which is called after each change to a message. It may come before the
+    /// [`take_pending`](Self::take_pending), which is called after each message that is set. It may come before the
     /// queue is started and stays when it is stopped.
     fn set_message(&mut self, queue: u16, message: Option<Message>);
 
     /// Whether the queue has interrupted since this was asked last, except what went out as message.
     fn take_pending(&mut self, queue: u16) -> bool;
 
-    /// The driver has reset the device: all queues are stopped at once, and what was accepted and written counts no longer.
-    /// Doorbells and messages were taken away before.
+    /// The driver has reset the device: all queues are stopped at once, and what was accepted, written and kept counts no
+    /// longer. Doorbells and messages were taken away before.
     fn reset(&mut self);
 }
