@@ -3,6 +3,7 @@
 use alloc::format;
 use alloc::sync::Arc;
 
+use dragonfly_rt::abi::PAGE_SIZE;
 use dragonfly_rt::named;
 
 use crate::error::OpenError;
@@ -13,6 +14,7 @@ const VENDOR: u64 = 0x00;
 const DEVICE: u64 = 0x02;
 const COMMAND: u64 = 0x04;
 const STATUS: u64 = 0x06;
+const BASE_ADDRESS: u64 = 0x10;
 const CAPABILITIES: u64 = 0x34;
 
 /// Bits of the command register: memory accesses are answered, the function may access memory, no INTx.
@@ -100,7 +102,9 @@ impl Function {
     /// A part of a BAR; `None` if it is not in a memory BAR that was given.
     pub(crate) fn window(&self, bar: u8, offset: u32, length: u32) -> Option<Window> {
         let registers = self.bars.get(usize::from(bar))?.as_ref()?;
-        let (offset, length) = (u64::from(offset), u64::from(length));
+        // Of a BAR that is smaller than a page, the page around it is mapped. The lowest four bits are flags.
+        let in_page = self.config.read_u32(BASE_ADDRESS + 4 * u64::from(bar)) & (PAGE_SIZE as u32 - 1) & !0xf;
+        let (offset, length) = (u64::from(offset) + u64::from(in_page), u64::from(length));
         (offset.checked_add(length)? <= registers.size()).then(|| Window {
             registers: registers.clone(),
             offset,

@@ -15,9 +15,9 @@ use dragonfly_rt::abi::{PAGE_SIZE, Rights, Status};
 use dragonfly_rt::sync::Mutex;
 use dragonfly_rt::sys::{Commit, Gate, Memory, Message, Object, Ports, System, reply};
 use dragonfly_rt::thread::Builder;
-use dragonfly_rt::{Mapping, argument, cpus, named, println, supervisor, time};
+use dragonfly_rt::{Mapping, argument, cpus, named, supervisor, time};
 use dragonfly_test_domains::check::{Failure, Outcome, equal, refused, that};
-use dragonfly_test_domains::options::Options;
+use dragonfly_test_domains::list::{self, Test};
 
 dragonfly_rt::main!(run);
 
@@ -46,7 +46,7 @@ const PRIORITY: u8 = 16;
 
 fn run() {
     let done = match argument("role") {
-        Some("main") => return run_tests(),
+        Some("main") => return list::run(&TESTS),
         Some("panics") => report(STARTED, 0).map(|_| panic!("as it should")),
         Some("loses-memory") => report(STARTED, 0).and_then(|_| lose_memory()),
         Some("fills-its-stack") => report(STARTED, 0).map(|_| _ = black_box(fill_stack(0))),
@@ -116,8 +116,6 @@ fn drive() -> Result<(), Status> {
     panic!("as it should")
 }
 
-type Test = (&'static str, fn() -> Outcome);
-
 const TESTS: [Test; 15] = [
     ("supervisor/domains that die are started again as often as the bundle says, and have their grants", deaths),
     ("supervisor/a caller of a domain that dies is told so, and the next call finds its successor", restarted_server),
@@ -135,26 +133,6 @@ const TESTS: [Test; 15] = [
     ("runtime/a mapping reads what it wrote and refuses what lies outside", mapping),
     ("runtime/a sleep takes as long as it should", sleep),
 ];
-
-fn run_tests() {
-    let (mut passed, mut failed) = (0, 0);
-    let options = Options { filter: argument("test.filter").unwrap_or_default(), ..Options::default() };
-    for (name, test) in TESTS.into_iter().filter(|(name, _)| options.selects(name)) {
-        println!("[test] start {name}");
-        match test() {
-            Ok(()) => {
-                passed += 1;
-                println!("[test] pass {name}");
-            }
-            Err(failure) => {
-                failed += 1;
-                println!("[test] fail {name}: {failure}");
-            }
-        }
-    }
-    println!("[test] end {passed} {failed}");
-    let _ = supervisor::finish(u8::from(failed > 0));
-}
 
 /// Each start is counted; a domain with `n` restarts starts `n + 1` times. One report more would come before the next
 /// test has ended, so that test would find it.
