@@ -111,6 +111,32 @@ fn what_cannot_be_does_not_reach_the_device() {
 }
 
 #[test]
+fn a_read_only_disk_refuses_changes() {
+    const RO: u64 = 1 << 5;
+    let device = device(RamDisk::new(SECTORS), 0);
+    device.0.borrow_mut().offered |= RO;
+    let disk = open(&device);
+    let all = Extent { first: Sector(0), count: SECTORS };
+    assert!(disk.geometry().is_read_only);
+    assert_eq!(disk.write(Sector(0), &[0; SECTOR_BYTES]), Err(BlockError::ReadOnly));
+    assert_eq!(disk.write_zeroes(all, true), Err(BlockError::ReadOnly));
+    assert_eq!(disk.discard(all), Err(BlockError::ReadOnly));
+}
+
+#[test]
+fn the_rings_indices_wrap_around() {
+    let disk = open(&device(RamDisk::new(SECTORS), 0));
+    for number in 0..70_000_u32 {
+        let bytes = [number as u8 ^ (number >> 8) as u8; SECTOR_BYTES];
+        let mut back = [0; SECTOR_BYTES];
+        let sector = Sector(u64::from(number) % SECTORS);
+        disk.write(sector, &bytes).unwrap();
+        disk.read(sector, &mut back).unwrap();
+        assert_eq!(back, bytes, "request {number}");
+    }
+}
+
+#[test]
 fn an_error_of_the_medium_is_told_and_the_disk_goes_on() {
     struct Broken(RamDisk);
     impl BlockBackend for Broken {
