@@ -326,6 +326,9 @@ pub enum Bench {
     /// Exits of virtual machines, in instructions, beside KVM's in the same emulated machine.
     #[command(after_help = BENCH_EXITS_HELP)]
     Exits(BenchExits),
+    /// The card's switch and disks on this machine's own CPU, beside DPDK and Open vSwitch.
+    #[command(after_help = BENCH_CARD_HELP)]
+    Card(BenchCard),
 }
 
 const BENCH_EXITS_HELP: &str = "\
@@ -336,6 +339,16 @@ Examples:
   cargo xtask bench exits
   cargo xtask bench exits --vs kvm --json tests/figures/exits-qemu.json
   cargo xtask bench exits --emulator bochs --vs kvm";
+
+const BENCH_CARD_HELP: &str = "\
+Two guests without a kernel send each other frames through the switch over vhost-user, on one CPU; the switch has another.
+The card, testpmd (which forwards without looking) and Open vSwitch on DPDK take turns, several times, and the median
+counts. Nothing else should run: the host of a virtual machine disturbs enough.
+
+Examples:
+  cargo xtask bench card
+  cargo xtask bench card --alone --rounds 1
+  cargo xtask bench card --json card.json";
 
 /// What Dragonfly is compared with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -353,6 +366,20 @@ pub struct BenchExits {
     /// Measure this too.
     #[arg(long, value_enum, value_name = "PEER")]
     pub vs: Option<Peer>,
+    /// Also write the figures to this file.
+    #[arg(long, value_name = "FILE")]
+    pub json: Option<PathBuf>,
+}
+
+/// Arguments of `bench card`.
+#[derive(Args, Clone, Debug)]
+pub struct BenchCard {
+    /// Leave the peers out.
+    #[arg(long)]
+    pub alone: bool,
+    /// How often each takes its turn.
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=100))]
+    pub rounds: u32,
     /// Also write the figures to this file.
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,

@@ -86,13 +86,10 @@ pub enum Call {
     PortRead = 59,
     /// `(ports, port, width: bytes, value)`.
     PortWrite = 60,
-    /// `(interrupt, notification, bits, CPU) -> (address, data)`: the interrupt sets the bits; notification 0 unbinds. The
-    /// words are what a device writes for a message-signalled interrupt, and 0 for a line.
+    /// `(interrupt, notification, bits, CPU)`: the interrupt sets the bits; notification 0 unbinds.
     InterruptBind = 61,
     /// `(interrupt)`: lets the next one come.
     InterruptAcknowledge = 62,
-    /// `(system) -> handle`: a message-signalled interrupt.
-    DeviceMessage = 63,
 
     /// `(system, item, argument) -> (value, value, value)`: see [`SystemItem`].
     SystemInfo = 64,
@@ -130,7 +127,7 @@ pub enum Call {
 
 impl Call {
     /// Every call.
-    pub const ALL: [Self; 53] = [
+    pub const ALL: [Self; 52] = [
         Self::Nop,
         Self::Call,
         Self::Reply,
@@ -169,7 +166,6 @@ impl Call {
         Self::PortWrite,
         Self::InterruptBind,
         Self::InterruptAcknowledge,
-        Self::DeviceMessage,
         Self::SystemInfo,
         Self::LogWrite,
         Self::ClockNow,

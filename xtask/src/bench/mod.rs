@@ -1,8 +1,10 @@
-//! `cargo xtask bench`: figures in instructions, the same in every run.
+//! `cargo xtask bench`: figures in instructions, the same in every run, and those of the card in this machine's time.
 //!
 //! [`ipc`] measures system calls, [`exits`] virtual machines: [`dragonfly`] and [`kvm`] run the same guest in the same
-//! emulated machine, [`start`] starts Linux, [`exit_figures`] holds what comes of it.
+//! emulated machine, [`start`] starts Linux, [`exit_figures`] holds what comes of it. [`card`] loads the card's
+//! process and its peers.
 
+pub mod card;
 pub mod dragonfly;
 pub mod exit_figures;
 pub mod exits;

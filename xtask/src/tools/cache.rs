@@ -132,6 +132,12 @@ impl Manifest {
         fs::write(&path, toml::to_string(self)?).with_context(|| format!("cannot write {}", path.display()))
     }
 
+    /// The version of a package of the set.
+    #[must_use]
+    pub fn version_of(&self, package: &str) -> Option<&str> {
+        self.packages.iter().find(|entry| entry.name == package).map(|entry| entry.version.as_str())
+    }
+
     /// Sum of the package files' sizes, in bytes.
     #[must_use]
     pub fn size_bytes(&self) -> u64 {

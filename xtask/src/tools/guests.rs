@@ -140,7 +140,7 @@ impl Tools {
     #[must_use]
     pub fn find_busybox(&self) -> Option<Busybox> {
         let (root, manifest) = self.private(&sets::BUSYBOX)?;
-        let version = manifest.packages.iter().find(|package| package.name == "busybox-static")?.version.clone();
+        let version = manifest.version_of("busybox-static")?.to_string();
         Some(Busybox { program: existing(root.join("usr/bin/busybox"))?, version })
     }
 }

@@ -10,6 +10,7 @@ pub mod doctor;
 mod fetch;
 pub mod guests;
 pub mod kernel_size;
+pub mod peers;
 mod place;
 pub mod progress;
 pub mod rust;

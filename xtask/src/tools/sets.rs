@@ -98,6 +98,40 @@ pub const ISO: PackageSet = PackageSet {
                 and `xorriso`",
 };
 
+/// Peers of the card's network: DPDK's testpmd, and Open vSwitch on DPDK.
+pub const DPDK: PackageSet = PackageSet {
+    name: "dpdk",
+    suite: TRIXIE,
+    packages: &[
+        "dpdk",
+        "dpdk-dev",
+        "librte-mempool-ring25",
+        "librte-net-vhost25",
+        "openvswitch-switch-dpdk",
+        "openvswitch-switch",
+    ],
+    programs: &[
+        Program {
+            name: "dpdk-testpmd",
+            path: "usr/bin/dpdk-testpmd",
+            environment: &[],
+            options: &[("-d", "usr/lib/x86_64-linux-gnu/dpdk/pmds-25.0")],
+        },
+        plain("ovsdb-server", "usr/sbin/ovsdb-server"),
+        plain("ovsdb-tool", "usr/bin/ovsdb-tool"),
+        plain("ovs-vsctl", "usr/bin/ovs-vsctl"),
+        plain("ovs-ofctl", "usr/bin/ovs-ofctl"),
+        plain("ovs-vswitchd-dpdk", "usr/lib/openvswitch-switch-dpdk/ovs-vswitchd-dpdk"),
+    ],
+    keep: Keep::Everything,
+    proof: "usr/lib/openvswitch-switch-dpdk/ovs-vswitchd-dpdk",
+    elsewhere: "measure without peers (`bench card --alone`)",
+};
+
+const fn plain(name: &'static str, path: &'static str) -> Program {
+    Program { name, path, environment: &[], options: &[] }
+}
+
 /// What Linux guests find in their initial RAM disk.
 pub const BUSYBOX: PackageSet = PackageSet {
     name: "busybox",
@@ -148,7 +182,7 @@ const MODULES: [&str; 10] = [
 ///
 /// The sets' packages depend on them for the set-up of a real system (users, services, icons, fonts, boot); none holds
 /// a library or file that is used here, so fetching them would only cost time.
-pub const NOT_NEEDED: [&str; 39] = [
+pub const NOT_NEEDED: [&str; 40] = [
     "adduser",
     "adwaita-icon-theme",
     "at-spi2-common",
@@ -168,6 +202,7 @@ pub const NOT_NEEDED: [&str; 39] = [
     "init-system-helpers",
     "initramfs-tools",
     "kmod",
+    "libdpdk-dev",
     "libasound2-data",
     "libgdk-pixbuf2.0-common",
     "libglib2.0-data",

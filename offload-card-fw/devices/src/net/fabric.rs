@@ -140,13 +140,17 @@ impl Fabric {
         let all = |groups: &Vec<GroupId>| {
             groups.iter().map(|group| GroupId(group.0.saturating_add(first_group))).collect::<Vec<_>>()
         };
+        let usual = PortConfig::new(Role::Guest);
         let config = PortConfig {
             vlan: VlanMode::Access(net.vlan),
             identity: Some(Identity { macs: vec![net.mac], addresses: net.addresses.clone() }),
             groups: net.groups.as_ref().map(all),
+            filter: FilterConfig { connections: net.connections, ..FilterConfig::default() },
+            // Each connection has a flow in either direction.
+            flows: net.connections.saturating_mul(2).max(usual.flows),
             send_limits: net.limits,
             receive_limits: net.limits,
-            ..PortConfig::new(Role::Guest)
+            ..usual
         };
         self.add_port(&net.name, config, (0..net.queue_pairs).map(|_| Waiting::default()).collect())
     }

@@ -10,13 +10,15 @@ use dragonfly_settings::{Section, SettingsError};
 use dragonfly_vswitch::{
     MacAddress, Prefix,
     limit::{Limits, Rate},
-    policy::GroupId,
+    policy::{FilterConfig, GroupId},
 };
 
 use super::{Group, address};
 
 const MAX_PAIRS: u64 = 8;
 const MAX_VLAN: u64 = 4094;
+/// Memory for so many is 128 MiB.
+const MAX_CONNECTIONS: u64 = 1 << 20;
 const MAX_PACKETS: u64 = 1_000_000_000;
 const BITS_PER_BYTE: u64 = 8;
 
@@ -35,6 +37,8 @@ pub struct Net {
     pub addresses: Vec<Prefix>,
     /// Its security groups, by their places in the machine; `None` lets everything pass.
     pub groups: Option<Vec<GroupId>>,
+    /// The most connections that its groups know of at a time.
+    pub connections: u32,
     /// How much the guest may send, and as much receive.
     pub limits: Limits,
 }
@@ -45,6 +49,7 @@ impl Net {
         "mac",
         "addresses",
         "groups",
+        "connections",
         "queues",
         "vlan",
         "packets_per_second",
@@ -69,13 +74,15 @@ impl Net {
         let mac = section.required("mac", given_mac.transpose()?.or(default_mac))?;
         let packets = |key: &str| section.integer(key, 1..=MAX_PACKETS);
         let bits = |key: &str| Ok(section.size(key)?.map(|bytes| bytes.saturating_mul(BITS_PER_BYTE)));
+        let connections = section.integer("connections", 1..=MAX_CONNECTIONS)?;
         let rate = |(per_second, burst): (NonZeroU64, NonZeroU64)| Rate { per_second, burst };
         Ok(Self {
             name: section.name("name")?,
             mac,
             addresses: addresses(section)?,
             groups: chosen_groups(section, groups)?,
-            // Both are in range by their own lines, so nothing is lost.
+            connections: connections.map_or(FilterConfig::default().connections, |number| number as u32),
+            // All are in range by their own lines, so nothing is lost.
             queue_pairs: section.integer("queues", 1..=MAX_PAIRS)?.unwrap_or(1) as u16,
             vlan: section.integer("vlan", 0..=MAX_VLAN)?.unwrap_or(0) as u16,
             limits: Limits {

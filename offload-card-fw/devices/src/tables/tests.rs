@@ -94,7 +94,7 @@ addresses = ["10.0.0.2", "fd00::/64"]
     assert_eq!((net.mac.0, net.queue_pairs, net.vlan), ([0x52, 0x54, 0, 0x12, 0x34, 0xff], 4, 7));
     assert_eq!(net.addresses[0], Prefix::host("10.0.0.2".parse().unwrap()));
     assert_eq!(net.addresses[1], Prefix::new("fd00::".parse().unwrap(), 64).unwrap());
-    assert_eq!(net.limits.packets.unwrap().burst.get(), 1000);
+    assert_eq!((net.limits.packets.unwrap().burst.get(), net.connections), (1000, 16_384));
     assert_eq!(net.limits.bits.unwrap().per_second.get(), 8 << 20);
 }
 

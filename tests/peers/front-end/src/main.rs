@@ -1,0 +1,54 @@
+//! `card-load`: loads a switch's two ports over vhost-user, and says in JSON how many frames went through.
+
+use std::{path::PathBuf, time::Duration};
+
+use anyhow::Result;
+use clap::Parser;
+use front_end::net::{Traffic, run};
+use serde_json::json;
+
+/// Two guests that send each other frames through a switch with vhost-user ports.
+#[derive(Debug, Parser)]
+struct Arguments {
+    /// Socket of the first guest's port.
+    first: PathBuf,
+    /// Socket of the second guest's port.
+    second: PathBuf,
+    /// Bytes of a frame, its checksum included.
+    #[arg(long, default_value_t = 64)]
+    frame: usize,
+    /// Flows in each direction.
+    #[arg(long, default_value_t = 1)]
+    flows: u32,
+    /// Use packed rings.
+    #[arg(long)]
+    packed: bool,
+    /// Milliseconds before the counting begins.
+    #[arg(long, default_value_t = 300)]
+    warm_up: u64,
+    /// Milliseconds of counting.
+    #[arg(long, default_value_t = 1000)]
+    time: u64,
+}
+
+fn main() -> Result<()> {
+    let arguments = Arguments::parse();
+    let outcome = run(&Traffic {
+        sockets: [arguments.first, arguments.second],
+        frame: arguments.frame,
+        flows: arguments.flows,
+        is_packed: arguments.packed,
+        warm_up: Duration::from_millis(arguments.warm_up),
+        time: Duration::from_millis(arguments.time),
+    })?;
+    println!(
+        "{}",
+        json!({
+            "sent": outcome.sent,
+            "received": outcome.received,
+            "seconds": outcome.seconds,
+            "mpps": outcome.received as f64 / outcome.seconds / 1e6,
+        })
+    );
+    Ok(())
+}

@@ -1,0 +1,159 @@
+//! `cargo xtask bench card`: what the card's switch and disks do on one CPU of this machine, beside its peers.
+//!
+//! [`cases`] says what is measured, [`back_end`] starts who is measured, [`library`] runs what needs no rings.
+
+mod back_end;
+mod cases;
+mod library;
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::Path,
+    process::{Command, Stdio},
+    thread,
+};
+
+use anyhow::{Context, Result, ensure};
+use serde_json::{Number, Value, json};
+
+use self::{
+    back_end::{BackEnd, CardProcess, OpenVswitch, Testpmd},
+    cases::{Case, POLICIES, Policy},
+};
+use crate::{
+    build::{
+        Project,
+        cargo::{self, Profile, Program},
+    },
+    cli::BenchCard,
+    process::first_lines,
+    tools::{Tools, peers::Peers, rust},
+};
+
+const CARD: Program<'_> = Program { package: "dragonfly-offload-card", bin: "offload-card", features: &[] };
+const LOAD: Program<'_> = Program { package: "dragonfly-peer-front-end", bin: "card-load", features: &[] };
+
+/// The CPU of the guests; the switch has CPU 0.
+const LOAD_CPU: &str = "1";
+
+/// Figures by name.
+type Figures = BTreeMap<String, Number>;
+
+/// Measures, prints the figures and writes them where asked to.
+///
+/// # Errors
+/// Fails when a build fails, a peer does not start, or somebody loses the connection.
+pub fn run(tools: &Tools, arguments: &BenchCard) -> Result<()> {
+    let cpus = thread::available_parallelism()?.get();
+    ensure!(cpus >= 2, "this machine has one CPU, and the switch and its guests need one each");
+    let project = Project::load()?;
+    let build =
+        |program| cargo::build_bin_for(&project, tools.is_offline(), program, Profile::Release, rust::HOST_TARGET);
+    let (card, load) = (build(&CARD)?, build(&LOAD)?);
+    let peers = if arguments.alone { None } else { Some(tools.peers()?) };
+    if let Some(Peers { versions: [dpdk, ovs], .. }) = &peers {
+        println!("DPDK {dpdk}, Open vSwitch {ovs}, one CPU for each switch");
+    }
+    let mut figures = Figures::new();
+    println!("{:<28} {:>10} {:>10} {:>10}", "Mpps, both directions", "Dragonfly", "testpmd", "OVS-DPDK");
+    for policy in POLICIES {
+        measure_policy(policy, &card, &load, peers.as_ref(), arguments.rounds, &mut figures)?;
+    }
+    for (name, value) in library::measure(&project, tools.is_offline())? {
+        println!("{name:<28} {value:>10.4e}");
+        insert(&mut figures, &name, value);
+    }
+    if let Some(path) = &arguments.json {
+        let text = serde_json::to_string_pretty(&json!({ "card": figures }))?;
+        fs::write(path, text + "\n").with_context(|| format!("cannot write {}", path.display()))?;
+    }
+    Ok(())
+}
+
+/// Measures all cases of a policy, with everybody who has it taking turns.
+fn measure_policy(
+    policy: Policy,
+    card: &Path,
+    load: &Path,
+    peers: Option<&Peers>,
+    rounds: u32,
+    figures: &mut Figures,
+) -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let mut switches: Vec<(&str, Box<dyn BackEnd>)> =
+        vec![("vswitch", Box::new(CardProcess::start(card, folder.path(), policy)?))];
+    if let Some(peers) = peers {
+        if policy == Policy::None {
+            switches.push(("testpmd", Box::new(Testpmd::start(peers, folder.path())?)));
+        }
+        switches.push(("ovs_dpdk", Box::new(OpenVswitch::start(peers, folder.path(), policy)?)));
+    }
+    switches.iter().try_for_each(|(_, switch)| switch.process().pause())?;
+    for case in policy.cases() {
+        let mut results = vec![Vec::new(); switches.len()];
+        for _ in 0..rounds {
+            for ((name, switch), results) in switches.iter().zip(&mut results) {
+                switch.process().go_on()?;
+                let mpps = load_once(load, switch.as_ref(), case).with_context(|| format!("{name}, {}", case.name))?;
+                switch.process().pause()?;
+                results.push(mpps);
+            }
+        }
+        let mut cells = BTreeMap::new();
+        for ((name, _), results) in switches.iter().zip(results) {
+            let median = median(results);
+            insert(figures, &format!("{name}_{}_mpps", case.name), median);
+            cells.insert(*name, median);
+        }
+        let cell = |name| cells.get(name).map_or("-".into(), |value| format!("{value:.2}"));
+        println!("{:<28} {:>10} {:>10} {:>10}", case.name, cell("vswitch"), cell("testpmd"), cell("ovs_dpdk"));
+    }
+    Ok(())
+}
+
+/// One turn: millions of frames per second.
+fn load_once(load: &Path, switch: &dyn BackEnd, case: &Case) -> Result<f64> {
+    let mut command = Command::new("taskset");
+    command.args(["--cpu-list", LOAD_CPU]).arg(load).args(switch.sockets());
+    command.args(["--frame", &case.frame.to_string(), "--flows", &case.flows.to_string()]);
+    if case.is_packed {
+        command.arg("--packed");
+    }
+    let output = command.stdin(Stdio::null()).output().context("cannot start taskset (util-linux)")?;
+    ensure!(output.status.success(), "the load has failed: {}", first_lines(&output.stderr));
+    let answer: Value = serde_json::from_slice(&output.stdout)?;
+    answer["mpps"].as_f64().context("the load gave no figure")
+}
+
+fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values.get(values.len() / 2).copied().unwrap_or(0.0)
+}
+
+/// Adds a figure; with four digits, as more of them mean nothing.
+fn insert(figures: &mut Figures, name: &str, value: f64) {
+    let digits = 3 - value.abs().max(1e-9).log10().floor() as i32;
+    let factor = 10_f64.powi(digits);
+    if let Some(number) = Number::from_f64((value * factor).round() / factor) {
+        figures.insert(name.into(), number);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_median_is_in_the_middle() {
+        assert!((median(vec![3.0, 1.0, 2.0]) - 2.0).abs() < f64::EPSILON);
+    }
+
+    #[test]
+    fn figures_have_four_digits() {
+        let mut figures = Figures::new();
+        insert(&mut figures, "a", 12.345_67);
+        insert(&mut figures, "b", 1_234_567.0);
+        assert_eq!(serde_json::to_string(&figures).unwrap(), r#"{"a":12.35,"b":1235000.0}"#);
+    }
+}

@@ -1,0 +1,51 @@
+//! Programs that the card is measured beside: DPDK's testpmd and Open vSwitch on DPDK.
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+
+use super::{Tools, existing, sets};
+
+/// DPDK and Open vSwitch, unpacked.
+#[derive(Clone, Debug)]
+pub struct Peers {
+    /// Folder of the start scripts.
+    bin: PathBuf,
+    /// Folder of DPDK's plug-ins, which Open vSwitch looks for where a real system has them.
+    pub plugins: PathBuf,
+    /// The schema of Open vSwitch's database.
+    pub schema: PathBuf,
+    /// Versions of the packages, DPDK's and Open vSwitch's.
+    pub versions: [String; 2],
+}
+
+impl Peers {
+    /// A program's start script.
+    #[must_use]
+    pub fn program(&self, name: &str) -> PathBuf {
+        self.bin.join(name)
+    }
+}
+
+impl Tools {
+    /// The peers of the card's network, fetched if need be. Always the private set, so that figures compare.
+    ///
+    /// # Errors
+    /// See [`Tools::ensure_all`].
+    pub fn peers(&self) -> Result<Peers> {
+        self.find_or_fetch(&sets::DPDK, Self::find_peers)
+    }
+
+    /// The peers, if they are on this machine.
+    #[must_use]
+    pub fn find_peers(&self) -> Option<Peers> {
+        let (root, manifest) = self.private(&sets::DPDK)?;
+        let version = |name| manifest.version_of(name).unwrap_or("unknown").to_string();
+        Some(Peers {
+            bin: self.cache.bin(),
+            plugins: existing(root.join("usr/lib/x86_64-linux-gnu/dpdk/pmds-25.0"))?,
+            schema: existing(root.join("usr/share/openvswitch/vswitch.ovsschema"))?,
+            versions: ["dpdk", "openvswitch-switch-dpdk"].map(version),
+        })
+    }
+}
