@@ -133,9 +133,9 @@ impl<P: Client> Card<P> {
         round
     }
 
-    /// Asks for kicks of all rings, and says whether there is something to do already.
+    /// Asks for kicks of all rings and for the uplink's interrupt, and says whether there is something to do already.
     pub(crate) fn enable_kicks(&mut self) -> bool {
-        let mut has_work = false;
+        let mut has_work = self.outside.enable_interrupt();
         for machine in &mut self.machines {
             // All of them, and no early end: each is to be served again when it is kicked.
             for disk in &mut machine.disks {

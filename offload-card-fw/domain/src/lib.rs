@@ -30,7 +30,7 @@ use alloc::sync::Arc;
 use dragonfly_abi::Status;
 use dragonfly_card_devices::{AnyDisk, Fabric};
 use dragonfly_card_gate::GATE_NAME;
-use dragonfly_physical::{open_disks, open_uplinks};
+use dragonfly_physical::{Wake, open_disks, open_uplinks};
 use dragonfly_rt::sync::Mutex;
 use dragonfly_rt::sys::{Domain, Gate, Notification, Thread};
 use dragonfly_rt::thread::Builder;
@@ -49,6 +49,9 @@ use server::Server;
 const DISKS: &str = "disk";
 const UPLINKS: &str = "uplink";
 
+/// What the uplink sets in the worker's notification; kicks of rings are below.
+const UPLINK_BIT: u64 = 1 << 32;
+
 /// Memory of the card's that disks in memory leave for everything else: rings' state, frames, page tables of guests' memory.
 const OWN_MEMORY: u64 = 24 << 20;
 
@@ -66,11 +69,11 @@ pub fn run() {
 
 fn serve() -> Result<(), Status> {
     let gate: Gate = named(GATE_NAME).ok_or(Status::BadHandle)?;
-    let card = Arc::new(Mutex::new(make_card()?));
-    let events = Notification::create()?.keep();
-    let faults = Arc::new(Faults::new()?);
     let first = Thread::FIRST.info()?;
     let (cpu, priority) = (first.cpu as u32, first.priority as u8);
+    let events = Notification::create()?.keep();
+    let card = Arc::new(Mutex::new(make_card(Wake { notification: events, bits: UPLINK_BIT, cpu })?));
+    let faults = Arc::new(Faults::new()?);
     let resolver = Builder::new(cpu, priority).spawn({
         let faults = faults.clone();
         move || faults.serve()
@@ -88,12 +91,13 @@ fn serve() -> Result<(), Status> {
     served
 }
 
-/// All that the machine files describe.
-fn make_card() -> Result<Card<GatePlatform>, Status> {
+/// All that the machine files describe. The uplink wakes the worker as `wake` says.
+fn make_card(wake: Wake) -> Result<Card<GatePlatform>, Status> {
     let bundle = bundle().unwrap_or_default();
     let account = Domain::OWN.info()?;
     let ram_bytes = account.quota.saturating_sub(account.used).saturating_sub(OWN_MEMORY).min(MOST_RAM);
-    let disks = open_disks(DISKS).into_iter().map(|disk| (disk.serial().into(), Box::new(disk) as AnyDisk)).collect();
+    let disks = open_disks(DISKS, wake.cpu).into_iter();
+    let disks = disks.map(|disk| (disk.serial().into(), Box::new(disk) as AnyDisk)).collect();
     let mut stores = Stores { ram_bytes, disks };
     let mut random = Random::new();
     let mut card = Card::new(Fabric::new(random.next()));
@@ -101,7 +105,7 @@ fn make_card() -> Result<Card<GatePlatform>, Status> {
     for machine in &machines {
         machines::add(machine, &mut card, bundle, &mut stores);
     }
-    let uplink = open_uplinks(UPLINKS).into_iter().next();
+    let uplink = open_uplinks(UPLINKS, Some(wake)).into_iter().next();
     let outside = Outside::new(&machines, uplink, card.fabric(), random);
     card.connect(outside);
     Ok(card)

@@ -80,7 +80,12 @@ impl Outside {
 
     /// Whether frames may come at any time, of which nothing tells.
     pub(crate) fn is_polled(&self) -> bool {
-        self.uplink.as_ref().is_some_and(|(_, uplink)| uplink.fault().is_none())
+        self.uplink.as_ref().is_some_and(|(_, uplink)| uplink.fault().is_none() && uplink.is_polled())
+    }
+
+    /// Asks for an interrupt when a frame comes from outside, and says whether some are there already.
+    pub(crate) fn enable_interrupt(&mut self) -> bool {
+        self.uplink.as_mut().is_some_and(|(_, uplink)| uplink.enable_interrupt())
     }
 
     /// Moves frames both ways. Whether there were any.

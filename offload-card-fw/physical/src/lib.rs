@@ -15,6 +15,7 @@ extern crate alloc;
 mod disk;
 mod error;
 mod hal;
+mod interrupt;
 mod negotiation;
 mod pci;
 #[cfg(test)]
@@ -26,6 +27,7 @@ use core::time::Duration;
 
 pub use disk::{PhysicalDisk, open_disks};
 pub use error::{Fault, OpenError};
+pub use interrupt::Wake;
 pub use transport::VirtioFunction;
 pub use uplink::{MAX_FRAME_BYTES, Uplink, open_uplinks};
 

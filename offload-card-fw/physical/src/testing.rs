@@ -6,6 +6,7 @@ use alloc::vec::Vec;
 use core::cell::{Cell, RefCell};
 use core::time::Duration;
 
+use dragonfly_rt::sys::InterruptMessage;
 use dragonfly_virtqueue::{
     GuestAddress, GuestMemory, MemoryMap, Queue, QueueConfig, QueueState, RingAddresses, RingFeatures,
 };
@@ -15,7 +16,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 use crate::hal::device_memory;
 use crate::negotiation::VERSION_1;
-use crate::transport::CutOff;
+use crate::transport::OnBus;
 
 /// A clock that goes on by a tenth of a second whenever somebody looks at it.
 pub(crate) fn clock() -> Duration {
@@ -84,9 +85,13 @@ impl FakeDevice {
     }
 }
 
-impl CutOff for FakeDevice {
+impl OnBus for FakeDevice {
     fn cut_off(&mut self) {
         self.0.borrow_mut().is_cut_off = true;
+    }
+
+    fn set_message(&mut self, _queue: u16, _message: InterruptMessage) -> bool {
+        true
     }
 }
 

@@ -3,11 +3,13 @@
 //! The crate's own transport is not used: it waits for a device's reset without end, panics when a device names a
 //! doorbell that is not there, and keeps the registers for interrupts to itself.
 
+use dragonfly_rt::sys::InterruptMessage;
 use virtio_drivers::transport::{DeviceStatus, DeviceType, InterruptStatus, Transport};
 use virtio_drivers::{Error, PhysAddr};
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 use crate::error::OpenError;
+use crate::interrupt::MessageTable;
 use crate::pci::{CAPABILITY_VENDOR, Function, Window};
 
 /// Virtio's vendor number; devices have numbers from 0x1040 on, transitional ones from 0x1000 (virtio 1.2 4.1.2.1).
@@ -33,6 +35,7 @@ const DEVICE_STATUS: u64 = 0x14;
 const CONFIG_GENERATION: u64 = 0x15;
 const QUEUE_SELECT: u64 = 0x16;
 const QUEUE_SIZE: u64 = 0x18;
+const QUEUE_MSIX_VECTOR: u64 = 0x1a;
 const QUEUE_ENABLE: u64 = 0x1c;
 const QUEUE_NOTIFY_OFF: u64 = 0x1e;
 const QUEUE_DESC: u64 = 0x20;
@@ -105,15 +108,30 @@ fn window(function: &Function, place: u64) -> Option<Window> {
     function.window(config.read_u8(place + CAP_BAR), offset, length)
 }
 
-/// A device that can be kept from accessing memory even when it does not obey.
-pub trait CutOff {
-    /// Keeps it from accessing memory.
+/// What a device's place on the bus allows beside virtio's registers.
+pub trait OnBus {
+    /// Keeps the device from accessing memory even when it does not obey.
     fn cut_off(&mut self);
+
+    /// Lets a queue that is not set up yet interrupt by a message. `false` if it cannot.
+    fn set_message(&mut self, queue: u16, message: InterruptMessage) -> bool;
 }
 
-impl CutOff for VirtioFunction {
+impl OnBus for VirtioFunction {
     fn cut_off(&mut self) {
         self.function.cut_off();
+    }
+
+    /// Each queue has the entry of its number.
+    fn set_message(&mut self, queue: u16, message: InterruptMessage) -> bool {
+        let Some(messages) = MessageTable::find(&self.function) else { return false };
+        if !messages.set(&self.function, queue, message) {
+            return false;
+        }
+        self.select(queue);
+        self.common.write_u16(QUEUE_MSIX_VECTOR, queue);
+        // A device that has no room for it says so by another number.
+        self.common.read_u16(QUEUE_MSIX_VECTOR) == queue
     }
 }
 

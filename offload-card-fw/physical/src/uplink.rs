@@ -9,6 +9,7 @@ use alloc::vec::Vec;
 use core::slice;
 
 use bitflags::bitflags;
+use dragonfly_rt::sys::{Interrupt, Owned};
 use dragonfly_rt::time;
 use log::{error, info};
 use virtio_drivers::transport::{DeviceType, Transport};
@@ -16,8 +17,9 @@ use virtio_drivers::transport::{DeviceType, Transport};
 use crate::Clock;
 use crate::error::{Fault, OpenError};
 use crate::hal::{Completed, SlotQueue, quiesce};
+use crate::interrupt::{Wake, set_interrupt};
 use crate::negotiation::{VERSION_1, negotiate, read_config};
-use crate::transport::{CutOff, VirtioFunction};
+use crate::transport::{OnBus, VirtioFunction};
 
 bitflags! {
     /// What the driver makes use of (virtio 1.2 5.1.3). Without offloads each frame is as long as on the wire.
@@ -51,12 +53,14 @@ const SLOT_BYTES: usize = HEADER_BYTES + MAX_FRAME_BYTES;
 /// A virtio-net device, used without waiting: frames that it does not take are dropped, as on a wire.
 ///
 /// A device that lies is stopped with a line in the log. It then takes and gives nothing.
-pub struct Uplink<T: Transport + CutOff = VirtioFunction> {
+pub struct Uplink<T: Transport + OnBus = VirtioFunction> {
     name: String,
     transport: T,
     mac: Option<[u8; 6]>,
     receive: SlotQueue<RING>,
     transmit: SlotQueue<RING>,
+    /// What wakes who waits for frames.
+    interrupt: Option<Owned<Interrupt>>,
     /// Frames were given to the device since it was told.
     has_unsent: bool,
     fault: Option<Fault>,
@@ -64,15 +68,15 @@ pub struct Uplink<T: Transport + CutOff = VirtioFunction> {
 }
 
 /// Opens the network devices that the domain was given under `PREFIX0`, `PREFIX1`, …: those that can be used. The log tells
-/// of each.
+/// of each. Frames that come do what `wake` says.
 #[must_use]
-pub fn open_uplinks(prefix: &str) -> Vec<Uplink> {
+pub fn open_uplinks(prefix: &str, wake: Option<Wake>) -> Vec<Uplink> {
     let mut uplinks = Vec::new();
     for number in 0_u32.. {
         let name = format!("{prefix}{number}");
         let uplink = match VirtioFunction::open(&name, DeviceType::Network) {
             Ok(None) => break,
-            Ok(Some(function)) => Uplink::open(&name, function, time::now),
+            Ok(Some(function)) => Uplink::open(&name, function, wake, time::now),
             Err(error) => Err(error),
         };
         match uplink {
@@ -86,19 +90,29 @@ pub fn open_uplinks(prefix: &str) -> Vec<Uplink> {
     uplinks
 }
 
-impl<T: Transport + CutOff> Uplink<T> {
+impl<T: Transport + OnBus> Uplink<T> {
     /// Sets a device up and gives it buffers to receive into.
-    pub(crate) fn open(name: &str, mut transport: T, clock: Clock) -> Result<Self, OpenError> {
+    pub(crate) fn open(name: &str, mut transport: T, wake: Option<Wake>, clock: Clock) -> Result<Self, OpenError> {
         let features: Features = negotiate(&mut transport, clock)?;
         let mac = read_config(&transport, |transport| {
             let has_it = features.contains(Features::MAC);
             if has_it { transport.read_config_space::<[u8; 6]>(0).map(Some) } else { Ok(None) }
         })?;
+        let interrupt = wake.and_then(|wake| set_interrupt(name, &mut transport, RECEIVE, wake));
         let receive = SlotQueue::new(&mut transport, RECEIVE, RING, SLOT_BYTES)?;
         let transmit = SlotQueue::new(&mut transport, TRANSMIT, RING, SLOT_BYTES)?;
         transport.finish_init();
-        let (has_unsent, fault) = (false, None);
-        let mut uplink = Self { name: name.into(), transport, mac, receive, transmit, has_unsent, fault, clock };
+        let mut uplink = Self {
+            name: name.into(),
+            transport,
+            mac,
+            receive,
+            transmit,
+            interrupt,
+            has_unsent: false,
+            fault: None,
+            clock,
+        };
         uplink.receive.set_interrupts(false);
         uplink.transmit.set_interrupts(false);
         for slot in 0..RING {
@@ -123,6 +137,7 @@ impl<T: Transport + CutOff> Uplink<T> {
         if self.fault.is_some() {
             return 0;
         }
+        self.receive.set_interrupts(false);
         let mut count = 0;
         let outcome = self.take(frames, &mut count);
         self.check(outcome);
@@ -132,6 +147,20 @@ impl<T: Transport + CutOff> Uplink<T> {
     /// Whether frames wait to be received.
     pub fn is_waiting(&self) -> bool {
         self.fault.is_none() && self.receive.has_completed()
+    }
+
+    /// Whether nothing tells of frames that come: who waits for them has to look now and then.
+    pub const fn is_polled(&self) -> bool {
+        self.interrupt.is_none()
+    }
+
+    /// Asks for an interrupt when a frame comes, until frames are next received. Whether some wait already: then there may
+    /// be none.
+    pub fn enable_interrupt(&mut self) -> bool {
+        if self.fault.is_none() && self.interrupt.is_some() {
+            self.receive.set_interrupts(true);
+        }
+        self.is_waiting()
     }
 
     /// Gives the device a frame, of which [`Self::flush`] tells it. `false`: it was dropped, because the device has too many
@@ -201,7 +230,7 @@ impl<T: Transport + CutOff> Uplink<T> {
     }
 }
 
-impl<T: Transport + CutOff> Drop for Uplink<T> {
+impl<T: Transport + OnBus> Drop for Uplink<T> {
     fn drop(&mut self) {
         if self.fault.is_none() && !quiesce(&mut self.transport, self.clock) {
             self.transport.cut_off();

@@ -2,9 +2,11 @@
 
 use alloc::string::String;
 use core::ops::Range;
+use core::time::Duration;
 
 use arrayvec::ArrayVec;
 use bitflags::bitflags;
+use dragonfly_rt::sys::{Interrupt, Notification, Owned};
 use dragonfly_storage::{BlockError, Geometry, SECTOR_BYTES, Sector};
 use log::error;
 use virtio_drivers::transport::Transport;
@@ -12,8 +14,9 @@ use virtio_drivers::transport::Transport;
 use super::request::{DATA_BYTES, ID_BYTES, Kind, Piece, SLOT_BYTES};
 use crate::error::{Fault, OpenError};
 use crate::hal::{Completed, SlotQueue, quiesce};
+use crate::interrupt::{Wake, set_interrupt};
 use crate::negotiation::{VERSION_1, negotiate, read_config};
-use crate::transport::CutOff;
+use crate::transport::OnBus;
 use crate::{Clock, REQUEST_TIMEOUT};
 
 bitflags! {
@@ -44,6 +47,12 @@ const QUEUE: u16 = 0;
 const SLOTS: usize = 4;
 const RING: usize = 4 * SLOTS;
 
+/// How long a request is polled for before who waits for it sleeps: what waking up costs.
+const SPIN_TIME: Duration = Duration::from_micros(100);
+
+/// How long it sleeps without looking.
+const MAX_SLEEP_NS: u64 = 100_000_000;
+
 /// The largest block that a disk may have.
 const MAX_BLOCK_BYTES: u32 = DATA_BYTES as u32;
 
@@ -73,23 +82,39 @@ pub(super) enum Data<'a> {
 }
 
 /// A device in use.
-pub(super) struct Driver<T: Transport + CutOff> {
+pub(super) struct Driver<T: Transport + OnBus> {
     name: String,
     transport: T,
     queue: SlotQueue<RING>,
     /// What each slot is for.
     pieces: [Option<Piece>; SLOTS],
+    /// How to sleep while the device works.
+    sleeper: Option<Sleeper>,
     fault: Option<Fault>,
     clock: Clock,
 }
 
-impl<T: Transport + CutOff> Driver<T> {
-    pub(super) fn start(name: &str, mut transport: T, clock: Clock) -> Result<(Self, Shape), OpenError> {
+/// What the device wakes.
+struct Sleeper {
+    notification: Owned<Notification>,
+    _interrupt: Owned<Interrupt>,
+}
+
+impl<T: Transport + OnBus> Driver<T> {
+    /// Sets the device up. Who waits for it sleeps if the device can interrupt that CPU.
+    pub(super) fn start(
+        name: &str,
+        mut transport: T,
+        cpu: Option<u32>,
+        clock: Clock,
+    ) -> Result<(Self, Shape), OpenError> {
         let features: Features = negotiate(&mut transport, clock)?;
         let shape = read_shape(&transport, features)?;
+        let sleeper = cpu.and_then(|cpu| Sleeper::new(name, &mut transport, cpu));
         let queue = SlotQueue::new(&mut transport, QUEUE, SLOTS, SLOT_BYTES)?;
         transport.finish_init();
-        let mut driver = Self { name: name.into(), transport, queue, pieces: [None; SLOTS], fault: None, clock };
+        let (name, pieces) = (name.into(), [None; SLOTS]);
+        let mut driver = Self { name, transport, queue, pieces, sleeper, fault: None, clock };
         driver.queue.set_interrupts(false);
         Ok((driver, shape))
     }
@@ -178,16 +203,28 @@ impl<T: Transport + CutOff> Driver<T> {
 
     /// Waits until the device is done with a request.
     fn wait(&mut self) -> Result<Completed, Fault> {
-        let end = (self.clock)().saturating_add(REQUEST_TIMEOUT);
+        let start = (self.clock)();
         loop {
             if let Some(done) = self.queue.take_completed()? {
                 return Ok(done);
             }
-            if (self.clock)() > end {
-                return Err(Fault::Timeout);
+            match (self.clock)().saturating_sub(start) {
+                waited if waited > REQUEST_TIMEOUT => return Err(Fault::Timeout),
+                waited if waited > SPIN_TIME => self.sleep(),
+                _ => core::hint::spin_loop(),
             }
-            core::hint::spin_loop();
         }
+    }
+
+    /// Sleeps until the device interrupts, if it can.
+    fn sleep(&mut self) {
+        let Some(sleeper) = &self.sleeper else { return core::hint::spin_loop() };
+        self.queue.set_interrupts(true);
+        if !self.queue.has_completed() {
+            // Whatever woke it, the queue tells whether the device is done.
+            let _ = sleeper.notification.wait_timed(MAX_SLEEP_NS);
+        }
+        self.queue.set_interrupts(false);
     }
 
     fn finish(&mut self, done: Completed, first: Sector, data: &mut Data<'_>) -> Result<Result<(), BlockError>, Fault> {
@@ -214,7 +251,16 @@ impl<T: Transport + CutOff> Driver<T> {
     }
 }
 
-impl<T: Transport + CutOff> Drop for Driver<T> {
+impl Sleeper {
+    /// `None` where the machine or the device has no such interrupts.
+    fn new<T: OnBus>(name: &str, transport: &mut T, cpu: u32) -> Option<Self> {
+        let notification = Notification::create().ok()?;
+        let interrupt = set_interrupt(name, transport, QUEUE, Wake { notification: *notification, bits: 1, cpu })?;
+        Some(Self { notification, _interrupt: interrupt })
+    }
+}
+
+impl<T: Transport + OnBus> Drop for Driver<T> {
     fn drop(&mut self) {
         if self.fault.is_none() && !quiesce(&mut self.transport, self.clock) {
             self.transport.cut_off();

@@ -17,7 +17,7 @@ use virtio_drivers::transport::{DeviceType, Transport};
 
 use crate::Clock;
 use crate::error::{Fault, OpenError};
-use crate::transport::{CutOff, VirtioFunction};
+use crate::transport::{OnBus, VirtioFunction};
 use driver::{Data, Driver, Shape};
 use request::{Kind, Piece};
 
@@ -25,21 +25,22 @@ use request::{Kind, Piece};
 ///
 /// Each call waits for the device, with several requests under way where there is more than one to make. A device that
 /// lies or does not answer in time is stopped with a line in the log; every call then is [`BlockError::Medium`].
-pub struct PhysicalDisk<T: Transport + CutOff = VirtioFunction> {
+pub struct PhysicalDisk<T: Transport + OnBus = VirtioFunction> {
     serial: String,
     shape: Shape,
     driver: Mutex<Driver<T>>,
 }
 
 /// Opens the disks that the domain was given under `PREFIX0`, `PREFIX1`, …: those that can be used. The log tells of each.
+/// Who waits for one sleeps where the disk can interrupt: `cpu`, best the one of who waits.
 #[must_use]
-pub fn open_disks(prefix: &str) -> Vec<PhysicalDisk> {
+pub fn open_disks(prefix: &str, cpu: u32) -> Vec<PhysicalDisk> {
     let mut disks = Vec::new();
     for number in 0_u32.. {
         let name = format!("{prefix}{number}");
         let disk = match VirtioFunction::open(&name, DeviceType::Block) {
             Ok(None) => break,
-            Ok(Some(function)) => PhysicalDisk::open(&name, function, time::now),
+            Ok(Some(function)) => PhysicalDisk::open(&name, function, Some(cpu), time::now),
             Err(error) => Err(error),
         };
         match disk {
@@ -55,10 +56,10 @@ pub fn open_disks(prefix: &str) -> Vec<PhysicalDisk> {
     disks
 }
 
-impl<T: Transport + CutOff> PhysicalDisk<T> {
+impl<T: Transport + OnBus> PhysicalDisk<T> {
     /// Sets a device up and asks for its serial number.
-    pub(crate) fn open(name: &str, transport: T, clock: Clock) -> Result<Self, OpenError> {
-        let (mut driver, shape) = Driver::start(name, transport, clock)?;
+    pub(crate) fn open(name: &str, transport: T, cpu: Option<u32>, clock: Clock) -> Result<Self, OpenError> {
+        let (mut driver, shape) = Driver::start(name, transport, cpu, clock)?;
         let serial = driver.serial().map_err(|_| OpenError::Silent(driver.fault().unwrap_or(Fault::Status)))?;
         Ok(Self { serial, shape, driver: Mutex::new(driver) })
     }
@@ -86,7 +87,7 @@ impl<T: Transport + CutOff> PhysicalDisk<T> {
     }
 }
 
-impl<T: Transport + CutOff> BlockBackend for PhysicalDisk<T> {
+impl<T: Transport + OnBus> BlockBackend for PhysicalDisk<T> {
     fn geometry(&self) -> Geometry {
         self.shape.geometry
     }

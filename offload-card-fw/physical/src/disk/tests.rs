@@ -39,7 +39,7 @@ fn device(disk: impl BlockBackend + 'static, without: u64) -> FakeDevice {
 }
 
 fn open(device: &FakeDevice) -> PhysicalDisk<FakeDevice> {
-    PhysicalDisk::open("disk0", device.clone(), clock).unwrap()
+    PhysicalDisk::open("disk0", device.clone(), None, clock).unwrap()
 }
 
 /// A device that answers the question for its serial number, and does `work` with each later request.
@@ -250,9 +250,9 @@ fn devices_that_contradict_themselves_are_not_used() {
     for (name, change) in cases {
         let device = device(RamDisk::new(SECTORS), 0);
         change(&device);
-        assert!(PhysicalDisk::open("disk0", device, clock).is_err(), "{name}");
+        assert!(PhysicalDisk::open("disk0", device, None, clock).is_err(), "{name}");
     }
     let device = device(RamDisk::new(SECTORS), 0);
     device.0.borrow_mut().is_deaf = true;
-    assert!(matches!(PhysicalDisk::open("disk0", device, clock), Err(OpenError::Features)));
+    assert!(matches!(PhysicalDisk::open("disk0", device, None, clock), Err(OpenError::Features)));
 }

@@ -62,16 +62,16 @@ fn frame(number: usize, length: usize) -> Vec<u8> {
 #[test]
 fn an_uplink_has_the_devices_address() {
     let (with, _) = device();
-    assert_eq!(Uplink::open("uplink0", with, clock).unwrap().mac(), Some(MAC));
+    assert_eq!(Uplink::open("uplink0", with, None, clock).unwrap().mac(), Some(MAC));
     let (without, _) = device();
     without.0.borrow_mut().offered &= !F_MAC;
-    assert_eq!(Uplink::open("uplink0", without, clock).unwrap().mac(), None);
+    assert_eq!(Uplink::open("uplink0", without, None, clock).unwrap().mac(), None);
 }
 
 #[test]
 fn frames_are_received_in_order_as_often_as_they_come() {
     let (device, wire) = device();
-    let mut uplink = Uplink::open("uplink0", device.clone(), clock).unwrap();
+    let mut uplink = Uplink::open("uplink0", device.clone(), None, clock).unwrap();
     let mut frames = vec![vec![9; 3]; 10];
     assert_eq!((uplink.is_waiting(), uplink.receive(&mut frames)), (false, 0));
     // Many more than the ring has places for.
@@ -93,7 +93,7 @@ fn frames_are_received_in_order_as_often_as_they_come() {
 #[test]
 fn frames_are_sent_in_batches_and_dropped_when_the_ring_is_full() {
     let (device, wire) = device();
-    let mut uplink = Uplink::open("uplink0", device, clock).unwrap();
+    let mut uplink = Uplink::open("uplink0", device, None, clock).unwrap();
     let sent: Vec<_> = (0..RING).map(|number| frame(number, 14 + number)).collect();
     assert!(sent.iter().all(|frame| uplink.send(frame)));
     assert!(!uplink.send(&sent[0]), "one more than there are places");
@@ -108,7 +108,7 @@ fn frames_are_sent_in_batches_and_dropped_when_the_ring_is_full() {
 #[test]
 fn what_is_no_frame_is_not_sent() {
     let (device, _) = device();
-    let mut uplink = Uplink::open("uplink0", device, clock).unwrap();
+    let mut uplink = Uplink::open("uplink0", device, None, clock).unwrap();
     for length in [0, 13, MAX_FRAME_BYTES + 1, 9000] {
         assert!(!uplink.send(&frame(0, length)), "{length} bytes");
     }
@@ -118,7 +118,7 @@ fn what_is_no_frame_is_not_sent() {
 fn a_device_that_takes_nothing_costs_frames_only() {
     let (device, wire) = device();
     wire.borrow_mut().is_stuck = true;
-    let mut uplink = Uplink::open("uplink0", device.clone(), clock).unwrap();
+    let mut uplink = Uplink::open("uplink0", device.clone(), None, clock).unwrap();
     assert_eq!((0..3 * RING).filter(|number| uplink.send(&frame(*number, 60))).count(), RING);
     uplink.flush();
     wire.borrow_mut().incoming.push((frame(1, 60), 0));
@@ -129,7 +129,7 @@ fn a_device_that_takes_nothing_costs_frames_only() {
 #[test]
 fn a_device_that_says_it_wrote_more_than_there_is_room_for_is_stopped() {
     let (device, wire) = device();
-    let mut uplink = Uplink::open("uplink0", device.clone(), clock).unwrap();
+    let mut uplink = Uplink::open("uplink0", device.clone(), None, clock).unwrap();
     wire.borrow_mut().incoming = vec![(frame(1, 60), 0), (frame(2, MAX_FRAME_BYTES), 1), (frame(3, 60), 0)];
     device.work(RECEIVE);
     assert_eq!(uplink.receive(&mut vec![Vec::new(); 3]), 1);
@@ -140,7 +140,7 @@ fn a_device_that_says_it_wrote_more_than_there_is_room_for_is_stopped() {
 #[test]
 fn a_device_that_says_it_wrote_less_than_a_frame_costs_that_frame() {
     let (device, wire) = device();
-    let mut uplink = Uplink::open("uplink0", device.clone(), clock).unwrap();
+    let mut uplink = Uplink::open("uplink0", device.clone(), None, clock).unwrap();
     wire.borrow_mut().incoming = vec![(frame(1, 60), -59), (frame(2, 60), -72), (frame(3, 60), 0)];
     device.work(RECEIVE);
     let mut frames = vec![Vec::new(); 3];

@@ -9,11 +9,13 @@ use alloc::vec;
 use alloc::vec::Vec;
 use core::time::Duration;
 
-use dragonfly_physical::{PhysicalDisk, Uplink, open_disks, open_uplinks};
+use dragonfly_physical::{PhysicalDisk, Uplink, Wake, open_disks, open_uplinks};
+use dragonfly_rt::abi::Status;
 use dragonfly_rt::sync::Mutex;
-use dragonfly_rt::time;
+use dragonfly_rt::sys::Notification;
+use dragonfly_rt::{println, time};
 use dragonfly_storage::{BlockBackend, BlockError, Extent, SECTOR_BYTES, Sector};
-use dragonfly_test_domains::check::{Failure, Outcome, equal, that};
+use dragonfly_test_domains::check::{Failure, Outcome, equal, refused, that};
 use dragonfly_test_domains::list::{self, Test};
 
 dragonfly_rt::main!(run);
@@ -27,20 +29,31 @@ const OWN_ADDRESS: [u8; 4] = [10, 0, 2, 15];
 
 /// Opened once: drivers do not give a device back.
 static DISKS: Mutex<Vec<PhysicalDisk>> = Mutex::new(Vec::new());
-static UPLINKS: Mutex<Vec<Uplink>> = Mutex::new(Vec::new());
+static UPLINKS: Mutex<Vec<(Uplink, Wake)>> = Mutex::new(Vec::new());
 
-const TESTS: [Test; 6] = [
+/// Where this program runs, and what a frame sets in the uplink's notification.
+const CPU: u32 = 0;
+const FRAMES: u64 = 4;
+
+const TESTS: [Test; 7] = [
     ("devices/disks are known by their serial numbers and have their sizes", shapes),
     ("devices/what is written to a disk is read back", write_and_read),
     ("devices/ranges of a disk are zeroed and discarded", ranges),
     ("devices/a disk holds what the host put there", read),
     ("devices/the network answers", ask),
     ("devices/the network answers many frames at once, in their order", ask_often),
+    ("devices/a frame that comes wakes who waits for it", wake),
 ];
 
 fn run() {
-    *DISKS.lock() = open_disks("disk");
-    *UPLINKS.lock() = open_uplinks("net");
+    *DISKS.lock() = open_disks("disk", CPU);
+    match Notification::create() {
+        Ok(notification) => {
+            let wake = Wake { notification: notification.keep(), bits: FRAMES, cpu: CPU };
+            *UPLINKS.lock() = open_uplinks("net", Some(wake)).into_iter().map(|uplink| (uplink, wake)).collect();
+        }
+        Err(status) => println!("there is no notification: {status}"),
+    }
     list::run(&TESTS);
 }
 
@@ -115,11 +128,11 @@ fn read() -> Outcome {
     })
 }
 
-fn with_uplink(test: impl FnOnce(&mut Uplink, [u8; 6]) -> Outcome) -> Outcome {
+fn with_uplink(test: impl FnOnce(&mut Uplink, [u8; 6], Notification) -> Outcome) -> Outcome {
     let mut uplinks = UPLINKS.lock();
-    let uplink = uplinks.first_mut().ok_or_else(|| Failure::new("there is no network device"))?;
+    let (uplink, wake) = uplinks.first_mut().ok_or_else(|| Failure::new("there is no network device"))?;
     let mac = uplink.mac().ok_or_else(|| Failure::new("the network device has no address"))?;
-    test(uplink, mac)
+    test(uplink, mac, wake.notification)
 }
 
 /// Asks who has the gateway's address (RFC 826), in the name of one of 200 stations.
@@ -154,7 +167,7 @@ fn answers(uplink: &mut Uplink, mac: [u8; 6], count: usize) -> Result<Vec<u8>, F
 }
 
 fn ask() -> Outcome {
-    with_uplink(|uplink, mac| {
+    with_uplink(|uplink, mac, _| {
         that(uplink.send(&question(mac, 0)), "the frame was dropped")?;
         uplink.flush();
         equal("the station", answers(uplink, mac, 1)?, vec![0])
@@ -163,7 +176,7 @@ fn ask() -> Outcome {
 
 /// Several times around both rings.
 fn ask_often() -> Outcome {
-    with_uplink(|uplink, mac| {
+    with_uplink(|uplink, mac, _| {
         for stations in (0..200).collect::<Vec<u8>>().chunks(40) {
             for station in stations {
                 that(uplink.send(&question(mac, *station)), "a frame was dropped")?;
@@ -172,5 +185,24 @@ fn ask_often() -> Outcome {
             equal("the stations", &*answers(uplink, mac, stations.len())?, stations)?;
         }
         that(!uplink.send(&[0; 5]), "five bytes were sent")
+    })
+}
+
+/// Sleeps, with no look at the device, until it interrupts.
+fn wake() -> Outcome {
+    with_uplink(|uplink, mac, notification| {
+        that(!uplink.is_polled(), "the device does not interrupt")?;
+        for station in 0..20 {
+            that(!uplink.enable_interrupt(), "a frame came without a question")?;
+            uplink.send(&question(mac, station));
+            uplink.flush();
+            equal("what woke the thread", notification.wait_timed(LATE.as_nanos() as u64)?, FRAMES)?;
+            equal("the station", answers(uplink, mac, 1)?, vec![station])?;
+        }
+        // Without being asked for it the device is silent.
+        uplink.send(&question(mac, 0));
+        uplink.flush();
+        equal("the station", answers(uplink, mac, 1)?, vec![0])?;
+        refused("an interrupt that was not asked for", notification.wait_timed(0), Status::WouldBlock)
     })
 }
