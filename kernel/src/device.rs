@@ -1,4 +1,4 @@
-//! Devices as the kernel sees them: port ranges and interrupt lines. Device memory is a [`Memory`] object.
+//! Devices as the kernel sees them: port ranges and interrupts. Device memory is a [`Memory`] object.
 //!
 //! [`Memory`]: crate::memory_object::Memory
 
@@ -30,12 +30,13 @@ impl PortRange {
     }
 }
 
-/// An interrupt line and where its interrupts go.
+/// An interrupt line or a message-signalled interrupt, and where its interrupts go.
 pub struct InterruptLine<A: Arch> {
-    /// Its number: the global system interrupt of ACPI.
+    /// Its number: of a line the global system interrupt of ACPI, of a message one from [`LINES`](crate::LINES) on, which
+    /// is its alone as long as it lives.
     pub line: u32,
-    /// How it signals.
-    pub trigger: Trigger,
+    /// How it signals; nothing for messages.
+    pub trigger: Option<Trigger>,
     /// What it sets.
     pub target: Lock<Option<InterruptTarget<A>>, A>,
     _charge: Charge<A::Heap>,
@@ -54,7 +55,7 @@ pub struct InterruptTarget<A: Arch> {
 
 impl<A: Arch> InterruptLine<A> {
     /// A line that is bound to nothing.
-    pub fn new(line: u32, trigger: Trigger, charge: Charge<A::Heap>) -> Self {
+    pub fn new(line: u32, trigger: Option<Trigger>, charge: Charge<A::Heap>) -> Self {
         Self { line, trigger, target: Lock::<_, A>::new(None), _charge: charge }
     }
 }

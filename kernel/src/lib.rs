@@ -59,8 +59,10 @@ pub type Queue<T, A, L> = dragonfly_memory::Queue<T, <A as Arch>::Heap, L>;
 /// The kernel's lock.
 pub type Lock<T, A> = dragonfly_memory::Lock<T, <A as Arch>::Relax>;
 
-/// Interrupt lines the kernel can bind.
-const LINES: usize = 256;
+/// Interrupt lines the kernel can bind: numbers 0 up to here.
+pub const LINES: u32 = 128;
+/// Message-signalled interrupts there can be: the numbers that follow.
+pub const MESSAGES: u32 = 64;
 
 /// What all CPUs share. There is no lock around it; each object has its own.
 ///
@@ -79,7 +81,7 @@ pub struct Kernel<A: Arch> {
     remotes: [Remote<A>; MAX_CPUS],
     cpus: AtomicUsize,
     started: AtomicU64,
-    lines: [LineSlot<A>; LINES],
+    interrupts: [LineSlot<A>; (LINES + MESSAGES) as usize],
 }
 
 /// What other CPUs may touch of a CPU.
@@ -102,7 +104,7 @@ impl<A: Arch> Kernel<A> {
             }; MAX_CPUS],
             cpus: AtomicUsize::new(1),
             started: AtomicU64::new(0),
-            lines: [const { Lock::<_, A>::new(None) }; LINES],
+            interrupts: [const { Lock::<_, A>::new(None) }; (LINES + MESSAGES) as usize],
         }
     }
 
@@ -127,9 +129,9 @@ impl<A: Arch> Kernel<A> {
         &self.remotes[cpu % MAX_CPUS]
     }
 
-    /// Where an interrupt line is bound.
-    fn line(&self, line: u32) -> Option<&LineSlot<A>> {
-        self.lines.get(line as usize)
+    /// Where the interrupt with a number is bound.
+    fn slot(&self, number: u32) -> Option<&LineSlot<A>> {
+        self.interrupts.get(number as usize)
     }
 
     /// Another CPU has kicked this one.

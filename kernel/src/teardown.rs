@@ -146,7 +146,7 @@ impl<A: Arch> Kernel<A> {
             Object::Notification(notification) => self.close_notification(cpu, notification, budget),
             Object::Memory(memory) => memory.release(budget),
             Object::Interrupt(line) => {
-                self.unbind_interrupt(line);
+                self.close_interrupt(line);
                 Progress::Done
             }
             Object::Vm(vm) => self.close_vm(cpu, vm, budget),

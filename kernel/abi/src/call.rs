@@ -86,10 +86,13 @@ pub enum Call {
     PortRead = 59,
     /// `(ports, port, width: bytes, value)`.
     PortWrite = 60,
-    /// `(interrupt, notification, bits, CPU)`: the interrupt sets the bits; notification 0 unbinds.
+    /// `(interrupt, notification, bits, CPU) -> (address, data)`: the interrupt sets the bits; notification 0 unbinds. The
+    /// words are what a device writes for a message-signalled interrupt, and 0 for a line.
     InterruptBind = 61,
     /// `(interrupt)`: lets the next one come.
     InterruptAcknowledge = 62,
+    /// `(system) -> handle`: a message-signalled interrupt.
+    DeviceMessage = 63,
 
     /// `(system, item, argument) -> (value, value, value)`: see [`SystemItem`].
     SystemInfo = 64,
@@ -127,7 +130,7 @@ pub enum Call {
 
 impl Call {
     /// Every call.
-    pub const ALL: [Self; 52] = [
+    pub const ALL: [Self; 53] = [
         Self::Nop,
         Self::Call,
         Self::Reply,
@@ -166,6 +169,7 @@ impl Call {
         Self::PortWrite,
         Self::InterruptBind,
         Self::InterruptAcknowledge,
+        Self::DeviceMessage,
         Self::SystemInfo,
         Self::LogWrite,
         Self::ClockNow,

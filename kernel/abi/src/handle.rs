@@ -55,7 +55,7 @@ pub enum ObjectType {
     Memory = 5,
     /// A range of I/O ports.
     Ports = 6,
-    /// An interrupt line.
+    /// An interrupt line, or a message-signalled interrupt.
     Interrupt = 7,
     /// The authority over the machine: devices, log, figures.
     System = 8,
@@ -112,7 +112,7 @@ bitflags! {
         const DEVICES  = 1 << 9;
         /// System: write to the log.
         const LOG      = 1 << 10;
-        /// System: learn the physical addresses of memory, to give them to devices.
+        /// System: learn the physical addresses of memory, to give them to devices; make message-signalled interrupts.
         const DMA      = 1 << 11;
     }
 }

@@ -95,6 +95,10 @@ pub trait Arch: PhysicalMemory + Copy + Send + Sync + 'static {
     /// Lets an interrupt line come again.
     fn unmask_interrupt(self, line: u32);
 
+    /// What a device writes to interrupt a CPU with the message of a number, as address and data: the CPU then calls
+    /// [`Kernel::interrupt`].
+    fn message(self, number: u32, cpu: usize) -> Result<(u64, u32), Status>;
+
     /// Whether a physical range may be given to a domain as device memory: no RAM that the kernel manages.
     fn is_device_memory(self, start: HostPhys, size: u64) -> bool;
     /// The words of [`SystemItem::PciSegment`](dragonfly_abi::SystemItem::PciSegment) for one range; nothing past the last.

@@ -218,3 +218,56 @@ fn a_line_has_one_binder_at_a_time() {
     assert_eq!(world.status(&actor, Call::InterruptBind, &bind(lines[0], notification)), Status::Ok);
     world.finish();
 }
+
+#[test]
+fn a_message_sets_its_bits_each_time_and_has_nothing_to_acknowledge() {
+    let mut world = World::new(2);
+    let (home, actor, notification) = scene(&mut world);
+    let system = world.grant(world.system, &home, Rights::all(), 0);
+    let weak = world.grant(world.system, &home, Rights::all() - Rights::DMA, 0);
+    assert_eq!(world.status(&actor, Call::DeviceMessage, &[weak]), Status::Denied);
+    let message = world.get(&actor, Call::DeviceMessage, &[system]);
+    assert_eq!(world.status(&actor, Call::InterruptAcknowledge, &[message]), Status::BadState);
+    // What came before there was a binding is nobody's.
+    world.perform(1, Action::Interrupt(crate::LINES));
+    let (status, words) = world.act(&actor, Call::InterruptBind, &[message, notification, 2, 1]).expect("results");
+    assert_eq!((status, words), (Status::Ok, [0xfee0_1000, crate::LINES.into(), 0, 0, 0, 0]));
+    let poll = [notification, 0];
+    assert_eq!(world.status(&actor, Call::NotificationWait, &poll), Status::WouldBlock);
+    for _ in 0..3 {
+        world.perform(1, Action::Interrupt(crate::LINES));
+        assert_eq!(world.get(&actor, Call::NotificationWait, &poll), 2);
+    }
+    assert_eq!(world.status(&actor, Call::InterruptAcknowledge, &[message]), Status::Ok);
+    assert_eq!(world.status(&actor, Call::InterruptBind, &[message, 0, 0, 0]), Status::Ok);
+    world.perform(1, Action::Interrupt(crate::LINES));
+    assert_eq!(world.status(&actor, Call::NotificationWait, &poll), Status::WouldBlock);
+    assert_eq!(world.fake.open_lines(), []);
+    world.finish();
+}
+
+#[test]
+fn messages_have_numbers_of_their_own_which_come_back_when_they_go() {
+    let mut world = World::new(1);
+    let (home, actor, notification) = scene(&mut world);
+    let system = world.grant(world.system, &home, Rights::all(), 0);
+    let make = |world: &mut World| world.act(&actor, Call::DeviceMessage, &[system]).expect("results");
+    let mut messages = Vec::new();
+    for number in crate::LINES..crate::LINES + crate::MESSAGES {
+        let (status, [message, ..]) = make(&mut world);
+        assert_eq!(status, Status::Ok);
+        let bound = world.act(&actor, Call::InterruptBind, &[message, notification, 1, 0]).expect("results");
+        assert_eq!(bound.1[1], u64::from(number));
+        messages.push(message);
+    }
+    assert_eq!(make(&mut world).0, Status::NoHandles);
+    // Unbound, one still has its number; closed, it has not.
+    assert_eq!(world.status(&actor, Call::InterruptBind, &[messages[7], 0, 0, 0]), Status::Ok);
+    assert_eq!(make(&mut world).0, Status::NoHandles);
+    assert_eq!(world.status(&actor, Call::HandleClose, &[messages[7]]), Status::Ok);
+    let (status, [message, ..]) = make(&mut world);
+    assert_eq!(status, Status::Ok);
+    let bound = world.act(&actor, Call::InterruptBind, &[message, notification, 1, 0]).expect("results");
+    assert_eq!(bound.1[1], u64::from(crate::LINES + 7));
+    world.finish();
+}

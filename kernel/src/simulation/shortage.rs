@@ -92,6 +92,7 @@ impl Scene {
         call(self, Call::DevicePorts, &[system, 0x80, 1]);
         call(self, Call::DeviceMemory, &[system, 1 << 32, PAGE_SIZE]);
         call(self, Call::DeviceInterrupt, &[system, 4, 0]);
+        call(self, Call::DeviceMessage, &[system]);
         made
     }
 

@@ -149,6 +149,7 @@ impl<A: Arch> Kernel<A> {
             Call::PortWrite => self.port_write(cpu, a, b, c, d),
             Call::InterruptBind => self.interrupt_bind(cpu, a, b, c, d),
             Call::InterruptAcknowledge => self.interrupt_acknowledge(cpu, a),
+            Call::DeviceMessage => self.device_message(cpu, a),
             Call::SystemInfo => self.system_info(cpu, a, b, c),
             Call::LogWrite => self.log_write(cpu, a, b),
             Call::ClockNow => Ok(Flow::Value(self.clock_now())),

@@ -142,6 +142,10 @@ impl Arch for Fake {
         }
     }
 
+    fn message(self, number: u32, cpu: usize) -> Result<(u64, u32), Status> {
+        Ok((0xfee0_0000 | (cpu as u64) << 12, number))
+    }
+
     fn is_device_memory(self, start: HostPhys, _size: u64) -> bool {
         start.as_u64() >= DEVICES_START
     }

@@ -1,15 +1,15 @@
 //! Vectors: which interrupt has which, and what comes of it.
 
+use dragonfly_hw::x86::msi;
 use dragonfly_memory::Lock;
 
 use super::{KERNEL, X86, apic, io_apic};
 use crate::arch::{Arch, Trigger};
 use crate::cpu::Cpu;
 
-/// First vector of interrupt lines; line `n` has vector `LINES + n`.
-pub const LINES: u8 = 0x30;
-/// How many lines there are vectors for.
-pub const LINE_COUNT: u32 = (TIMER - LINES) as u32;
+/// First vector of lines and messages; number `n` has vector `DEVICES + n` on whichever CPU it goes to.
+const DEVICES: u8 = 0x30;
+const _: () = assert!(crate::LINES + crate::MESSAGES == (TIMER - DEVICES) as u32);
 /// The local timer.
 pub const TIMER: u8 = 0xf0;
 /// A kick from another CPU.
@@ -29,7 +29,7 @@ pub fn dispatch(cpu: &mut Cpu<X86>, vector: u8) {
         TIMER => KERNEL.timer(cpu),
         KICK => KERNEL.kicked(cpu),
         APIC_ERROR => log::warn!("local APIC error {:#x}", apic::take_error()),
-        LINES..TIMER => KERNEL.interrupt(cpu, u32::from(vector - LINES)),
+        DEVICES..TIMER => KERNEL.interrupt(cpu, u32::from(vector - DEVICES)),
         _ => log::warn!("interrupt with unused vector {vector:#x}"),
     }
     apic::end_of_interrupt();
@@ -38,8 +38,20 @@ pub fn dispatch(cpu: &mut Cpu<X86>, vector: u8) {
 /// Routes a line to a CPU.
 pub fn connect(line: u32, apic_id: u32, trigger: Trigger) -> bool {
     let _routing = ROUTING.lock();
-    let (Ok(offset), Ok(apic_id)) = (u8::try_from(line), u8::try_from(apic_id)) else { return false };
-    line < LINE_COUNT && io_apic::route(line, LINES + offset, apic_id, trigger)
+    let (Some(vector), Ok(apic_id)) = (vector(line), u8::try_from(apic_id)) else { return false };
+    io_apic::route(line, vector, apic_id, trigger)
+}
+
+/// What a device writes to interrupt a CPU. Without interrupt remapping, that reaches APIC IDs of 8 bits only.
+pub fn message(number: u32, apic_id: u32) -> Option<(u64, u32)> {
+    let address = msi::Address::new(u8::try_from(apic_id).ok()?);
+    // Fixed delivery, edge-triggered: the data is the vector alone.
+    Some((address.bits(), vector(number)?.into()))
+}
+
+/// The vector of a line or a message.
+fn vector(number: u32) -> Option<u8> {
+    u8::try_from(number).ok()?.checked_add(DEVICES).filter(|vector| *vector < TIMER)
 }
 
 /// Holds a line back, or lets it come.

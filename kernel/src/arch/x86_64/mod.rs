@@ -203,7 +203,7 @@ impl Arch for X86 {
     }
 
     fn interrupt_lines(self) -> u32 {
-        io_apic::line_count().min(interrupts::LINE_COUNT)
+        io_apic::line_count()
     }
 
     fn connect_interrupt(self, line: u32, cpu: usize, trigger: Trigger) -> Result<(), Status> {
@@ -216,6 +216,10 @@ impl Arch for X86 {
 
     fn unmask_interrupt(self, line: u32) {
         interrupts::set_masked(line, false);
+    }
+
+    fn message(self, number: u32, cpu: usize) -> Result<(u64, u32), Status> {
+        interrupts::message(number, per_cpu::apic_id(cpu)).ok_or(Status::NotSupported)
     }
 
     fn is_device_memory(self, start: HostPhys, size: u64) -> bool {

@@ -4,6 +4,7 @@ use dragonfly_abi::{Call, FOREVER, Rights, Status};
 
 use super::{call, named, with_two_threads};
 use crate::simulation::rounds::every_order;
+use crate::simulation::world::Action;
 use crate::thread::Phase;
 
 #[test]
@@ -127,6 +128,30 @@ fn a_handle_copied_while_its_source_is_revoked_does_not_outlive_it() {
             assert_eq!(world.results(&first).0, Status::Ok);
             let (status, words) = world.results(&second);
             assert!(status == Status::BadHandle || world.find(&home, words[0]).is_none());
+        },
+    );
+}
+
+#[test]
+fn a_message_closed_while_it_is_bound_and_comes_leaves_its_number_to_the_next() {
+    every_order(
+        2,
+        |world| {
+            let home = world.home(1 << 20);
+            let system = world.grant(world.system, &home, Rights::all(), 0);
+            let (first, _) = (world.thread(&home, 0, 10), world.thread(&home, 1, 10));
+            let message = world.get(&first, Call::DeviceMessage, &[system]);
+            let notification = world.get(&first, Call::NotificationCreate, &[]);
+            let bind = call(Call::InterruptBind, &[message, notification, 1, 0]);
+            (vec![(0, bind), (1, call(Call::HandleClose, &[message]))], (first, system, notification))
+        },
+        |world, (first, system, notification)| {
+            let _ = world.results(&first);
+            world.perform(0, Action::Interrupt(crate::LINES));
+            let message = world.get(&first, Call::DeviceMessage, &[system]);
+            let (status, words) =
+                world.act(&first, Call::InterruptBind, &[message, notification, 1, 0]).expect("results");
+            assert_eq!((status, words[1]), (Status::Ok, u64::from(crate::LINES)));
         },
     );
 }

@@ -11,7 +11,11 @@ mod registers;
 
 use core::ptr::NonNull;
 
+#[cfg(not(test))]
 use dragonfly_rt::sync::Mutex;
+// Threads of a host cannot sleep on the runtime's.
+#[cfg(test)]
+use spin::Mutex;
 use virtio_drivers::{BufferDirection, Hal, PhysAddr};
 
 #[cfg(test)]

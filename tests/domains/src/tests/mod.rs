@@ -20,6 +20,7 @@ pub mod ipc;
 pub mod ipc_ends;
 pub mod ipc_handles;
 pub mod memory;
+pub mod messages;
 pub mod notifications;
 pub mod registers;
 pub mod revocation;
@@ -114,5 +115,5 @@ macro_rules! topics {
 
 topics! {
     boot registers system statuses handles notifications ipc ipc_handles ipc_ends threads scheduling faults memory revocation
-    devices domains exhaustion guests fuzz
+    devices messages domains exhaustion guests fuzz
 }

@@ -85,6 +85,7 @@ const CALLS: &[Description] = &[
     d(Call::PortWrite,            &[H(ObjectType::Ports, Rights::WRITE), V(0x80), V(1), V(0)]),
     d(Call::InterruptBind,        &[H(ObjectType::Interrupt, Rights::MANAGE), O(ObjectType::Notification, Rights::SEND), V(1), V(0)]),
     d(Call::InterruptAcknowledge, &[H(ObjectType::Interrupt, Rights::MANAGE)]),
+    d(Call::DeviceMessage,        &[H(ObjectType::System, Rights::DMA)]),
     d(Call::SystemInfo,           &[H(ObjectType::System, Rights::READ), V(1), V(0)]),
     d(Call::LogWrite,             &[H(ObjectType::System, Rights::LOG), V(0)]),
     d(Call::VmDoorbell,           &[H(ObjectType::Vm, Rights::MANAGE), V(1 << 48 | 0x80), V(0), O(ObjectType::Notification, Rights::SEND), V(1)]),

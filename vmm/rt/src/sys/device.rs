@@ -1,4 +1,4 @@
-//! Devices: I/O ports and interrupt lines. Device memory is [`Memory`](super::Memory).
+//! Devices: I/O ports and interrupts. Device memory is [`Memory`](super::Memory).
 
 use dragonfly_abi::{Call, Handle, Status};
 
@@ -11,8 +11,17 @@ define_object! {
 }
 
 define_object! {
-    /// An interrupt line.
+    /// An interrupt line, or a message-signalled interrupt.
     Interrupt
+}
+
+/// What a device writes for a message-signalled interrupt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct InterruptMessage {
+    /// Where: a physical address.
+    pub address: u64,
+    /// What.
+    pub data: u32,
 }
 
 /// What on an interrupt line is an interrupt.
@@ -61,6 +70,18 @@ impl Interrupt {
     pub fn bind(self, notification: Notification, bits: u64, cpu: u32) -> Result<(), Status> {
         let arguments = [self.word(), notification.handle().0.into(), bits, cpu.into()];
         call(Call::InterruptBind, arguments).map(drop)
+    }
+
+    /// As [`Interrupt::bind`], of a message-signalled interrupt: gives what the device is to write, which is another with
+    /// another CPU. There is nothing to acknowledge.
+    ///
+    /// # Errors
+    /// As [`Interrupt::bind`]; [`Status::NotSupported`] if no device reaches that CPU, and [`Status::BadArgument`], with
+    /// the binding made, for a line.
+    pub fn bind_message(self, notification: Notification, bits: u64, cpu: u32) -> Result<InterruptMessage, Status> {
+        let arguments = [self.word(), notification.handle().0.into(), bits, cpu.into()];
+        let [address, data, ..] = call(Call::InterruptBind, arguments)?;
+        if address == 0 { Err(Status::BadArgument) } else { Ok(InterruptMessage { address, data: data as u32 }) }
     }
 
     /// Lets the interrupt set nothing any more.

@@ -20,7 +20,7 @@ mod thread;
 mod vcpu;
 mod vm;
 
-pub use device::{Interrupt, Polarity, Ports, Trigger};
+pub use device::{Interrupt, InterruptMessage, Polarity, Ports, Trigger};
 pub use domain::{Domain, DomainInfo, DomainSettings};
 pub use gate::{Gate, Message, Received, reply};
 pub use handle::{Object, Owned};

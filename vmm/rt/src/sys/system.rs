@@ -143,6 +143,15 @@ impl System {
         let flags = u64::from(trigger == Trigger::Level) | u64::from(polarity == Polarity::ActiveLow) << 1;
         call(Call::DeviceInterrupt, [self.word(), number.into(), flags]).map(|words| Owned::from_word(words[0]))
     }
+
+    /// Makes a message-signalled interrupt; [`Interrupt::bind_message`] tells what its device is to write.
+    ///
+    /// # Errors
+    /// [`Status::BadHandle`], [`Status::BadType`], [`Status::Denied`] without DMA, [`Status::NoHandles`] also if the
+    /// machine has no more, [`Status::QuotaExceeded`], [`Status::OutOfMemory`].
+    pub fn message_interrupt(self) -> Result<Owned<Interrupt>, Status> {
+        call(Call::DeviceMessage, [self.word()]).map(|words| Owned::from_word(words[0]))
+    }
 }
 
 /// Time since the kernel started, in nanoseconds.
