@@ -64,6 +64,14 @@ impl Function {
         Ok(Some(Self { config, bars }))
     }
 
+    /// A function of a test: its configuration page and one BAR.
+    #[cfg(test)]
+    pub(crate) fn of_test(config: Registers, number: usize, bar: Registers) -> Self {
+        let mut bars = [const { None }; 6];
+        bars[number] = Some(Arc::new(bar));
+        Self { config, bars }
+    }
+
     /// Vendor and device number.
     pub(crate) fn identity(&self) -> (u16, u16) {
         (self.config.read_u16(VENDOR), self.config.read_u16(DEVICE))

@@ -3,6 +3,9 @@
 //! The crate's own transport is not used: it waits for a device's reset without end, panics when a device names a
 //! doorbell that is not there, and keeps the registers for interrupts to itself.
 
+#[cfg(test)]
+mod tests;
+
 use dragonfly_rt::sys::InterruptMessage;
 use virtio_drivers::transport::{DeviceStatus, DeviceType, InterruptStatus, Transport};
 use virtio_drivers::{Error, PhysAddr};
@@ -66,7 +69,10 @@ impl VirtioFunction {
     /// # Errors
     /// It is another device, or its structures are not where they should be.
     pub(crate) fn open(name: &str, kind: DeviceType) -> Result<Option<Self>, OpenError> {
-        let Some(function) = Function::open(name)? else { return Ok(None) };
+        Function::open(name)?.map(|function| Self::find(function, kind)).transpose()
+    }
+
+    fn find(function: Function, kind: DeviceType) -> Result<Self, OpenError> {
         let (vendor, device) = function.identity();
         let wanted = kind as u16;
         let transitional = match kind {
@@ -93,7 +99,7 @@ impl VirtioFunction {
         }
         function.enable();
         let doorbells = [None; MAX_QUEUES];
-        Ok(Some(Self { function, kind, common, notify, notify_multiplier, config, doorbells }))
+        Ok(Self { function, kind, common, notify, notify_multiplier, config, doorbells })
     }
 
     fn select(&self, queue: u16) {

@@ -10,7 +10,12 @@ use dragonfly_rt::sys::Memory;
 ///
 /// What lies outside reads as ones and takes no writes, as where no device is.
 #[derive(Debug)]
-pub(crate) struct Registers(Mapping);
+pub(crate) struct Registers {
+    address: u64,
+    size: u64,
+    /// What is at the address; a test's memory stays for good.
+    _mapping: Option<Mapping>,
+}
 
 /// Defines an access of a width: a read and a write.
 macro_rules! access {
@@ -37,12 +42,21 @@ impl Registers {
     /// As [`Memory::map`].
     pub(crate) fn map(memory: Memory) -> Result<Self, Status> {
         let size = memory.info()?.size;
-        Mapping::new(memory, 0, size, Rights::READ | Rights::WRITE).map(Self)
+        let mapping = Mapping::new(memory, 0, size, Rights::READ | Rights::WRITE)?;
+        Ok(Self { address: mapping.address(), size, _mapping: Some(mapping) })
+    }
+
+    /// Memory that a test takes for registers.
+    #[cfg(test)]
+    pub(crate) fn of_test(memory: Box<[u64]>) -> Self {
+        let size = 8 * memory.len() as u64;
+        let address = Box::leak(memory).as_mut_ptr().expose_provenance() as u64;
+        Self { address, size, _mapping: None }
     }
 
     /// Size in bytes.
-    pub(crate) fn size(&self) -> u64 {
-        self.0.size()
+    pub(crate) const fn size(&self) -> u64 {
+        self.size
     }
 
     access!(read_u8, write_u8, u8);
@@ -51,7 +65,7 @@ impl Registers {
 
     fn place(&self, offset: u64, width: usize) -> Option<usize> {
         let end = offset.checked_add(width as u64)?;
-        let is_inside = end <= self.0.size() && offset.is_multiple_of(width as u64);
-        is_inside.then(|| (self.0.address() + offset) as usize)
+        let is_inside = end <= self.size && offset.is_multiple_of(width as u64);
+        is_inside.then(|| (self.address + offset) as usize)
     }
 }
