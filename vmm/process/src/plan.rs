@@ -50,7 +50,9 @@ impl<'b> Plan<'b> {
             return Err(file.error("cpus", message).into());
         }
         // Beside the RAM there are page tables and what the machine itself needs.
-        let wanted = file.memory.saturating_add(file.memory / TABLES_PART).saturating_add(OWN_MEMORY);
+        let devices = u64::from(file.disks.saturating_add(file.nets)).saturating_mul(DEVICE_MEMORY);
+        let own = OWN_MEMORY.saturating_add(devices);
+        let wanted = file.memory.saturating_add(file.memory / TABLES_PART).saturating_add(own);
         if wanted > memory_left {
             let (wanted, left) = (wanted.div_ceil(MIB), memory_left / MIB);
             let message = format!(
@@ -71,6 +73,9 @@ const TABLES_PART: u64 = 4096 / 20;
 
 /// Heap, threads and vCPUs.
 const OWN_MEMORY: u64 = 2 * MIB;
+
+/// Notifications, and memory for requests under way, of a device of the card: as much as of one with a few queues.
+const DEVICE_MEMORY: u64 = 128 << 10;
 
 fn find<'b>(archive: Archive<'b>, name: &str) -> Option<&'b [u8]> {
     archive.find(name).ok().flatten().map(|entry| entry.data)

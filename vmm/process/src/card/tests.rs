@@ -8,6 +8,7 @@ use dragonfly_abi::Status;
 use dragonfly_guest_boot::GuestPhys;
 use dragonfly_machine::Message;
 use dragonfly_machine::virtio::{DeviceKind, Failed, QueueSetup};
+use dragonfly_machine_file::MachineFile;
 use dragonfly_vhost_user as vhost;
 use dragonfly_vhost_user::wire::InflightArea;
 use dragonfly_vhost_user::{
@@ -15,6 +16,7 @@ use dragonfly_vhost_user::{
     Transport,
 };
 
+use super::Card;
 use super::device::Device;
 use super::transport::CarryError;
 use super::wiring::Wiring;
@@ -319,6 +321,17 @@ fn die(shared: &Shared, device: &mut Device<Shared, Shared>, next: Option<FakeCa
         bench.used = 40;
     });
     device.resume()
+}
+
+#[test]
+fn a_machine_with_devices_and_no_way_to_a_card_is_told_at_its_first_table() {
+    let file = |tables| MachineFile::parse("m.toml", &format!("name = \"a\"\nkernel = \"k\"\n{tables}")).unwrap();
+    let told = |tables| Card::find(&file(tables), 0).map(|card| card.is_some()).map_err(|problem| problem.to_string());
+    assert_eq!(told(""), Ok(false));
+    let without_gate = told("\n[[net]]\n[[disk]]\n").unwrap_err();
+    assert!(without_gate.starts_with("m.toml:5: `disk` is served by the offload card"), "{without_gate}");
+    assert!(without_gate.contains("`use = [\"card\"]`"), "{without_gate}");
+    assert!(told("[[net]]\n").unwrap_err().starts_with("m.toml:3: `net` "));
 }
 
 #[test]
