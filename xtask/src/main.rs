@@ -13,7 +13,7 @@ use xtask::{
     clean,
     cli::{Bench, Cli, Doctor, Image, Task},
     emulator::interrupt,
-    guest::description,
+    guest::{description, disk},
     run, test,
     tools::{Tools, doctor, kernel_size, rust},
 };
@@ -40,6 +40,7 @@ fn perform(cli: &Cli) -> Result<ExitCode> {
             rust::ensure_components(cli.offline)?;
             rust::ensure_bare_target(cli.offline)?;
             tools.ensure_all()?;
+            disk::ensure(&tools)?;
             rust::ensure_miri(cli.offline)?;
             println!("Everything is there; `cargo xtask doctor` shows it.");
         }

@@ -1,5 +1,5 @@
 # A crash of the kernel while neighbours work. `panic=-1 reboot=t` makes it a triple fault.
-. /tests/check.sh
+. "${0%/*}/check.sh"
 note cpus "$cpus"
 sleep 3
 ok "crash"

@@ -1,5 +1,5 @@
 # Memory runs out while neighbours work. `panic=-1` turns that into a request to reboot.
-. /tests/check.sh
+. "${0%/*}/check.sh"
 note cpus "$cpus"
 echo 2 >/proc/sys/vm/panic_on_oom
 mkdir -p /fill

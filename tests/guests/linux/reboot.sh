@@ -1,5 +1,5 @@
 # A boot that is well, and then what the host asks for: another one, or the end.
-. /tests/check.sh
+. "${0%/*}/check.sh"
 note cpus "$cpus"
 clock_source
 kernel_messages

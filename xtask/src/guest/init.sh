@@ -1,5 +1,6 @@
 #!/bin/sh
 # The first program of Linux guests. Words of the kernel's command line tell it what to do:
+#   root=DEVICE              go on with the system on that disk
 #   hostname=NAME            the guest's name
 #   df.run=NAME              run /tests/NAME.sh and power off, in place of a shell
 #   df.rows=N df.columns=N   the user's terminal
@@ -13,11 +14,17 @@ mkdir -p /dev/pts /dev/shm
 mount -t devpts devpts /dev/pts
 mount -t tmpfs tmpfs /tmp
 
-name=guest run= rows= columns=
+# In the order of their names, as some need others.
+for module in /modules/*; do
+    [ -e "$module" ] && insmod "$module"
+done
+
+name=guest run= root= rows= columns=
 read -r words </proc/cmdline
 for word in $words; do
     case $word in
     hostname=*) name=${word#*=} ;;
+    root=*) root=${word#*=} ;;
     df.run=*) run=${word#*=} ;;
     df.rows=*) rows=${word#*=} ;;
     df.columns=*) columns=${word#*=} ;;
@@ -26,6 +33,28 @@ for word in $words; do
 done
 hostname "$name"
 cd /root
+
+# Becomes the first program of the system on the disk; returns if there is none.
+switch_to_disk() {
+    tries=0
+    until [ -b "$root" ] || [ $tries -ge 50 ]; do
+        tries=$((tries + 1))
+        sleep 0.1
+    done
+    [ -b "$root" ] || { echo "There is no disk $root."; return; }
+    mount "$root" /mnt || { echo "The disk $root has no file system that can be mounted."; return; }
+    [ -x /mnt/sbin/init ] || [ -L /mnt/sbin/init ] || { echo "The disk $root has no /sbin/init."; return; }
+    mount -t tmpfs -o mode=755 tmpfs /mnt/run
+    [ -z "$run" ] || cp -r /tests /mnt/run/tests
+    umount /dev/pts /tmp
+    for folder in proc sys dev; do mount --move "/$folder" "/mnt/$folder"; done
+    exec switch_root /mnt /sbin/init
+}
+if [ -n "$root" ]; then
+    switch_to_disk
+    [ -z "$run" ] || { echo "[linux] fail $run: there is no system on $root"; poweroff -f; }
+    echo "This is the initial RAM disk's shell; \`exit\` switches the machine off."
+fi
 
 while read -r key value unit; do
     case $key in MemTotal:) memory=$((value / 1024)) ;; esac

@@ -4,9 +4,14 @@ use std::{fs, path::Path, process::Command};
 
 use anyhow::{Context, Result, bail};
 
-use crate::{build::cpio::Archive, process::first_lines, tools::guests::Busybox};
+use crate::{
+    build::cpio::Archive,
+    process::first_lines,
+    tools::guests::{Busybox, GuestKernel},
+};
 
-/// The first program: sets up the system and starts a shell, or the script that `df.run=NAME` names.
+/// The first program: loads modules, sets up the system and goes on with that on a disk (`root=DEVICE`), a shell, or the
+/// script that `df.run=NAME` names.
 const INIT: &str = include_str!("init.sh");
 
 const PROFILE: &str = "PS1='\\h:\\w\\$ '\nalias ll='ls -l'\n";
@@ -24,8 +29,28 @@ pub fn build(busybox: &Busybox, root: &Path) -> Result<Vec<u8>> {
     pack(&program, &applets(busybox)?, &scripts)
 }
 
+/// Builds the archive for a guest with devices: with the modules of its kernel that drive them.
+///
+/// # Errors
+/// As [`build`], and when a module cannot be read.
+pub fn build_with_devices(busybox: &Busybox, kernel: &GuestKernel, root: &Path) -> Result<Vec<u8>> {
+    let mut archive = Archive::new();
+    archive.folder("modules")?;
+    for (number, path) in kernel.device_modules().enumerate() {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        archive.file_from(&format!("modules/{number:02}-{name}"), path)?;
+    }
+    let mut bytes = build(busybox, root)?;
+    // Linux unpacks one archive after the other.
+    bytes.extend(archive.finish()?);
+    Ok(bytes)
+}
+
 /// Names of busybox' programs.
-fn applets(busybox: &Busybox) -> Result<Vec<String>> {
+///
+/// # Errors
+/// Fails when busybox does not run here.
+pub fn applets(busybox: &Busybox) -> Result<Vec<String>> {
     let output = Command::new(&busybox.program).arg("--list").output();
     let output = output.with_context(|| format!("cannot start {}", busybox.program.display()))?;
     if !output.status.success() {
@@ -52,7 +77,7 @@ fn scripts(folder: &Path) -> Result<Vec<(String, Vec<u8>)>> {
 
 fn pack(busybox: &[u8], applets: &[String], scripts: &[(String, Vec<u8>)]) -> Result<Vec<u8>> {
     let mut archive = Archive::new();
-    for folder in ["bin", "dev", "etc", "proc", "root", "sys", "tests", "tmp"] {
+    for folder in ["bin", "dev", "etc", "mnt", "proc", "root", "sys", "tests", "tmp"] {
         archive.folder(folder)?;
     }
     // The kernel opens it as the first program's input and output, before that can mount anything.

@@ -20,7 +20,6 @@ use crate::{
     build::{
         Project,
         cargo::{self, Profile, Program},
-        cpio::Archive,
     },
     guest::initramfs,
     tools::{
@@ -76,7 +75,7 @@ pub fn run(
     let kernel = tools.guest_kernel(GuestLinux::Debian12Cloud)?;
     let folder = tempfile::tempdir()?;
     let initrd = folder.path().join("initrd");
-    fs::write(&initrd, initial_disk(tools, project, &kernel)?)?;
+    fs::write(&initrd, initramfs::build_with_devices(&tools.busybox()?, &kernel, &project.root)?)?;
     let log = logs.join(format!("{stage}.log"));
     fs::write(&log, "")?;
     let parts = Parts { tools, program, kernel, initrd, folder: folder.path(), log: &log };
@@ -95,19 +94,6 @@ pub fn run(
     }
     let duration = start.elapsed();
     Ok(StageResult { stage, outcomes, notes: Vec::new(), excerpt, log: Some(log), duration })
-}
-
-/// busybox and the scripts, with the modules of Debian's virtio driver behind: the kernel unpacks one after the other.
-fn initial_disk(tools: &Tools, project: &Project, kernel: &GuestKernel) -> Result<Vec<u8>> {
-    let mut archive = Archive::new();
-    archive.folder("modules")?;
-    for path in kernel.virtio_modules() {
-        let name = path.file_name().unwrap_or_default().to_string_lossy();
-        archive.file_from(&format!("modules/{name}"), path)?;
-    }
-    let mut bytes = initramfs::build(&tools.busybox()?, &project.root)?;
-    bytes.extend(archive.finish()?);
-    Ok(bytes)
 }
 
 /// What became of a case.

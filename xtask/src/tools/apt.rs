@@ -59,7 +59,7 @@ pub fn is_available() -> bool {
 pub fn download(cache: &Cache, set: &PackageSet, progress: &Progress) -> Result<(String, Vec<Download>)> {
     let mut failures = Vec::new();
     for server in sources::servers() {
-        match Apt::new(cache, &server, set.suite).and_then(|apt| apt.download(set, progress)) {
+        match Apt::new(cache, &server, set).and_then(|apt| apt.download(set, progress)) {
             Ok(downloads) => return Ok((server, downloads)),
             Err(error) => failures.push(format!("{server}: {error:#}")),
         }
@@ -76,7 +76,8 @@ pub fn download(cache: &Cache, set: &PackageSet, progress: &Progress) -> Result<
 
 impl Apt {
     /// Lays out the private folders and configuration.
-    fn new(cache: &Cache, server: &str, suite: &str) -> Result<Self> {
+    fn new(cache: &Cache, server: &str, set: &PackageSet) -> Result<Self> {
+        let suite = set.suite;
         let apt = Self { folder: cache.apt().join(suite), packages: cache.packages(), server: server.into() };
         for folder in [apt.folder.join("lists/partial"), apt.folder.join("dpkg"), apt.packages.join("partial")] {
             fs::create_dir_all(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
@@ -85,7 +86,8 @@ impl Apt {
             let path = apt.folder.join(name);
             fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))
         };
-        write("dpkg/status", NOT_NEEDED.map(installed).concat())?;
+        let not_needed = NOT_NEEDED.iter().filter(|name| !set.packages.contains(name));
+        write("dpkg/status", not_needed.map(|name| installed(name)).collect())?;
         let keyring = apt.keyring()?;
         write("debian.sources", source(server, suite, &keyring))?;
         write("apt.conf", apt.configuration(&apt.folder.join("debian.sources")))?;

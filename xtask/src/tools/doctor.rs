@@ -112,6 +112,13 @@ fn findings(tools: &Tools) -> Result<Vec<Finding>> {
             "guests: busybox",
             tools.find_busybox().map(|busybox| busybox.version).ok_or_else(|| "fetched when first needed".into()),
         ),
+        optional(
+            "guests: Debian's programs",
+            tools
+                .find_debian_system()
+                .map(|system| system.root.display().to_string())
+                .ok_or_else(|| "fetched when first needed".into()),
+        ),
     ];
     findings.extend(GuestLinux::value_variants().iter().map(|linux| {
         let kernel = tools.find_guest_kernel(*linux);

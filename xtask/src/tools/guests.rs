@@ -7,7 +7,7 @@ use clap::ValueEnum;
 
 use super::{
     Tools, existing,
-    sets::{self, PackageSet},
+    sets::{self, DEVICE_MODULES, PackageSet},
 };
 
 /// A Debian kernel that guests are started with.
@@ -36,7 +36,7 @@ pub struct GuestKernel {
     pub release: String,
     /// Version of the Debian package.
     pub version: String,
-    /// The modules for KVM and virtio, `.ko` or `.ko.xz`.
+    /// The modules for KVM, virtio and file systems, `.ko` or `.ko.xz`.
     modules: Vec<PathBuf>,
 }
 
@@ -48,6 +48,45 @@ pub struct Busybox {
     /// Version of the Debian package.
     pub version: String,
 }
+
+/// Programs that make a guest's disk and the keys that open the guest.
+#[derive(Clone, Debug)]
+pub struct DiskTools {
+    /// Makes a file system from a tar archive.
+    pub mke2fs: PathBuf,
+    /// Makes keys.
+    pub dropbearkey: PathBuf,
+    /// Turns dropbear's keys into OpenSSH's.
+    pub dropbearconvert: PathBuf,
+    /// An SSH client.
+    pub dbclient: PathBuf,
+    /// Version of the Debian package that `mke2fs` is of.
+    pub version: String,
+}
+
+/// Debian's programs for the default guest's disk.
+#[derive(Clone, Debug)]
+pub struct DebianSystem {
+    /// Folder in which the packages are unpacked.
+    pub root: PathBuf,
+    /// Names and versions of all packages.
+    pub version: String,
+}
+
+/// Where a kernel's package has the modules that are kept.
+const MODULE_FOLDERS: [&str; 11] = [
+    "arch/x86/kvm",
+    "crypto",
+    "drivers/block",
+    "drivers/net",
+    "drivers/virtio",
+    "fs",
+    "fs/ext4",
+    "fs/jbd2",
+    "lib",
+    "net/core",
+    "virt/lib",
+];
 
 impl GuestLinux {
     fn set(self) -> &'static PackageSet {
@@ -72,7 +111,7 @@ impl GuestLinux {
 }
 
 impl GuestKernel {
-    /// The file of a module of KVM's: `irqbypass`, `kvm`, `kvm-amd` or `kvm-intel`.
+    /// The file of a module, if it has been kept and is no part of the kernel's image.
     #[must_use]
     pub fn module(&self, name: &str) -> Option<&PathBuf> {
         let is_it = |path: &&PathBuf| {
@@ -82,11 +121,10 @@ impl GuestKernel {
         self.modules.iter().find(is_it)
     }
 
-    /// The modules of the driver of virtio disks. Some may be part of the kernel's image instead.
-    pub fn virtio_modules(&self) -> impl Iterator<Item = &PathBuf> {
-        let is_virtio =
-            |path: &&PathBuf| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("virtio"));
-        self.modules.iter().filter(is_virtio)
+    /// The modules of virtio's disks and networks and of ext4, in the order in which they can be loaded. Some may be part
+    /// of the kernel's image instead.
+    pub fn device_modules(&self) -> impl Iterator<Item = &PathBuf> {
+        DEVICE_MODULES.iter().filter_map(|name| self.module(name))
     }
 }
 
@@ -105,6 +143,22 @@ impl Tools {
     /// See [`Tools::ensure_all`].
     pub fn busybox(&self) -> Result<Busybox> {
         self.find_or_fetch(&sets::BUSYBOX, Self::find_busybox)
+    }
+
+    /// What makes disks, fetched if need be.
+    ///
+    /// # Errors
+    /// See [`Tools::ensure_all`].
+    pub fn disk_tools(&self) -> Result<DiskTools> {
+        self.find_or_fetch(&sets::DISK_TOOLS, Self::find_disk_tools)
+    }
+
+    /// What is on the default guest's disk, fetched if need be.
+    ///
+    /// # Errors
+    /// See [`Tools::ensure_all`].
+    pub fn debian_system(&self) -> Result<DebianSystem> {
+        self.find_or_fetch(&sets::DEBIAN_SYSTEM, Self::find_debian_system)
     }
 
     /// The folder with the files of Debian's QEMU packages, fetched even if there is a QEMU on PATH.
@@ -127,9 +181,7 @@ impl Tools {
         let folders = ["lib", "usr/lib"].map(|lib| root.join(lib).join("modules").join(&release).join("kernel"));
         let modules = folders
             .iter()
-            .flat_map(|folder| {
-                ["arch/x86/kvm", "virt/lib", "drivers/block", "drivers/virtio"].map(|part| folder.join(part))
-            })
+            .flat_map(|folder| MODULE_FOLDERS.map(|part| folder.join(part)))
             .flat_map(|folder| fs::read_dir(folder).into_iter().flatten().flatten())
             .map(|entry| entry.path())
             .collect();
@@ -142,5 +194,26 @@ impl Tools {
         let (root, manifest) = self.private(&sets::BUSYBOX)?;
         let version = manifest.version_of("busybox-static")?.to_string();
         Some(Busybox { program: existing(root.join("usr/bin/busybox"))?, version })
+    }
+    /// What makes disks, if it has been fetched.
+    #[must_use]
+    pub fn find_disk_tools(&self) -> Option<DiskTools> {
+        let (_, manifest) = self.private(&sets::DISK_TOOLS)?;
+        let program = |name| existing(self.cache.bin().join(name));
+        Some(DiskTools {
+            mke2fs: program("mke2fs")?,
+            dropbearkey: program("dropbearkey")?,
+            dropbearconvert: program("dropbearconvert")?,
+            dbclient: program("dbclient")?,
+            version: manifest.packages.iter().find(|package| package.name == "e2fsprogs")?.version.clone(),
+        })
+    }
+
+    /// What is on the default guest's disk, if it has been fetched.
+    #[must_use]
+    pub fn find_debian_system(&self) -> Option<DebianSystem> {
+        let (root, manifest) = self.private(&sets::DEBIAN_SYSTEM)?;
+        let names = manifest.packages.iter().map(|package| format!("{} {}", package.name, package.version));
+        Some(DebianSystem { root, version: names.collect::<Vec<_>>().join(", ") })
     }
 }

@@ -23,6 +23,7 @@ use std::{env, fmt, path::PathBuf};
 use anyhow::{Context, Result, bail};
 use clap::ValueEnum;
 
+pub use self::guests::{DebianSystem, DiskTools};
 use self::{
     cache::{Cache, Manifest},
     guests::GuestLinux,
@@ -126,6 +127,8 @@ impl Tools {
         self.bochs()?;
         self.iso()?;
         self.busybox()?;
+        self.disk_tools()?;
+        self.debian_system()?;
         for linux in GuestLinux::value_variants() {
             self.guest_kernel(*linux)?;
         }

@@ -33,7 +33,7 @@ pub struct PackageSet {
 pub enum Keep {
     /// All but documentation and translations.
     Everything,
-    /// A Linux kernel with its modules for KVM and for virtio disks; thousands of other modules are not.
+    /// A Linux kernel with its modules for KVM and for virtio's disks and networks; thousands of other modules are not.
     Kernel,
 }
 
@@ -143,6 +143,63 @@ pub const BUSYBOX: PackageSet = PackageSet {
     elsewhere: "give a guest of your own with `run --kernel FILE --initrd FILE`",
 };
 
+/// What makes a guest's disk, and the keys that open the guest.
+pub const DISK_TOOLS: PackageSet = PackageSet {
+    name: "disk-tools",
+    suite: TRIXIE,
+    // mke2fs fills a file system from a tar archive, owners and devices included, since 1.47.1, and by this library.
+    packages: &["e2fsprogs", "libarchive13t64", "dropbear-bin"],
+    programs: &[
+        Program { name: "mke2fs", path: "usr/sbin/mke2fs", environment: &[], options: &[] },
+        Program { name: "dropbearkey", path: "usr/bin/dropbearkey", environment: &[], options: &[] },
+        Program { name: "dropbearconvert", path: "usr/bin/dropbearconvert", environment: &[], options: &[] },
+        Program { name: "dbclient", path: "usr/bin/dbclient", environment: &[], options: &[] },
+    ],
+    keep: Keep::Everything,
+    proof: "usr/sbin/mke2fs",
+    elsewhere: "give a disk of your own with `run --disk FILE`",
+};
+
+/// Debian 12's programs: what is on the disk of the default guest.
+pub const DEBIAN_SYSTEM: PackageSet = PackageSet {
+    name: "debian-system",
+    suite: BOOKWORM,
+    packages: &[
+        "base-files",
+        "bash",
+        "busybox-static",
+        "ca-certificates",
+        "coreutils",
+        "dash",
+        "debianutils",
+        "diffutils",
+        "dropbear-bin",
+        "e2fsprogs",
+        "findutils",
+        "fio",
+        "grep",
+        "gzip",
+        "hostname",
+        "iperf3",
+        "iproute2",
+        "iputils-ping",
+        "less",
+        "libc-bin",
+        "mawk",
+        "mount",
+        "ncurses-base",
+        "procps",
+        "sed",
+        "tar",
+        "util-linux",
+        "wget",
+    ],
+    programs: &[],
+    keep: Keep::Everything,
+    proof: "bin/busybox",
+    elsewhere: "give a disk of your own with `run --disk FILE`",
+};
+
 /// Debian 12's kernel for virtual machines: Linux 6.1.
 pub const DEBIAN_12_CLOUD: PackageSet = kernel("debian-12-cloud", BOOKWORM, &["linux-image-cloud-amd64"]);
 /// Debian 12's kernel for all machines: Linux 6.1.
@@ -165,24 +222,35 @@ const fn kernel(name: &'static str, suite: &'static str, packages: &'static [&'s
 }
 
 /// The modules of a kernel that are kept.
-const MODULES: [&str; 10] = [
-    "irqbypass",
-    "kvm",
-    "kvm-amd",
-    "kvm-intel",
+const MODULES: [&str; 4] = ["irqbypass", "kvm", "kvm-amd", "kvm-intel"];
+
+/// More of them: what Linux needs to reach a file system on a virtio disk, and virtio networks, each after those that it
+/// needs itself.
+pub const DEVICE_MODULES: [&str; 15] = [
     "virtio",
-    "virtio_blk",
-    "virtio_pci",
+    "virtio_ring",
     "virtio_pci_legacy_dev",
     "virtio_pci_modern_dev",
-    "virtio_ring",
+    "virtio_pci",
+    "virtio_blk",
+    "failover",
+    "net_failover",
+    "virtio_net",
+    "crc16",
+    "crc32c_generic",
+    "libcrc32c",
+    "mbcache",
+    "jbd2",
+    "ext4",
 ];
 
 /// Packages that apt is told are present already.
 ///
 /// The sets' packages depend on them for the set-up of a real system (users, services, icons, fonts, boot); none holds
 /// a library or file that is used here, so fetching them would only cost time.
-pub const NOT_NEEDED: [&str; 40] = [
+///
+/// A set may name some all the same.
+pub const NOT_NEEDED: [&str; 44] = [
     "adduser",
     "adwaita-icon-theme",
     "at-spi2-common",
@@ -194,6 +262,7 @@ pub const NOT_NEEDED: [&str; 40] = [
     "dconf-gsettings-backend",
     "debconf",
     "dmsetup",
+    "dpkg",
     "fontconfig",
     "fontconfig-config",
     "fonts-dejavu-core",
@@ -217,10 +286,13 @@ pub const NOT_NEEDED: [&str; 40] = [
     "linux-base",
     "mawk",
     "mount",
+    "openssl",
     "openssl-provider-legacy",
     "passwd",
     "procps",
+    "python3",
     "readline-common",
+    "sensible-utils",
     "shared-mime-info",
     "xkb-data",
 ];
@@ -232,7 +304,7 @@ impl PackageSet {
         let definition = format!("{}: {}", self.suite, self.packages.join(" "));
         match self.keep {
             Keep::Everything => definition,
-            Keep::Kernel => format!("{definition}; {}", MODULES.join(" ")),
+            Keep::Kernel => format!("{definition}; {} {}", MODULES.join(" "), DEVICE_MODULES.join(" ")),
         }
     }
 }
@@ -248,7 +320,7 @@ impl Keep {
             Self::Kernel => {
                 let name = path.file_name().unwrap_or_default().to_string_lossy();
                 let module = name.strip_suffix(".xz").unwrap_or(&name).strip_suffix(".ko");
-                module.is_some_and(|module| MODULES.contains(&module))
+                module.is_some_and(|module| MODULES.contains(&module) || DEVICE_MODULES.contains(&module))
                     || path.starts_with("boot") && name.starts_with("vmlinuz-")
             }
         }
@@ -299,13 +371,14 @@ mod tests {
     }
 
     #[test]
-    fn of_a_kernel_only_its_image_and_what_kvm_and_disks_need_is_kept() {
+    fn of_a_kernel_only_its_image_and_what_kvm_disks_and_networks_need_is_kept() {
         for (path, kept) in [
             ("./boot/vmlinuz-6.1.0-40-cloud-amd64", true),
             ("./boot/config-6.1.0-40-cloud-amd64", false),
             ("./lib/modules/6.1.0-40-cloud-amd64/kernel/arch/x86/kvm/kvm-amd.ko", true),
             ("./usr/lib/modules/6.12.1+deb13-amd64/kernel/virt/lib/irqbypass.ko.xz", true),
-            ("./lib/modules/6.1.0-40-cloud-amd64/kernel/fs/ext4/ext4.ko", false),
+            ("./lib/modules/6.1.0-40-cloud-amd64/kernel/fs/ext4/ext4.ko", true),
+            ("./lib/modules/6.1.0-40-cloud-amd64/kernel/fs/xfs/xfs.ko", false),
             ("./lib/modules/6.1.0-40-cloud-amd64/kernel/drivers/block/virtio_blk.ko", true),
             ("./usr/share/doc/vmlinuz-6.1", false),
         ] {
