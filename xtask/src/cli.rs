@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use crate::{size::MemorySize, tools::guests::GuestLinux};
+use crate::{guest::devices::Wish, size::MemorySize, tools::guests::GuestLinux};
 
 /// Builds, boots, tests and measures Dragonfly. Every command does the set-up that it needs by itself.
 #[derive(Debug, Parser)]
@@ -66,8 +66,9 @@ Example:
   cargo xtask image --machine guest.toml --out dragonfly.iso";
 
 const RUN_HELP: &str = "\
-Without options: Debian 12's kernel with a small system around busybox, 2 vCPUs, 256 MiB. On a terminal, keys go to the
-guest; Ctrl-] and then
+Without options: Debian 12 with 2 vCPUs and 256 MiB, on a disk and a network that the offload card serves; each boot begins
+with the same disk, unless --disk keeps one. A line says how to get in by SSH. In Bochs: a small system in memory. Several
+guests reach each other by name. On a terminal, keys go to the guest; Ctrl-] and then
   q       quits
   m       shows the hypervisor's log, and goes back
   0 to 9  shows the console of that guest
@@ -86,6 +87,8 @@ Exit status:
 
 Examples:
   cargo xtask run --vcpus 4 --memory 1G --debian 13
+  cargo xtask run --guests 2 --forward 8080:80:1
+  cargo xtask run --disk mine.img        a disk that stays
   cargo xtask run --kernel bzImage --initrd initrd.img --cmdline 'console=ttyS0'
   cargo xtask run --machine one.toml two.toml --console 1
   echo 'uname -a; exit' | cargo xtask run --emulator bochs --timeout 600
@@ -136,6 +139,9 @@ pub struct Image {
     /// File to write.
     #[arg(long, value_name = "FILE", default_value = "build/dragonfly.iso")]
     pub out: PathBuf,
+    /// Number of the host's CPUs, if guests have disks or networks: the last is the card's.
+    #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=64))]
+    pub cpus: u32,
     /// Build without optimisation and with all checks.
     #[arg(long, help_heading = "Hypervisor")]
     pub debug: bool,
@@ -206,8 +212,22 @@ pub struct Run {
     #[command(flatten)]
     pub guests: Guests,
     /// Run a bundle of test programs in place of guests: a file name in tests/bundles without `.toml`.
-    #[arg(long, value_name = "NAME", conflicts_with_all = ["Guests", "console", "headless", "log_console"])]
+    #[arg(
+        long,
+        value_name = "NAME",
+        conflicts_with_all = ["Guests", "console", "headless", "log_console", "disk", "no_devices", "forward"]
+    )]
     pub bundle: Option<String>,
+    /// A raw image that is the guest's disk, /dev/vda there, and is written to; made as a copy of Debian's if it is not there
+    /// [default: Debian's, and what is written goes with the machine].
+    #[arg(long, value_name = "FILE", conflicts_with = "machine", help_heading = "Guests")]
+    pub disk: Option<PathBuf>,
+    /// No disk and no network, but a small system in memory; always so in Bochs.
+    #[arg(long, visible_alias = "initramfs-only", conflicts_with_all = ["machine", "disk", "forward"], help_heading = "Guests")]
+    pub no_devices: bool,
+    /// Let a TCP port of this machine lead to one of the first guest, or of guest N; each Debian has one for SSH anyway.
+    #[arg(long, value_name = "PORT:PORT[:N]", value_parser = forward, help_heading = "Guests")]
+    pub forward: Vec<Wish>,
     /// Number of the guest whose console is shown first, or alone where the output is no terminal.
     #[arg(long, value_name = "N", help_heading = "Consoles")]
     pub console: Option<usize>,
@@ -223,9 +243,10 @@ pub struct Run {
     /// How QEMU runs instructions.
     #[arg(long, value_enum, default_value_t = Acceleration::Auto, help_heading = "Host")]
     pub accel: Acceleration,
-    /// Number of the host's CPUs: at most 64 in QEMU, 8 in Bochs.
-    #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=64), help_heading = "Host")]
-    pub cpus: u32,
+    /// Number of the host's CPUs: at most 64 in QEMU, 8 in Bochs. With disks or networks the last is the card's [default: 2
+    /// for guests, and one for the card].
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=64), help_heading = "Host")]
+    pub cpus: Option<u32>,
     /// The host's memory, with the unit M or G [default: what the guests need and 256M, at least 1G].
     #[arg(long, value_name = "SIZE", help_heading = "Host")]
     pub host_memory: Option<MemorySize>,
@@ -247,6 +268,18 @@ pub struct Run {
     /// Make QEMU wait for a debugger on port 1234 of this machine.
     #[arg(long, help_heading = "Hypervisor")]
     pub gdb: bool,
+}
+
+/// Reads `HOSTPORT:GUESTPORT[:N]`.
+fn forward(text: &str) -> Result<Wish, String> {
+    let wrong = || format!("`{text}` is not like 8080:80, or 8080:80:1 for guest 1");
+    let mut numbers = text.split(':').map(|part| part.parse::<u16>().map_err(|_| wrong()));
+    let mut next = || numbers.next().transpose();
+    let (host, guest, number) = (next()?.ok_or_else(wrong)?, next()?.ok_or_else(wrong)?, next()?.unwrap_or(0));
+    if host == 0 || guest == 0 || text.split(':').count() > 3 {
+        return Err(wrong());
+    }
+    Ok(Wish { host, guest, number: number.into() })
 }
 
 /// The guests to run.
@@ -465,6 +498,13 @@ mod tests {
     }
 
     #[test]
+    fn ports_lead_to_the_first_guest_unless_another_is_named() {
+        let wishes = run(&["--forward", "8080:80", "--forward", "2200:22:3"]).unwrap().forward;
+        let expected = [(8080, 80, 0), (2200, 22, 3)].map(|(host, guest, number)| Wish { host, guest, number });
+        assert_eq!(wishes, expected);
+    }
+
+    #[test]
     fn several_machine_files_may_follow_one_option_or_several() {
         for options in [&["--machine", "a.toml", "b.toml"][..], &["--machine", "a.toml", "--machine", "b.toml"]] {
             assert_eq!(run(options).unwrap().guests.machine, [PathBuf::from("a.toml"), PathBuf::from("b.toml")]);
@@ -491,6 +531,13 @@ mod tests {
             &["--vcpus", "33"],
             &["--guests", "0"],
             &["--memory", "63M"],
+            &["--machine", "a.toml", "--disk", "d"],
+            &["--no-devices", "--disk", "d"],
+            &["--bundle", "demo", "--forward", "1:2"],
+            &["--forward", "80"],
+            &["--forward", "1:2:3:4"],
+            &["--forward", "0:22"],
+            &["--forward", "70000:22"],
         ] {
             assert!(run(options).is_err(), "{options:?}");
         }

@@ -13,7 +13,10 @@ use xtask::{
     clean,
     cli::{Bench, Cli, Doctor, Image, Task},
     emulator::interrupt,
-    guest::{description, disk},
+    guest::{
+        description::{self, Extras},
+        disk,
+    },
     run, test,
     tools::{Tools, doctor, kernel_size, rust},
 };
@@ -53,7 +56,7 @@ fn perform(cli: &Cli) -> Result<ExitCode> {
             let profile = Profile::from_debug(arguments.debug);
             let parts = match &arguments.bundle {
                 Some(name) => project.build(&tools, name, profile)?,
-                None => project.build_for_guests(&tools, &[], profile)?,
+                None => project.build_for_guests(&tools, &[], 1, profile)?,
             };
             println!("{}\n{}", parts.loader.display(), parts.kernel.display());
         }
@@ -75,9 +78,9 @@ fn write_image(tools: &Tools, arguments: &Image) -> Result<()> {
     let parts = match &arguments.bundle {
         Some(name) => project.build(tools, name, profile)?,
         None => {
-            let guests = description::guests(&arguments.guests, tools, &project.root, None)?;
+            let guests = description::guests(&arguments.guests, tools, &project.root, &Extras::default())?;
             description::check(&guests, description::HOST_CPUS_AT_MOST)?;
-            project.build_for_guests(tools, &guests, profile)?
+            project.build_for_guests(tools, &guests, arguments.cpus, profile)?
         }
     };
     let image = iso::make(&project, &tools.iso()?, &parts, &arguments.append)?;

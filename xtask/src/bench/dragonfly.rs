@@ -63,8 +63,8 @@ fn boot(tools: &Tools, project: &Project, emulator: Emulator, cpus: u32, kernel:
     let text = format!("name = \"bench\"\nvcpus = {cpus}\nmemory = \"64MiB\"\nkernel = \"guest-bench\"\n");
     let machine = MachineFile::parse("bench.toml", &text)?;
     let files = vec![("guest-bench".to_string(), kernel.to_vec())];
-    let guests = [Guest { machine, text, files, source: None }];
-    let parts = project.build_for_guests(tools, &guests, Profile::Release)?;
+    let guests = [Guest { machine, text, files, source: None, devices: Default::default() }];
+    let parts = project.build_for_guests(tools, &guests, 1, Profile::Release)?;
     let image = iso::make(project, &tools.iso()?, &parts, &format!("log=info exit={}", emulator.word()))?;
     let machine = Machine { deterministic: true, guests: true, ..Machine::new(emulator, cpus) };
     let mut console = Console::default();

@@ -58,8 +58,8 @@ pub fn measure(tools: &Tools, project: &Project, emulator: Emulator) -> Result<u
     );
     let machine = MachineFile::parse("start.toml", &text)?;
     let files = vec![("kernel".into(), kernel), ("initrd".into(), initrd)];
-    let guests = [Guest { machine, text, files, source: None }];
-    let parts = project.build_for_guests(tools, &guests, Profile::Release)?;
+    let guests = [Guest { machine, text, files, source: None, devices: Default::default() }];
+    let parts = project.build_for_guests(tools, &guests, 1, Profile::Release)?;
     let image = iso::make(project, &tools.iso()?, &parts, &format!("log=info exit={}", emulator.word()))?;
     let memory = host_memory(&guests, parts.bundle.len());
     let machine = Machine { deterministic: true, guests: true, memory, ..Machine::new(emulator, 1) };

@@ -76,13 +76,13 @@ impl Project {
         self.build_around(tools, profile, bundle.archive(&programs)?)
     }
 
-    /// Builds kernel, loader and the programs that run these guests.
+    /// Builds kernel, loader and the programs that run these guests on a host with so many CPUs.
     ///
     /// # Errors
     /// Fails when the bare target cannot be had, a build fails, or a guest's file is too large for the bundle.
-    pub fn build_for_guests(&self, tools: &Tools, guests: &[Guest], profile: Profile) -> Result<Parts> {
-        let programs = self.build_programs(tools, guest::bundle::PROGRAMS, profile)?;
-        self.build_around(tools, profile, guest::bundle::archive(guests, &programs)?)
+    pub fn build_for_guests(&self, tools: &Tools, guests: &[Guest], cpus: u32, profile: Profile) -> Result<Parts> {
+        let programs = self.build_programs(tools, guest::bundle::programs(guests), profile)?;
+        self.build_around(tools, profile, guest::bundle::archive(guests, cpus, &programs)?)
     }
 
     /// Builds user programs; gives their names and files.

@@ -31,6 +31,7 @@ const CLOCK_AT_START: u32 = 1_700_000_000;
 pub fn start(bochs: &Bochs, machine: &Machine, image: &Path) -> Result<Running> {
     ensure!(machine.firmware == Firmware::Bios, "Bochs boots by BIOS only: leave out --firmware uefi");
     ensure!(machine.cpus <= CPUS_AT_MOST, "Bochs has at most {CPUS_AT_MOST} CPUs");
+    ensure!(machine.devices.is_empty(), "Bochs has no virtio devices: leave out disk images and networks' ways out");
     ensure!(!machine.debugger, "--gdb works with QEMU only; Bochs has a debugger of its own");
     let folder = tempfile::tempdir()?;
     let guests = if machine.guests { Some(pseudo_terminal::open()?) } else { None };
@@ -107,6 +108,7 @@ mod tests {
     use super::*;
     use crate::{
         cli::Emulator,
+        emulator::devices::Devices,
         tools::{Origin, Program, version::Version},
     };
 
@@ -133,11 +135,12 @@ mod tests {
 
     #[test]
     fn machines_that_bochs_cannot_be_are_refused_before_it_starts() {
-        let usual = Machine::new(Emulator::Bochs, 1);
+        let usual = || Machine::new(Emulator::Bochs, 1);
         for machine in [
-            Machine { firmware: Firmware::Uefi, ..usual },
-            Machine { cpus: CPUS_AT_MOST + 1, ..usual },
-            Machine { debugger: true, ..usual },
+            Machine { firmware: Firmware::Uefi, ..usual() },
+            Machine { cpus: CPUS_AT_MOST + 1, ..usual() },
+            Machine { debugger: true, ..usual() },
+            Machine { devices: Devices { uplink: Some(Vec::new()), ..Devices::default() }, ..usual() },
         ] {
             assert!(start(&bochs(), &machine, Path::new("/x.iso")).is_err(), "{machine:?}");
         }

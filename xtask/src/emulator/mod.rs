@@ -5,6 +5,7 @@
 
 pub mod backtrace;
 pub mod bochs;
+pub mod devices;
 pub mod interrupt;
 mod observation;
 pub(crate) mod pseudo_terminal;
@@ -28,7 +29,7 @@ use std::{
 
 use anyhow::Result;
 
-use self::{observation::Observation, serial::Event};
+use self::{devices::Devices, observation::Observation, serial::Event};
 use crate::{
     cli::{Acceleration, Emulator, Firmware},
     size::MemorySize,
@@ -42,7 +43,7 @@ const TICK: Duration = Duration::from_millis(50);
 const LAST_WORDS: Duration = Duration::from_secs(2);
 
 /// The machine to boot.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Machine {
     /// Program that emulates it.
     pub emulator: Emulator,
@@ -65,6 +66,8 @@ pub struct Machine {
     /// Whether KVM is to run in the machine: for Bochs that is a CPU without posted interrupts, whose descriptors Bochs
     /// wants aligned as KVM's are not.
     pub kvm: bool,
+    /// Disks and an uplink. QEMU only.
+    pub devices: Devices,
 }
 
 impl Machine {
@@ -82,6 +85,7 @@ impl Machine {
             interactive: false,
             guests: false,
             kvm: false,
+            devices: Devices::default(),
         }
     }
 }

@@ -131,6 +131,7 @@ fn arguments(machine: &Machine, image: &Path, accelerated: bool) -> Vec<OsString
     }
     add(&["-cdrom"]);
     line.push(image.into());
+    line.extend(machine.devices.arguments());
     line
 }
 

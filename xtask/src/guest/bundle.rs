@@ -1,17 +1,30 @@
-//! The bundle that runs guests: a VMM for each, and the console server.
+//! The bundle that runs guests: a VMM for each, the console server, and the offload card if any guest has disks or networks.
 
-use std::path::PathBuf;
+use std::{borrow::Cow, path::PathBuf};
 
 use anyhow::{Context, Result};
 use serde::Serialize;
 
-use super::description::Guest;
+use super::{description::Guest, devices};
 use crate::build::{cpio::Archive, strip};
 
-/// The programs of the bundle, the supervisor first.
-pub const PROGRAMS: [&str; 3] = ["supervisor", CONSOLE, VMM];
+const SUPERVISOR: &str = "supervisor";
 const CONSOLE: &str = "console";
 const VMM: &str = "vmm";
+const CARD: &str = "card";
+
+/// What the card may use beside its disks in memory.
+const CARD_MEMORY: u64 = 32 << 20;
+/// Above the VMMs' by default. It has a CPU of its own, so this decides only between its own threads and the supervisor's.
+const CARD_PRIORITY: u8 = 24;
+/// How often it is started anew.
+const CARD_RESTARTS: u32 = 1000;
+
+/// The PCI functions that are the card's: virtio's disks and network devices of the emulator (virtio 1.2 4.1.2).
+const CARD_FUNCTIONS: [Functions; 2] = [
+    Functions { name: "disk", vendor: 0x1af4, device: 0x1042 },
+    Functions { name: "uplink", vendor: 0x1af4, device: 0x1041 },
+];
 
 /// What a VMM may use beside the guest's memory: its program's heap, vCPUs, and the second-stage tables, which take
 /// 1/512 of the memory where pages are small.
@@ -36,15 +49,28 @@ struct Domain<'a> {
     memory: String,
     priority: u8,
     max_priority: u8,
-    #[serde(skip_serializing_if = "<[u32]>::is_empty")]
-    cpus: &'a [u32],
+    #[serde(skip_serializing_if = "is_empty")]
+    cpus: Cow<'a, [u32]>,
     grants: &'a [&'a str],
     provide: &'a [&'a str],
     #[serde(rename = "use")]
     use_gates: &'a [&'a str],
     essential: bool,
+    #[serde(skip_serializing_if = "is_none")]
+    restarts: u32,
     ports: &'a [Ports],
     interrupts: &'a [Interrupt],
+    #[serde(skip_serializing_if = "<[Functions]>::is_empty")]
+    pci: &'a [Functions],
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+fn is_none(number: &u32) -> bool {
+    *number == 0
+}
+
+fn is_empty(list: &[u32]) -> bool {
+    list.is_empty()
 }
 
 #[derive(Serialize)]
@@ -60,16 +86,48 @@ struct Interrupt {
     number: u32,
 }
 
+#[derive(Serialize)]
+struct Functions {
+    name: &'static str,
+    vendor: u16,
+    device: u16,
+}
+
 /// The second serial port, and the real-time clock, which the console server reads for the guests.
 const CONSOLE_PORTS: [Ports; 2] =
     [Ports { name: "com2", first: 0x2f8, count: 8 }, Ports { name: "rtc", first: 0x70, count: 2 }];
 const CONSOLE_INTERRUPTS: [Interrupt; 1] = [Interrupt { name: "com2-irq", number: 3 }];
 
-/// The text of `bundle.toml` for these guests.
+/// The programs that these guests need, the supervisor first.
+#[must_use]
+pub fn programs(guests: &[Guest]) -> Vec<&'static str> {
+    let card = devices::any(guests).then_some(CARD);
+    [SUPERVISOR, CONSOLE, VMM].into_iter().chain(card).collect()
+}
+
+/// The text of `bundle.toml` for these guests on a host with so many CPUs, the last of which is the card's if there is one.
 ///
 /// # Errors
 /// Never in practice.
-pub fn plan(guests: &[Guest]) -> Result<String> {
+pub fn plan(guests: &[Guest], cpus: u32) -> Result<String> {
+    let card = devices::any(guests).then(|| Domain {
+        name: CARD,
+        program: CARD,
+        arguments: String::new(),
+        memory: format!("{}KiB", memory_of_card(guests) / 1024),
+        priority: CARD_PRIORITY,
+        max_priority: CARD_PRIORITY,
+        cpus: Cow::Owned(vec![cpus.saturating_sub(1)]),
+        grants: &["log", "figures", "bundle", "dma"],
+        provide: &[CARD],
+        use_gates: &[],
+        essential: false,
+        restarts: CARD_RESTARTS,
+        ports: &[],
+        interrupts: &[],
+        pci: &CARD_FUNCTIONS,
+    });
+    let has_card = card.is_some();
     let console = Domain {
         name: CONSOLE,
         program: CONSOLE,
@@ -77,13 +135,15 @@ pub fn plan(guests: &[Guest]) -> Result<String> {
         memory: "4MiB".into(),
         priority: CONSOLE_PRIORITY,
         max_priority: CONSOLE_PRIORITY,
-        cpus: &[],
+        cpus: Cow::Borrowed(&[]),
         grants: &["log"],
         provide: &[CONSOLE],
         use_gates: &[],
         essential: false,
+        restarts: 0,
         ports: &CONSOLE_PORTS,
         interrupts: &CONSOLE_INTERRUPTS,
+        pci: &[],
     };
     let vmms = guests.iter().enumerate().map(|(number, Guest { machine, .. })| Domain {
         name: &machine.name,
@@ -92,15 +152,21 @@ pub fn plan(guests: &[Guest]) -> Result<String> {
         memory: format!("{}KiB", memory_of_vmm(machine.memory) / 1024),
         priority: machine.priority,
         max_priority: machine.priority.saturating_add(1).min(HIGHEST_PRIORITY),
-        cpus: &machine.cpus,
+        cpus: if has_card && machine.cpus.is_empty() {
+            (0..cpus.saturating_sub(1)).collect()
+        } else {
+            Cow::Borrowed(&machine.cpus)
+        },
         grants: &["log", "figures", "bundle"],
         provide: &[],
-        use_gates: &[CONSOLE],
+        use_gates: if machine.disks + machine.nets > 0 { &[CONSOLE, CARD] } else { &[CONSOLE] },
         essential: true,
+        restarts: 0,
         ports: &[],
         interrupts: &[],
+        pci: &[],
     });
-    toml::to_string(&Plan { domain: std::iter::once(console).chain(vmms).collect() })
+    toml::to_string(&Plan { domain: std::iter::once(console).chain(card).chain(vmms).collect() })
         .context("cannot write bundle.toml")
 }
 
@@ -110,13 +176,20 @@ pub fn memory_of_vmm(guest: u64) -> u64 {
     (guest + guest / TABLES_PART + VMM_MEMORY).next_multiple_of(PAGE_SIZE)
 }
 
-/// Packs the archive; `programs` are pairs of name and ELF file.
+/// Memory of the card that serves these guests, in bytes; none if they have no devices.
+#[must_use]
+pub fn memory_of_card(guests: &[Guest]) -> u64 {
+    let disks: u64 = guests.iter().map(|guest| guest.devices.ram).sum();
+    if devices::any(guests) { (CARD_MEMORY + disks).next_multiple_of(PAGE_SIZE) } else { 0 }
+}
+
+/// Packs the archive for a host with so many CPUs; `programs` are pairs of name and ELF file.
 ///
 /// # Errors
 /// Fails when a program cannot be read, or a file is too large for the archive.
-pub fn archive(guests: &[Guest], programs: &[(String, PathBuf)]) -> Result<Vec<u8>> {
+pub fn archive(guests: &[Guest], cpus: u32, programs: &[(String, PathBuf)]) -> Result<Vec<u8>> {
     let mut archive = Archive::new();
-    archive.file("bundle.toml", plan(guests)?.as_bytes())?;
+    archive.file("bundle.toml", plan(guests, cpus)?.as_bytes())?;
     for (name, path) in programs {
         archive.file(name, &strip::read_stripped(path)?)?;
     }
@@ -135,21 +208,27 @@ mod tests {
     use dragonfly_machine_file::MachineFile;
 
     use super::*;
-    use crate::build::cpio::entries;
+    use crate::{build::cpio::entries, guest::devices::Devices};
 
     fn guest(name: &str, more: &str) -> Guest {
         let text = format!("name = \"{name}\"\nkernel = \"k\"\n{more}\n");
         let machine = MachineFile::parse("m.toml", &text).unwrap();
-        Guest { machine, text, files: vec![("k".into(), b"kernel".to_vec())], source: None }
+        Guest {
+            machine,
+            text,
+            files: vec![("k".into(), b"kernel".to_vec())],
+            source: None,
+            devices: Devices { images: Vec::new(), ram: if more.contains("size") { 64 << 20 } else { 0 } },
+        }
     }
 
     /// As `archive` makes it, with programs that are no ELF files.
     fn bundle(guests: &[Guest]) -> Vec<u8> {
         let mut whole = Archive::new();
-        for (name, _, contents) in entries(&archive(guests, &[]).unwrap()) {
+        for (name, _, contents) in entries(&archive(guests, 4, &[]).unwrap()) {
             whole.file(&name, &contents).unwrap();
         }
-        PROGRAMS.iter().for_each(|name| whole.file(name, b"ELF").unwrap());
+        programs(guests).iter().for_each(|name| whole.file(name, b"ELF").unwrap());
         whole.finish().unwrap()
     }
 
@@ -163,6 +242,17 @@ mod tests {
         assert_eq!((b.arguments.as_str(), b.cpu, b.cpus), ("machine=1", 3, 0b1010));
         assert_eq!((b.priority, b.max_priority), (63, 63));
         assert!(b.memory > 1 << 30 && a.grants == Grants::LOG | Grants::FIGURES | Grants::BUNDLE);
+    }
+
+    #[test]
+    fn guests_with_devices_have_a_card_with_a_cpu_of_its_own() {
+        let bytes = bundle(&[guest("a", "[[disk]]\nname = \"d\"\nsize = \"64MiB\""), guest("b", "cpus = [1]")]);
+        let bundle = Bundle::open(&bytes).unwrap();
+        let [_, card, a, b] = &bundle.plan().domains[..] else { panic!("four domains") };
+        assert_eq!((card.program.as_str(), card.essential, card.memory), ("card", false, (64 << 20) + CARD_MEMORY));
+        assert_eq!((card.cpus, a.cpus, b.cpus), (0b1000, 0b0111, 0b0010));
+        assert_eq!((&card.provide[..], card.pci.len()), (&["card".to_string()][..], 2));
+        assert!(a.use_gates.contains(&"card".to_string()) && !b.use_gates.contains(&"card".to_string()));
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! What guests the user asked for: by machine files, or by options.
 
 use std::{
+    borrow::Cow,
     fs,
     path::{Path, PathBuf},
 };
@@ -9,11 +10,18 @@ use anyhow::{Context, Result};
 use dragonfly_machine_file::{MachineFile, SettingsError};
 use serde::Serialize;
 
-use super::{initramfs, stream::MAX_GUESTS};
+use super::{
+    devices::{self, Devices, Image},
+    initramfs,
+    stream::MAX_GUESTS,
+};
 use crate::{
     bad_input::BadInput,
     cli::Guests,
-    tools::{Tools, guests::GuestLinux},
+    tools::{
+        Tools,
+        guests::{GuestKernel, GuestLinux},
+    },
 };
 
 /// The most CPUs that a host can have.
@@ -30,6 +38,17 @@ pub struct Guest {
     pub files: Vec<(String, Vec<u8>)>,
     /// The user's machine file; none if the user gave options.
     pub source: Option<PathBuf>,
+    /// What its disks are made of.
+    pub devices: Devices,
+}
+
+/// What guests that the user describes by options have beside those.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Extras<'a> {
+    /// The file that is their disk, and whether what they write is kept there. They have a network then, too.
+    pub image: Option<(&'a Path, bool)>,
+    /// The user's terminal.
+    pub terminal: Option<&'a UserTerminal>,
 }
 
 /// The user's terminal, for guests to know.
@@ -47,7 +66,7 @@ pub struct UserTerminal {
 ///
 /// # Errors
 /// [`BadInput`] for a fault of a machine file or option; else when something cannot be fetched.
-pub fn guests(options: &Guests, tools: &Tools, root: &Path, terminal: Option<&UserTerminal>) -> Result<Vec<Guest>> {
+pub fn guests(options: &Guests, tools: &Tools, root: &Path, extras: &Extras<'_>) -> Result<Vec<Guest>> {
     if !options.machine.is_empty() {
         return options.machine.iter().map(|path| Ok(from_file(path)?)).collect();
     }
@@ -55,7 +74,7 @@ pub fn guests(options: &Guests, tools: &Tools, root: &Path, terminal: Option<&Us
     let kernel = match &options.kernel {
         Some(path) => named(&mut files, "kernel", path)?,
         None => {
-            let kernel = tools.guest_kernel(options.debian.unwrap_or(GuestLinux::Debian12Cloud))?;
+            let kernel = debian_kernel(options, tools)?;
             let image = fs::read(&kernel.image).with_context(|| format!("cannot read {}", kernel.image.display()))?;
             let name = format!("vmlinuz-{}", kernel.release);
             files.push((name.clone(), image));
@@ -66,7 +85,12 @@ pub fn guests(options: &Guests, tools: &Tools, root: &Path, terminal: Option<&Us
         Some(path) => Some(named(&mut files, "initrd", path)?),
         None if options.kernel.is_some() => None,
         None => {
-            files.push(("initramfs".into(), initramfs::build(&tools.busybox()?, root)?));
+            let busybox = tools.busybox()?;
+            let bytes = match extras.image {
+                Some(_) => initramfs::build_with_devices(&busybox, &debian_kernel(options, tools)?, root)?,
+                None => initramfs::build(&busybox, root)?,
+            };
+            files.push(("initramfs".into(), bytes));
             Some("initramfs".into())
         }
     };
@@ -76,7 +100,7 @@ pub fn guests(options: &Guests, tools: &Tools, root: &Path, terminal: Option<&Us
         let name = if options.guests == 1 { base.into() } else { format!("{base}-{number}") };
         let cmdline = match &options.cmdline {
             Some(text) => text.clone(),
-            None if is_ours => default_command_line(&name, terminal),
+            None if is_ours => default_command_line(&name, extras),
             None => "console=ttyS0".into(),
         };
         let file = OptionsFile {
@@ -86,10 +110,18 @@ pub fn guests(options: &Guests, tools: &Tools, root: &Path, terminal: Option<&Us
             kernel: &kernel,
             initrd: initrd.as_deref(),
             cmdline: &cmdline,
+            disk: extras
+                .image
+                .map(|(path, _)| DiskTable { name: "disk", image: path.to_string_lossy() })
+                .into_iter()
+                .collect(),
+            net: extras.image.map(|_| NetTable { name: "net" }).into_iter().collect(),
         };
+        let images = extras.image.map(|(path, is_kept)| Image { disk: 0, path: path.into(), is_kept });
+        let devices = Devices { images: images.into_iter().collect(), ram: 0 };
         let text = toml::to_string(&file).context("cannot write a machine file")?;
         let machine = MachineFile::parse("options", &text).map_err(|error| fault_of_option(&error))?;
-        Ok(Guest { machine, text, files: files.clone(), source: None })
+        Ok(Guest { machine, text, files: files.clone(), source: None, devices })
     });
     guests.collect()
 }
@@ -104,12 +136,32 @@ struct OptionsFile<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     initrd: Option<&'a str>,
     cmdline: &'a str,
+    disk: Vec<DiskTable<'a>>,
+    net: Vec<NetTable>,
+}
+
+#[derive(Serialize)]
+struct DiskTable<'a> {
+    name: &'static str,
+    image: Cow<'a, str>,
+}
+
+#[derive(Serialize)]
+struct NetTable {
+    name: &'static str,
+}
+
+fn debian_kernel(options: &Guests, tools: &Tools) -> Result<GuestKernel> {
+    tools.guest_kernel(options.debian.unwrap_or(GuestLinux::Debian12Cloud))
 }
 
 /// For our initial RAM disk: its first program understands the words.
-fn default_command_line(name: &str, terminal: Option<&UserTerminal>) -> String {
+fn default_command_line(name: &str, extras: &Extras<'_>) -> String {
     let mut line = format!("console=ttyS0 quiet hostname={name}");
-    if let Some(UserTerminal { rows, columns, kind }) = terminal {
+    if extras.image.is_some() {
+        line.push_str(" root=/dev/vda");
+    }
+    if let Some(UserTerminal { rows, columns, kind }) = extras.terminal {
         line.push_str(&format!(" df.rows={rows} df.columns={columns}"));
         let is_plain = |c: char| c.is_ascii_alphanumeric() || "-+._".contains(c);
         if !kind.is_empty() && kind.chars().all(is_plain) {
@@ -149,7 +201,8 @@ fn from_file(path: &Path) -> Result<Guest, BadInput> {
         })?;
         files.push((name.clone(), contents));
     }
-    Ok(Guest { machine, text, files, source: Some(path.into()) })
+    let devices = devices::read(&shown, &text, folder, &mut files)?;
+    Ok(Guest { machine, text, files, source: Some(path.into()), devices })
 }
 
 /// Checks what single machine files do not show: that guests differ in their names, and suit the host.
@@ -158,7 +211,12 @@ fn from_file(path: &Path) -> Result<Guest, BadInput> {
 /// [`BadInput`] for the first guest that does not fit.
 pub fn check(guests: &[Guest], host_cpus: u32) -> Result<(), BadInput> {
     // Names of the domains beside the guests'.
-    const TAKEN: [&str; 2] = ["supervisor", "console"];
+    const TAKEN: [&str; 3] = ["supervisor", "console", "card"];
+    let has_card = devices::any(guests);
+    if has_card && host_cpus < 2 {
+        let message = "the card that serves disks and networks needs a CPU of its own: give --cpus 2 or more";
+        return Err(BadInput(message.into()));
+    }
     if guests.len() > MAX_GUESTS {
         return Err(BadInput(format!("{} guests: there can be {MAX_GUESTS} at most", guests.len())));
     }
@@ -173,6 +231,10 @@ pub fn check(guests: &[Guest], host_cpus: u32) -> Result<(), BadInput> {
         }
         if let Some(cpu) = machine.cpus.iter().find(|cpu| **cpu >= host_cpus) {
             let message = format!("has {cpu}, but the host has CPUs 0 to {}: give --cpus more", host_cpus - 1);
+            return fault("cpus", message);
+        }
+        if has_card && machine.cpus.contains(&(host_cpus - 1)) {
+            let message = format!("has {}, the last, which is the card's own: leave it out", host_cpus - 1);
             return fault("cpus", message);
         }
     }
@@ -191,7 +253,7 @@ mod tests {
 
     fn machine(text: &str) -> Guest {
         let machine = MachineFile::parse("m.toml", text).unwrap();
-        Guest { machine, text: text.into(), files: Vec::new(), source: None }
+        Guest { machine, text: text.into(), files: Vec::new(), source: None, devices: Devices::default() }
     }
 
     #[test]
@@ -239,14 +301,24 @@ mod tests {
     }
 
     #[test]
+    fn the_card_has_the_last_cpu_for_itself() {
+        let disk = "name = \"a\"\nkernel = \"k\"\ncpus = [1]\n[[disk]]\nname = \"d\"\nsize = \"1MiB\"\n";
+        check(&[machine(disk)], 3).unwrap();
+        for (cpus, message) in
+            [(2, "m.toml:3: `cpus` has 1, the last, which is the card's own: leave it out"), (1, "--cpus")]
+        {
+            assert!(check(&[machine(disk)], cpus).unwrap_err().0.contains(message), "{cpus}");
+        }
+    }
+
+    #[test]
     fn the_default_command_line_tells_of_a_terminal_that_is_there() {
-        assert_eq!(default_command_line("a", None), "console=ttyS0 quiet hostname=a");
+        assert_eq!(default_command_line("a", &Extras::default()), "console=ttyS0 quiet hostname=a");
         let terminal = UserTerminal { rows: 24, columns: 80, kind: "xterm-256color".into() };
-        assert!(
-            default_command_line("a", Some(&terminal)).ends_with(" df.rows=24 df.columns=80 df.term=xterm-256color")
-        );
+        let line = |terminal| default_command_line("a", &Extras { terminal: Some(terminal), image: None });
+        assert!(line(&terminal).ends_with(" df.rows=24 df.columns=80 df.term=xterm-256color"));
         let odd = UserTerminal { kind: "a b".into(), ..terminal };
-        assert!(default_command_line("a", Some(&odd)).ends_with(" df.columns=80"));
+        assert!(line(&odd).ends_with(" df.columns=80"));
     }
 
     #[test]
@@ -258,8 +330,11 @@ mod tests {
             kernel: "path with \"quotes\"",
             initrd: None,
             cmdline: "x",
+            disk: vec![DiskTable { name: "disk", image: "/a \"b\".img".into() }],
+            net: vec![NetTable { name: "net" }],
         };
         let machine = MachineFile::parse("options", &toml::to_string(&file).unwrap()).unwrap();
         assert_eq!((machine.kernel.as_str(), machine.initrd, machine.memory), ("path with \"quotes\"", None, 64 << 20));
+        assert_eq!((machine.disks, machine.nets), (1, 1));
     }
 }

@@ -7,7 +7,7 @@ use std::{
 
 use anyhow::Result;
 
-use super::{hypervisor_line, limits, machine, report};
+use super::{cpus, hypervisor_line, limits, machine, report};
 use crate::{
     bad_input::BadInput,
     build::{Project, bundle::BundleFile, cargo::Profile, iso},
@@ -26,7 +26,10 @@ pub fn run(tools: &Tools, project: &Project, arguments: &Run, name: &str) -> Res
     let parts = project.build(tools, name, Profile::from_debug(arguments.debug))?;
     let image = iso::make(project, &tools.iso()?, &parts, &hypervisor_line(arguments))?;
     let memory = arguments.host_memory.unwrap_or(MemorySize::DEFAULT);
-    let machine = Machine { interactive: std::io::stdin().is_terminal(), ..machine(arguments, memory, &parts) };
+    let machine = Machine {
+        interactive: std::io::stdin().is_terminal(),
+        ..machine(arguments, cpus(arguments, false), memory, &parts)
+    };
     let settings = TerminalSettings::remember();
     let boot = emulator::boot(tools, &machine, &image, limits(arguments), &mut Echo);
     drop(settings);

@@ -9,7 +9,8 @@ use std::{
 use anyhow::{Context, Result};
 
 use super::{
-    hypervisor_line, limits, machine, report,
+    access::{Access, root_disk},
+    cpus, hypervisor_line, limits, machine, report,
     session::{Session, Settings},
 };
 use crate::{
@@ -18,8 +19,9 @@ use crate::{
     cli::{Emulator, Run},
     emulator::{self, Boot, End, Machine, interrupt, qemu},
     guest::{
-        bundle::{self, memory_of_vmm},
-        description::{self, Guest, UserTerminal},
+        bundle::{self, memory_of_card, memory_of_vmm},
+        description::{self, Extras, Guest, UserTerminal},
+        devices,
         stream::GuestEnd,
         terminal::{self, RawTerminal},
     },
@@ -39,21 +41,29 @@ const BAD_INPUT: u8 = 2;
 /// See [`run`](super::run).
 pub fn run(tools: &Tools, project: &Project, arguments: &Run) -> Result<ExitCode> {
     let has_terminal = RawTerminal::is_there() && !arguments.headless;
-    let guests = description::guests(&arguments.guests, tools, &project.root, user_terminal(has_terminal).as_ref())?;
-    description::check(&guests, arguments.cpus)?;
+    let terminal = user_terminal(has_terminal);
+    let disk = root_disk(tools, arguments)?;
+    let image = disk.as_ref().map(|disk| (disk.path.as_path(), disk.is_kept));
+    let extras = Extras { image, terminal: terminal.as_ref() };
+    let guests = description::guests(&arguments.guests, tools, &project.root, &extras)?;
+    let cpus = cpus(arguments, devices::any(&guests));
+    description::check(&guests, cpus)?;
     if let Some(console) = arguments.console.filter(|console| *console >= guests.len()) {
         return Err(BadInput(format!("--console {console}: the last guest is {}", guests.len() - 1)).into());
     }
-    leave_for_inspection(project, &guests)?;
-    let parts = project.build_for_guests(tools, &guests, Profile::from_debug(arguments.debug))?;
+    let access = Access::find(arguments, &guests, disk.and_then(|disk| disk.keys))?;
+    leave_for_inspection(project, &guests, cpus)?;
+    let parts = project.build_for_guests(tools, &guests, cpus, Profile::from_debug(arguments.debug))?;
     let image = iso::make(project, &tools.iso()?, &parts, &hypervisor_line(arguments))?;
     let memory = arguments.host_memory.unwrap_or_else(|| host_memory(&guests, parts.bundle.len()));
-    let machine = Machine { guests: true, ..machine(arguments, memory, &parts) };
+    let devices = access.devices(arguments.emulator, &guests)?;
+    let machine = Machine { guests: true, devices, ..machine(arguments, cpus, memory, &parts) };
 
     let log = project.build_folder("logs")?.join("run.log");
     // Before the terminal is changed: from here on signals end this process in order.
     interrupt::listen()?;
     eprintln!("{}", describe(&machine, &guests));
+    access.tell(project)?;
     if has_terminal {
         eprintln!("Ctrl-] ? shows the keys, Ctrl-] q quits.");
     }
@@ -91,13 +101,13 @@ fn user_terminal(has_terminal: bool) -> Option<UserTerminal> {
 }
 
 /// Writes what the bundle is made of to where the user can look at it.
-fn leave_for_inspection(project: &Project, guests: &[Guest]) -> Result<()> {
+fn leave_for_inspection(project: &Project, guests: &[Guest], cpus: u32) -> Result<()> {
     let folder = project.build_folder("guests")?;
     let write = |name: &str, contents: &[u8]| {
         let path = folder.join(name);
         fs::write(&path, contents).with_context(|| format!("cannot write {}", path.display()))
     };
-    write("bundle.toml", bundle::plan(guests)?.as_bytes())?;
+    write("bundle.toml", bundle::plan(guests, cpus)?.as_bytes())?;
     for (number, guest) in guests.iter().enumerate() {
         write(&format!("{number}.toml"), guest.text.as_bytes())?;
         if let Some((name, contents)) = guest.files.iter().find(|(name, _)| name == "initramfs") {
@@ -111,8 +121,9 @@ fn leave_for_inspection(project: &Project, guests: &[Guest]) -> Result<()> {
 #[must_use]
 pub fn host_memory(guests: &[Guest], bundle: usize) -> MemorySize {
     const OWN: u64 = 256 << 20;
+    let card = memory_of_card(guests);
     let guests: u64 = guests.iter().map(|guest| memory_of_vmm(guest.machine.memory)).sum();
-    let mebibytes = (guests + bundle as u64 + OWN).div_ceil(1 << 20);
+    let mebibytes = (guests + card + bundle as u64 + OWN).div_ceil(1 << 20);
     MemorySize { mebibytes: mebibytes.max(MemorySize::DEFAULT.mebibytes) }
 }
 
@@ -201,7 +212,13 @@ mod tests {
     fn guest(memory: &str) -> Guest {
         let text = format!("name = \"a\"\nkernel = \"k\"\nmemory = \"{memory}\"\n");
         let machine = MachineFile::parse("m.toml", &text).unwrap();
-        Guest { machine, text, files: Vec::new(), source: Some(PathBuf::from("my/guest.toml")) }
+        Guest {
+            machine,
+            text,
+            files: Vec::new(),
+            source: Some(PathBuf::from("my/guest.toml")),
+            devices: Default::default(),
+        }
     }
 
     #[test]

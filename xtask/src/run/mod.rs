@@ -1,7 +1,9 @@
 //! `cargo xtask run`: guests in front of the user, or a bundle of test programs.
 //!
-//! [`guests`] does the former with a [`session`] between the user and the guests' consoles, [`bundle`] the latter.
+//! [`guests`] does the former with a [`session`] between the user and the guests' consoles, [`bundle`] the latter. [`access`]
+//! is the guests' disk and the way to their networks.
 
+mod access;
 mod bundle;
 mod guests;
 mod session;
@@ -40,10 +42,18 @@ fn check(arguments: &Run) -> Result<(), BadInput> {
     if arguments.emulator == Emulator::Bochs && arguments.firmware == Firmware::Uefi {
         return wrong("Bochs boots by BIOS only: leave out --firmware uefi, or use --emulator qemu");
     }
-    if arguments.emulator == Emulator::Bochs && (arguments.cpus > emulator::bochs::CPUS_AT_MOST || arguments.gdb) {
+    if arguments.emulator == Emulator::Bochs
+        && (arguments.cpus.is_some_and(|cpus| cpus > emulator::bochs::CPUS_AT_MOST) || arguments.gdb)
+    {
         return wrong("Bochs has at most 8 CPUs and no --gdb: use --emulator qemu");
     }
     iso::check_command_line(&arguments.append).map_err(|error| BadInput(format!("--append: {error:#}")))
+}
+
+/// Number of the host's CPUs: two for guests unless the user wants others, and one more for the card.
+fn cpus(arguments: &Run, has_card: bool) -> u32 {
+    const FOR_GUESTS: u32 = 2;
+    arguments.cpus.unwrap_or(FOR_GUESTS + u32::from(has_card))
 }
 
 /// The hypervisor's command line.
@@ -53,7 +63,7 @@ fn hypervisor_line(arguments: &Run) -> String {
 }
 
 /// The machine to boot; says what a user may have to do about it.
-fn machine(arguments: &Run, memory: MemorySize, parts: &Parts) -> Machine {
+fn machine(arguments: &Run, cpus: u32, memory: MemorySize, parts: &Parts) -> Machine {
     if arguments.gdb {
         eprintln!("Waiting for a debugger: gdb -ex 'target remote :1234' {}", parts.kernel.display());
     }
@@ -62,7 +72,7 @@ fn machine(arguments: &Run, memory: MemorySize, parts: &Parts) -> Machine {
         firmware: arguments.firmware,
         acceleration: arguments.accel,
         debugger: arguments.gdb,
-        ..Machine::new(arguments.emulator, arguments.cpus)
+        ..Machine::new(arguments.emulator, cpus)
     }
 }
 

@@ -149,6 +149,8 @@ impl Tree {
             let mut header = Header::new_gnu();
             header.set_mode(*mode);
             header.set_mtime(*changed);
+            header.set_uid(0);
+            header.set_gid(0);
             header.set_size(0);
             match kind {
                 Kind::Folder => {

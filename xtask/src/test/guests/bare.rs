@@ -179,7 +179,13 @@ impl BareStage<'_> {
         let program =
             cargo::build_bin(self.host.project, self.host.tools.is_offline(), &plan.program, Profile::Release)?;
         let bytes = fs::read(&program).with_context(|| format!("cannot read {}", program.display()))?;
-        Ok(Guest { machine, text, files: vec![(plan.program.bin.into(), bytes)], source: None })
+        Ok(Guest {
+            machine,
+            text,
+            files: vec![(plan.program.bin.into(), bytes)],
+            source: None,
+            devices: Default::default(),
+        })
     }
 }
 

@@ -8,7 +8,10 @@ use super::console::Consoles;
 use crate::{
     build::{Parts, Project, cargo::Profile, iso},
     emulator::{self, Boot, Limits, Machine, backtrace},
-    guest::description::{self, Guest},
+    guest::{
+        description::{self, Guest},
+        devices,
+    },
     run::host_memory,
     test::report::{Outcome, StageResult},
     tools::Tools,
@@ -53,11 +56,13 @@ impl GuestHost<'_> {
         boots: impl IntoIterator<Item = usize>,
     ) -> Result<Booted> {
         description::check(guests, machine.cpus)?;
-        let parts = self.project.build_for_guests(self.tools, guests, Profile::Release)?;
+        let parts = self.project.build_for_guests(self.tools, guests, machine.cpus, Profile::Release)?;
         let mut command_line = format!("log=info exit={}", machine.emulator.word());
         options.into_iter().for_each(|option| command_line.extend([" ", option]));
         let image = iso::make(self.project, &self.tools.iso()?, &parts, &command_line)?;
-        let machine = Machine { guests: true, memory: host_memory(guests, parts.bundle.len()), ..machine };
+        let devices = devices::emulated(machine.emulator, guests, &[])?;
+        let memory = host_memory(guests, parts.bundle.len());
+        let machine = Machine { guests: true, memory, devices, ..machine };
         let limits = Limits { total: Some(Duration::from_secs(at_most_s)), silence: None };
         let mut consoles = Consoles::new(boots);
         let boot = emulator::boot(self.tools, &machine, &image, limits, &mut consoles)?;

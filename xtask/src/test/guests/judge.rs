@@ -143,10 +143,20 @@ pub fn start_s(console: &Console) -> Option<f64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{test::guests::scenario::Script, tools::guests::GuestLinux};
+    use crate::{
+        test::guests::scenario::{Script, System},
+        tools::guests::GuestLinux,
+    };
 
-    const GUEST: LinuxGuest =
-        LinuxGuest { name: "a", linux: GuestLinux::Debian12Cloud, vcpus: 2, script: Script::Reboot, boots: 2 };
+    const GUEST: LinuxGuest = LinuxGuest {
+        name: "a",
+        linux: GuestLinux::Debian12Cloud,
+        system: System::Memory,
+        tables: "",
+        vcpus: 2,
+        script: Script::Reboot,
+        boots: 2,
+    };
 
     fn console(texts: &[&str], ends: &[GuestEnd]) -> Console {
         let lines = texts.iter().map(|text| Line { at: Duration::ZERO, text: (*text).into() });

@@ -13,7 +13,7 @@ pub mod messages;
 pub mod run_status;
 pub mod scenario;
 
-use std::fs;
+use std::{fs, path::Path};
 
 use anyhow::{Context, Result};
 use dragonfly_machine_file::MachineFile;
@@ -21,13 +21,13 @@ use dragonfly_machine_file::MachineFile;
 use self::{
     direct::DirectBoots,
     host::GuestHost,
-    scenario::{INITRD, KERNEL, LinuxGuest, Scenario},
+    scenario::{INITRD, KERNEL, LinuxGuest, Scenario, System},
 };
 use super::report::StageResult;
 use crate::{
     cli::Emulator,
     emulator::Machine,
-    guest::{description::Guest, initramfs, stream::GuestEnd},
+    guest::{description::Guest, devices, disk, initramfs, stream::GuestEnd},
 };
 
 /// Everything that a stage with Linux guests needs to know.
@@ -68,11 +68,22 @@ impl GuestStage<'_> {
     }
 
     fn guest(&self, plan: &LinuxGuest) -> Result<Guest> {
-        let kernel = self.host.tools.guest_kernel(plan.linux)?.image;
-        let kernel = fs::read(&kernel).with_context(|| format!("cannot read {}", kernel.display()))?;
-        let initrd = initramfs::build(&self.host.tools.busybox()?, &self.host.project.root)?;
-        let text = plan.machine_file();
+        let tools = self.host.tools;
+        let linux = tools.guest_kernel(plan.linux)?;
+        let kernel = fs::read(&linux.image).with_context(|| format!("cannot read {}", linux.image.display()))?;
+        let image = if plan.system == System::Disk { Some(disk::ensure(tools)?.image) } else { None };
+        let text = plan.machine_file(image.as_deref());
         let machine = MachineFile::parse(plan.name, &text)?;
-        Ok(Guest { machine, text, files: vec![(KERNEL.into(), kernel), (INITRD.into(), initrd)], source: None })
+        let (busybox, root) = (tools.busybox()?, &self.host.project.root);
+        let initrd = if machine.disks + machine.nets > 0 {
+            initramfs::build_with_devices(&busybox, &linux, root)?
+        } else {
+            initramfs::build(&busybox, root)?
+        };
+        let mut files = vec![(KERNEL.into(), kernel), (INITRD.into(), initrd)];
+        let mut devices = devices::read(plan.name, &text, Path::new(""), &mut files)?;
+        // The cache's image is for everybody.
+        devices.images.iter_mut().for_each(|image| image.is_kept = false);
+        Ok(Guest { machine, text, files, source: None, devices })
     }
 }

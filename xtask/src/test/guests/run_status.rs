@@ -28,7 +28,7 @@ struct Case {
     says: &'static str,
 }
 
-const CASES: [Case; 8] = [
+const CASES: [Case; 11] = [
     Case {
         name: "a machine file that is not there",
         machine_file: None,
@@ -49,6 +49,27 @@ const CASES: [Case; 8] = [
         arguments: &["--machine", "m.toml"],
         status: 2,
         says: "m.toml:2: `kernel` is \"k\", but k cannot be read",
+    },
+    Case {
+        name: "a machine file whose disk is not there",
+        machine_file: Some("name = \"a\"\nkernel = \"m.toml\"\n[[disk]]\nname = \"d\"\nimage = \"d.img\"\n"),
+        arguments: &["--machine", "m.toml"],
+        status: 2,
+        says: "m.toml:5: `image` is \"d.img\", but d.img cannot be read",
+    },
+    Case {
+        name: "a network with an unknown key",
+        machine_file: Some("name = \"a\"\nkernel = \"m.toml\"\n[[net]]\nname = \"n\"\nmacs = \"x\"\n"),
+        arguments: &["--machine", "m.toml"],
+        status: 2,
+        says: "m.toml:5: `macs` is not a known key: did you mean `mac`?",
+    },
+    Case {
+        name: "a port to a guest without a network",
+        machine_file: None,
+        arguments: &["--kernel", "/proc/version", "--forward", "8080:80"],
+        status: 2,
+        says: "--forward 8080:80: there is no guest 0 with a network",
     },
     Case {
         name: "a kernel that is not there",
@@ -74,7 +95,13 @@ const CASES: [Case; 8] = [
     Case {
         name: "a guest that crashes",
         machine_file: None,
-        arguments: &["--timeout", "120", "--cmdline", "console=ttyS0 quiet df.run=crash panic=-1 reboot=t"],
+        arguments: &[
+            "--no-devices",
+            "--timeout",
+            "120",
+            "--cmdline",
+            "console=ttyS0 quiet df.run=crash panic=-1 reboot=t",
+        ],
         status: 3,
         says: "guest debian crashed",
     },

@@ -1,6 +1,8 @@
 //! What guests run together, and what they must do.
 
-use self::Script::{Crash, Exhaust, Reboot, Work};
+use std::path::Path;
+
+use self::Script::{Crash, Devices, Exhaust, Peers, Reboot, SmallDevices, Work};
 use crate::{
     cli::Emulator,
     guest::stream::GuestEnd,
@@ -20,19 +22,32 @@ pub struct Scenario {
     pub at_most_s: u64,
 }
 
-/// A Linux guest, from Debian's kernel and our initial RAM disk.
+/// A Linux guest with Debian's kernel.
 #[derive(Clone, Copy, Debug)]
 pub struct LinuxGuest {
     /// Its name, and that of its console's lines.
     pub name: &'static str,
     /// Its kernel.
     pub linux: GuestLinux,
+    /// Where its programs are.
+    pub system: System,
+    /// Tables of its machine file: devices of the card's.
+    pub tables: &'static str,
     /// Number of vCPUs.
     pub vcpus: u32,
     /// What its first program runs.
     pub script: Script,
     /// How often it starts, by rebooting itself.
     pub boots: usize,
+}
+
+/// Where a guest's programs are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum System {
+    /// In the initial RAM disk.
+    Memory,
+    /// On the disk that guests of `run` have.
+    Disk,
 }
 
 /// A script in `tests/guests/linux`.
@@ -46,6 +61,12 @@ pub enum Script {
     Crash,
     /// Uses up the memory.
     Exhaust,
+    /// Uses disks and networks of the card's.
+    Devices,
+    /// The same in the small system in memory.
+    SmallDevices,
+    /// Talks with another guest.
+    Peers,
 }
 
 impl Script {
@@ -57,6 +78,9 @@ impl Script {
             Self::Reboot => "reboot",
             Self::Crash => "crash",
             Self::Exhaust => "exhaust",
+            Self::Devices => "devices",
+            Self::SmallDevices => "small-devices",
+            Self::Peers => "peers",
         }
     }
 
@@ -78,6 +102,28 @@ impl Script {
             Self::Reboot => &["clock source", "kernel messages"],
             Self::Crash => &["crash"],
             Self::Exhaust => &["exhaust"],
+            Self::Devices => &[
+                "root is on the disk",
+                "address",
+                "name",
+                "gateway",
+                "names",
+                "fio on a disk in memory",
+                "fio on a disk of the machine",
+                "a new file system",
+                "discard",
+                "clock source",
+                "kernel messages",
+            ],
+            Self::SmallDevices => &[
+                "the disk is found",
+                "it is as described",
+                "what is written is read",
+                "each round is whole",
+                "what is discarded is gone",
+                "address",
+            ],
+            Self::Peers => &["the other answers", "iperf3", "kernel messages"],
         }
     }
 
@@ -85,7 +131,7 @@ impl Script {
     #[must_use]
     pub fn end(self) -> GuestEnd {
         match self {
-            Self::Work | Self::Reboot => GuestEnd::PoweredOff,
+            Self::Work | Self::Reboot | Self::Devices | Self::SmallDevices | Self::Peers => GuestEnd::PoweredOff,
             // Its kernel resets by a triple fault.
             Self::Crash => GuestEnd::Crashed,
             // It asks for a reboot, which its machine file takes for power-off.
@@ -96,14 +142,14 @@ impl Script {
     /// Whether the kernel is to be well until the end.
     #[must_use]
     pub fn ends_well(self) -> bool {
-        matches!(self, Self::Work | Self::Reboot)
+        !matches!(self, Self::Crash | Self::Exhaust)
     }
 
     /// Words for the kernel's command line.
     #[must_use]
     pub fn words(self) -> &'static str {
         match self {
-            Self::Work | Self::Reboot => "",
+            Self::Work | Self::Reboot | Self::Devices | Self::SmallDevices | Self::Peers => "",
             Self::Crash => " panic=-1 reboot=t",
             Self::Exhaust => " panic=-1",
         }
@@ -111,14 +157,18 @@ impl Script {
 }
 
 impl LinuxGuest {
-    /// The machine file.
+    /// The machine file, with the image of the disk that the system is on.
     #[must_use]
-    pub fn machine_file(&self) -> String {
-        let Self { name, vcpus, script, .. } = self;
+    pub fn machine_file(&self, image: Option<&Path>) -> String {
+        let Self { name, vcpus, script, tables, .. } = self;
+        let (root, disk) = match image {
+            Some(path) => (" root=/dev/vda", format!("[[disk]]\nname = \"root\"\nimage = \"{}\"\n", path.display())),
+            None => ("", String::new()),
+        };
         let on_reboot = if *script == Reboot { "reboot" } else { "power-off" };
         format!(
             "name = \"{name}\"\nvcpus = {vcpus}\nmemory = \"256MiB\"\nkernel = \"{KERNEL}\"\ninitrd = \"{INITRD}\"\n\
-             cmdline = \"console=ttyS0 quiet hostname={name} df.run={}{}\"\non_reboot = \"{on_reboot}\"\n",
+             cmdline = \"console=ttyS0 quiet hostname={name} df.run={}{}{root}\"\non_reboot = \"{on_reboot}\"\n{disk}{tables}",
             script.name(),
             script.words(),
         )
@@ -131,7 +181,7 @@ pub const KERNEL: &str = "vmlinuz";
 pub const INITRD: &str = "initramfs";
 
 const fn guest(name: &'static str, linux: GuestLinux, vcpus: u32, script: Script) -> LinuxGuest {
-    LinuxGuest { name, linux, vcpus, script, boots: 1 }
+    LinuxGuest { name, linux, system: System::Memory, tables: "", vcpus, script, boots: 1 }
 }
 
 const fn qemu(guests: &'static [LinuxGuest]) -> Scenario {
@@ -157,6 +207,26 @@ pub const NEIGHBOURS: Scenario = qemu(&[
 pub const OVERCOMMITTED: Scenario = qemu(&[guest("debian", Debian12Cloud, 4, Work)]);
 /// The newer kernel.
 pub const DEBIAN_13: Scenario = qemu(&[guest("debian", Debian13Cloud, 2, Work)]);
+
+/// Tables of a disk in the card's memory and a network.
+const DISK_AND_NET: &str = "[[disk]]\nname = \"ram\"\nsize = \"64MiB\"\n[[net]]\nname = \"net\"\n";
+const NET: &str = "[[net]]\nname = \"net\"\n";
+/// As the small system's script has it described.
+const SMALL: &str =
+    "[[disk]]\nname = \"disk\"\nsize = \"64MiB\"\nserial = \"card-test\"\nqueues = 2\n[[net]]\nname = \"net\"\n";
+
+const fn on_disk(name: &'static str, vcpus: u32, tables: &'static str, script: Script) -> LinuxGuest {
+    LinuxGuest { system: System::Disk, tables, ..guest(name, Debian12Cloud, vcpus, script) }
+}
+
+/// The default guest of `run` at work on the card's devices.
+pub const DEVICES: Scenario = Scenario { cpus: 3, ..qemu(&[on_disk("debian", 2, DISK_AND_NET, Devices)]) };
+/// Two of them.
+pub const PEERS: Scenario =
+    Scenario { cpus: 3, ..qemu(&[on_disk("one", 1, NET, Peers), on_disk("two", 1, NET, Peers)]) };
+/// The card on VT-x.
+pub const BOCHS_DEVICES: Scenario =
+    Scenario { cpus: 2, ..bochs(&[LinuxGuest { tables: SMALL, ..guest("debian", Debian12Cloud, 1, SmallDevices) }]) };
 
 /// Debian 12 in Bochs.
 pub const BOCHS: Scenario = bochs(&[guest("debian", Debian12Cloud, 1, Work)]);
@@ -187,7 +257,7 @@ pub const GENERIC_13_4: Scenario = qemu(&[guest("debian", Debian13, 4, Work)]);
 
 #[cfg(test)]
 mod tests {
-    use std::{fs, path::Path};
+    use std::fs;
 
     use dragonfly_machine_file::{MachineFile, OnReboot};
 
@@ -195,19 +265,22 @@ mod tests {
 
     #[test]
     fn machine_files_say_what_the_table_says() {
-        let crasher = MachineFile::parse("m.toml", &guest("a", Debian12Cloud, 3, Crash).machine_file()).unwrap();
+        let crasher = MachineFile::parse("m.toml", &guest("a", Debian12Cloud, 3, Crash).machine_file(None)).unwrap();
         assert_eq!((crasher.name.as_str(), crasher.vcpus, crasher.on_reboot), ("a", 3, OnReboot::PowerOff));
         assert!(crasher.cmdline.ends_with("df.run=crash panic=-1 reboot=t"), "{}", crasher.cmdline);
-        let rebooter = MachineFile::parse("m.toml", &guest("b", Debian12Cloud, 1, Reboot).machine_file()).unwrap();
+        let rebooter = MachineFile::parse("m.toml", &guest("b", Debian12Cloud, 1, Reboot).machine_file(None)).unwrap();
         assert_eq!(rebooter.on_reboot, OnReboot::Reboot);
+        let on_disk = MachineFile::parse("m.toml", &DEVICES.guests[0].machine_file(Some(Path::new("/i.img")))).unwrap();
+        assert_eq!((on_disk.disks, on_disk.nets), (2, 1));
+        assert!(on_disk.cmdline.ends_with("df.run=devices root=/dev/vda"), "{}", on_disk.cmdline);
     }
 
     #[test]
     fn each_script_makes_the_checks_that_the_table_expects() {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/guests/linux");
         let read = |name: &str| fs::read_to_string(folder.join(format!("{name}.sh"))).unwrap();
-        for script in [Work, Reboot, Crash, Exhaust] {
-            let text = read("check") + &read(script.name());
+        for script in [Work, Reboot, Crash, Exhaust, Devices, SmallDevices, Peers] {
+            let text = read("check") + &read("card") + &read(script.name());
             for check in script.checks() {
                 assert!(text.contains(&format!("ok \"{check}\"")), "{check} in {}", script.name());
             }
