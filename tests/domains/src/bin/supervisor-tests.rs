@@ -318,7 +318,13 @@ fn mapping() -> Outcome {
     refused("a write past the end", mapping.write(2 * PAGE_SIZE - 1, b"xx"), Status::BadArgument)?;
     refused("a read that wraps", mapping.read(u64::MAX, &mut found), Status::BadArgument)?;
     refused("a write to what is readable only", second.write(0, b"x"), Status::Denied)?;
-    refused("a word that is not aligned", mapping.word(4).map(drop), Status::BadArgument)
+    refused("a word that is not aligned", mapping.word(4).map(drop), Status::BadArgument)?;
+    mapping.word32(PAGE_SIZE - 4)?.store(7 << 24 | 0x61, Ordering::Relaxed);
+    equal("half a word", mapping.word(PAGE_SIZE - 8)?.load(Ordering::Relaxed) >> 32, 7 << 24 | 0x61)?;
+    for offset in [2, 2 * PAGE_SIZE, u64::MAX - 3] {
+        refused("half a word that is not there or not aligned", mapping.word32(offset).map(drop), Status::BadArgument)?;
+    }
+    Ok(())
 }
 
 fn sleep() -> Outcome {
