@@ -1,26 +1,30 @@
 //! The switch, and the frames that have passed it and wait for their receivers.
 
-use alloc::{collections::VecDeque, string::String, vec, vec::Vec};
+use alloc::{string::String, vec, vec::Vec};
 use core::fmt;
 
 use dragonfly_vswitch::{
-    ConfigError, Edit, MAX_PREFIX, MacAddress, Output, PortConfig, PortId, Prefix, Role, Switch, SwitchConfig,
+    ConfigError, MacAddress, PortConfig, PortId, Prefix, Role, Switch, SwitchConfig,
     identity::Identity,
+    offload,
     policy::{Action, Direction, FilterConfig, GroupId, Ports, Rule, Service},
     vlan::VlanMode,
 };
 use thiserror::Error;
 
+use super::{
+    delivery::{Delivery, Route, deliver},
+    frame::Buffered,
+    pool::Pool,
+    receiver::Receiver,
+};
 use crate::tables::{Devices, Net};
-
-/// Frames that wait for one pair of queues; more are dropped.
-const MAX_WAITING: usize = 512;
-
-/// The bytes that most tell an IP packet's flow: in IPv4 addresses and ports, in IPv6 most of the addresses.
-const FLOW_BYTES: core::ops::Range<usize> = 26..38;
 
 /// Ports of DHCP's server and client (RFC 2131 4.1).
 const DHCP: Ports = Ports { first: 67, last: 68 };
+
+/// The one queue of a port where there is no guest.
+const OUTSIDE: u16 = 0;
 
 /// Why a port cannot be made: a mistake of whoever describes the network.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
@@ -41,26 +45,30 @@ pub enum PortError {
 /// What the network devices of a card share.
 pub struct Fabric {
     switch: Switch,
-    ports: Vec<Vec<Waiting>>,
+    /// Who is at each port.
+    receivers: Vec<Receiver>,
     /// Security groups that there are.
     groups: u16,
-    /// Frames' memory to be used again.
-    spare: Vec<Vec<u8>>,
-}
-
-/// Frames for one pair of queues, or for what is outside.
-#[derive(Debug, Default)]
-struct Waiting {
-    frames: VecDeque<Vec<u8>>,
-    /// Whether somebody takes them: a guest's receive queue runs.
-    runs: bool,
+    pool: Pool,
+    // Of the batch at hand, kept so that they need not be allocated.
+    routes: Vec<Route>,
+    scratch: Vec<u8>,
+    batch: Vec<Buffered>,
 }
 
 impl Fabric {
     /// A switch without ports. The seed is to be random and secret.
     #[must_use]
     pub fn new(seed: u64) -> Self {
-        Self { switch: Switch::new(SwitchConfig::new(seed)), ports: Vec::new(), groups: 0, spare: Vec::new() }
+        Self {
+            switch: Switch::new(SwitchConfig::new(seed)),
+            receivers: Vec::new(),
+            groups: 0,
+            pool: Pool::default(),
+            routes: Vec::new(),
+            scratch: Vec::new(),
+            batch: Vec::new(),
+        }
     }
 
     /// Adds the security groups and a port for each network device of a machine; gives the ports in the devices' order.
@@ -113,27 +121,25 @@ impl Fabric {
 
     /// Puts frames from outside into the switch, as they came; none are left in `frames`.
     pub fn inject(&mut self, port: PortId, frames: &mut Vec<Vec<u8>>, now_ns: u64) {
-        for batch in frames.chunks(super::BATCH) {
-            self.receive(port, batch, now_ns);
-        }
-        self.spare.append(frames);
+        let mut batch = core::mem::take(&mut self.batch);
+        batch.extend(frames.drain(..).map(Buffered::finished));
+        self.receive(port, &mut batch, now_ns);
+        self.batch = batch;
     }
 
-    /// The next frame that is to go outside; to be given back with [`Self::recycle`].
+    /// The next frame that is to go outside, as it is to be on the wire; to be given back with [`Self::recycle`].
     pub fn take(&mut self, port: PortId) -> Option<Vec<u8>> {
-        self.next(port, 0)
+        self.next(port, OUTSIDE).map(|frame| frame.bytes)
     }
 
     /// Memory for a frame, which is empty.
     pub fn buffer(&mut self) -> Vec<u8> {
-        let mut frame = self.spare.pop().unwrap_or_default();
-        frame.clear();
-        frame
+        self.pool.copy(&[])
     }
 
     /// Takes a frame's memory, to use it again.
     pub fn recycle(&mut self, frame: Vec<u8>) {
-        self.spare.push(frame);
+        self.pool.put(frame);
     }
 
     fn add_net(&mut self, net: &Net, first_group: u16) -> Result<PortId, PortError> {
@@ -150,20 +156,23 @@ impl Fabric {
             flows: net.connections.saturating_mul(2).max(usual.flows),
             send_limits: net.limits,
             receive_limits: net.limits,
+            mtu: net.mtu,
             ..usual
         };
-        self.add_port(&net.name, config, (0..net.queue_pairs).map(|_| Waiting::default()).collect())
+        self.add_port(&net.name, config, Receiver::new(net.queue_pairs))
     }
 
     fn add_outside(&mut self, name: &str, config: PortConfig) -> Result<PortId, PortError> {
-        self.add_port(name, config, vec![Waiting { runs: true, ..Waiting::default() }])
+        let mut receiver = Receiver::new(1);
+        receiver.set_running(OUTSIDE, true, &mut self.pool);
+        self.add_port(name, config, receiver)
     }
 
-    fn add_port(&mut self, name: &str, config: PortConfig, waiting: Vec<Waiting>) -> Result<PortId, PortError> {
+    fn add_port(&mut self, name: &str, config: PortConfig, receiver: Receiver) -> Result<PortId, PortError> {
         // More than the switch takes are refused by it.
-        let port = PortId(u16::try_from(self.ports.len()).unwrap_or(u16::MAX));
+        let port = PortId(u16::try_from(self.receivers.len()).unwrap_or(u16::MAX));
         self.switch.add_port(port, config).map_err(|reason| PortError::Refused { name: name.into(), reason })?;
-        self.ports.push(waiting);
+        self.receivers.push(receiver);
         Ok(port)
     }
 
@@ -174,94 +183,46 @@ impl Fabric {
         Ok(group)
     }
 
-    /// Takes frames from a port.
-    pub(super) fn receive(&mut self, port: PortId, frames: &[Vec<u8>], now_ns: u64) {
-        const NO_FRAME: &[u8] = &[];
-        let mut batch = [NO_FRAME; super::BATCH];
-        batch.iter_mut().zip(frames).for_each(|(slot, frame)| *slot = frame);
-        let batch = batch.get(..frames.len()).unwrap_or_default();
-        let mut delivery = Delivery { frames: batch, ports: &mut self.ports, spare: &mut self.spare };
-        self.switch.receive(port, batch, now_ns, &mut delivery);
+    /// Takes frames from a port; none are left in `frames`.
+    pub(super) fn receive(&mut self, port: PortId, frames: &mut Vec<Buffered>, now_ns: u64) {
+        let Self { switch, receivers, pool, routes, scratch, .. } = self;
+        let mut delivery = Delivery { frames, receivers, pool, routes, scratch, last_moved: None };
+        switch.receive(port, frames.as_slice(), now_ns, &mut delivery);
+        deliver(frames, routes, receivers, pool);
     }
 
-    /// Whether frames wait for a pair of queues.
-    pub(super) fn is_waiting(&self, port: PortId, pair: u16) -> bool {
-        self.slot(port, pair).is_some_and(|waiting| !waiting.frames.is_empty())
+    /// Memory for a frame of `len` bytes, which mean nothing yet.
+    pub(super) fn frame(&mut self, len: usize) -> Vec<u8> {
+        self.pool.take(len)
     }
 
-    /// The next frame for a pair of queues; to be given back with [`Self::recycle`].
-    pub(super) fn next(&mut self, port: PortId, pair: u16) -> Option<Vec<u8>> {
-        self.slot_mut(port, pair)?.frames.pop_front()
+    /// The frame that waits for a pair of queues.
+    pub(super) fn peek(&self, port: PortId, pair: u16) -> Option<&Buffered> {
+        self.receivers.get(usize::from(port.0))?.peek(pair)
+    }
+
+    /// Takes the frame that waits for a pair of queues; to be given back with [`Self::recycle`].
+    pub(super) fn next(&mut self, port: PortId, pair: u16) -> Option<Buffered> {
+        self.receivers.get_mut(usize::from(port.0))?.take(pair)
     }
 
     /// Says whether the guest's receive queue of this pair runs. Frames for one that does not are dropped.
     pub(super) fn set_running(&mut self, port: PortId, pair: u16, runs: bool) {
-        if let Some(waiting) = self.slot_mut(port, pair) {
-            waiting.runs = runs;
-            if !runs {
-                waiting.frames.clear();
-            }
+        if let Some(receiver) = self.receivers.get_mut(usize::from(port.0)) {
+            receiver.set_running(pair, runs, &mut self.pool);
         }
     }
 
-    fn slot(&self, port: PortId, pair: u16) -> Option<&Waiting> {
-        self.ports.get(usize::from(port.0))?.get(usize::from(pair))
-    }
-
-    fn slot_mut(&mut self, port: PortId, pair: u16) -> Option<&mut Waiting> {
-        self.ports.get_mut(usize::from(port.0))?.get_mut(usize::from(pair))
+    /// Says what frames may leave to the guest from now on.
+    pub(super) fn set_features(&mut self, port: PortId, features: offload::Features) {
+        if let Some(receiver) = self.receivers.get_mut(usize::from(port.0)) {
+            receiver.features = features;
+        }
     }
 }
 
 impl fmt::Debug for Fabric {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.debug_struct("Fabric").field("ports", &self.ports.len()).finish_non_exhaustive()
+        formatter.debug_struct("Fabric").field("ports", &self.receivers.len()).finish_non_exhaustive()
     }
-}
-
-/// Copies what the switch forwards to those who wait for it.
-struct Delivery<'a> {
-    frames: &'a [&'a [u8]],
-    ports: &'a mut [Vec<Waiting>],
-    spare: &'a mut Vec<Vec<u8>>,
-}
-
-impl Delivery<'_> {
-    fn put(&mut self, port: PortId, parts: [&[u8]; 2]) {
-        let Some(pairs) = self.ports.get_mut(usize::from(port.0)) else { return };
-        let running = pairs.iter().filter(|waiting| waiting.runs).count();
-        let Some(choice) = flow_hash(parts[1]).checked_rem(running) else { return };
-        let Some(waiting) = pairs.iter_mut().filter(|waiting| waiting.runs).nth(choice) else { return };
-        if waiting.frames.len() < MAX_WAITING {
-            let mut frame = self.spare.pop().unwrap_or_default();
-            frame.clear();
-            parts.iter().for_each(|part| frame.extend_from_slice(part));
-            waiting.frames.push_back(frame);
-        }
-    }
-}
-
-impl Output for Delivery<'_> {
-    fn forward(&mut self, frame: usize, port: PortId, edit: &Edit<'_>) {
-        let Some(&frame) = self.frames.get(frame) else { return };
-        let mut prefix = [0; MAX_PREFIX];
-        let Some(splice) = edit.write(frame, frame.len(), &mut prefix) else { return };
-        if let (Some(prefix), Some(rest)) = (prefix.get(..splice.written), frame.get(splice.skip..)) {
-            self.put(port, [prefix, rest]);
-        }
-    }
-
-    fn originate(&mut self, port: PortId, frame: &[u8]) {
-        self.put(port, [&[], frame]);
-    }
-}
-
-/// Keeps the frames of a flow in one queue, and so in their order (FNV-1a).
-fn flow_hash(frame: &[u8]) -> usize {
-    let bytes = frame.get(FLOW_BYTES).unwrap_or_default();
-    let hash = bytes
-        .iter()
-        .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3));
-    // The high half is mixed best.
-    (hash >> 32) as usize
 }

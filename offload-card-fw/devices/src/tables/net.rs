@@ -4,6 +4,7 @@ use alloc::{format, string::String, vec::Vec};
 use core::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
     num::NonZeroU64,
+    ops::RangeInclusive,
 };
 
 use dragonfly_settings::{Section, SettingsError};
@@ -19,6 +20,9 @@ const MAX_PAIRS: u64 = 8;
 const MAX_VLAN: u64 = 4094;
 /// Memory for so many is 128 MiB.
 const MAX_CONNECTIONS: u64 = 1 << 20;
+/// What IPv6 needs (RFC 8200 5), and what is usual for jumbo frames.
+const MTUS: RangeInclusive<u64> = 1280..=9000;
+const DEFAULT_MTU: u64 = 1500;
 const MAX_PACKETS: u64 = 1_000_000_000;
 const BITS_PER_BYTE: u64 = 8;
 
@@ -31,6 +35,8 @@ pub struct Net {
     pub mac: MacAddress,
     /// Number of pairs of queues.
     pub queue_pairs: u16,
+    /// The longest IP packet, in bytes.
+    pub mtu: u16,
     /// The VLAN that the guest is in, without seeing it.
     pub vlan: u16,
     /// The Internet addresses that the guest may use.
@@ -51,6 +57,7 @@ impl Net {
         "groups",
         "connections",
         "queues",
+        "mtu",
         "vlan",
         "packets_per_second",
         "packets_burst",
@@ -84,6 +91,7 @@ impl Net {
             connections: connections.map_or(FilterConfig::default().connections, |number| number as u32),
             // All are in range by their own lines, so nothing is lost.
             queue_pairs: section.integer("queues", 1..=MAX_PAIRS)?.unwrap_or(1) as u16,
+            mtu: section.integer("mtu", MTUS)?.unwrap_or(DEFAULT_MTU) as u16,
             vlan: section.integer("vlan", 0..=MAX_VLAN)?.unwrap_or(0) as u16,
             limits: Limits {
                 packets: super::rate(section, "packets_per_second", "packets_burst", packets)?.map(rate),

@@ -58,7 +58,7 @@ pub fn finish(
     let edit = Edit { strip: 0, ..*edit };
     // Inner frames are finished before they go into a tunnel: receivers of the outer one complete at most that.
     let features = if edit.tunnel.is_some() { Features::default() } else { features };
-    if offload.segmentation.is_none() || can_cut(frame, offload, features) {
+    if passes_whole(frame, offload, features) {
         let mut emit_one = |frame: &[u8], offload: Offload| emit(frame, offload);
         return pass_whole(frame, offload, &edit, features, scratch, &mut emit_one);
     }
@@ -72,6 +72,12 @@ pub fn finish(
         complete_outer(whole, &edit)?;
         emit(whole, Offload::default());
     }
+}
+
+/// Whether a frame need not be cut for a receiver. It may still have to be given its checksum ([`complete`]).
+#[must_use]
+pub fn passes_whole(frame: &[u8], offload: &Offload, features: Features) -> bool {
+    offload.segmentation.is_none() || can_cut(frame, offload, features)
 }
 
 /// A frame that is not cut here.
