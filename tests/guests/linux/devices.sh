@@ -42,7 +42,7 @@ made_and_whole() {
     umount /mnt && fsck.ext4 -f -n /dev/vdb
 }
 answer=$(made_and_whole 2>&1) && ok "a new file system" || fail "a new file system" "$answer"
-answer=$(blkdiscard /dev/vdb 2>&1) || fail "discard" "$answer"
+answer=$(blkdiscard -f /dev/vdb 2>&1) || fail "discard" "$answer"
 left=$(dd if=/dev/vdb bs=1M count=16 iflag=direct 2>/dev/null | tr -d '\0' | wc -c)
 [ "$left" = 0 ] && ok "discard" || fail "discard" "$left bytes are left"
 
