@@ -12,23 +12,12 @@ use dragonfly_vhost_user::{F_PROTOCOL_FEATURES, FrontEnd, FrontEndError, Protoco
 use log::{debug, warn};
 use thiserror::Error;
 
+use super::offer::Offer;
 use super::transport::CarryError;
 use super::wiring::Wiring;
 
 /// Most descriptors of a queue.
 const QUEUE_SIZE: u16 = 256;
-
-/// Bytes of the configuration spaces (virtio 1.2, 5.1.4 and 5.2.4).
-const NET_CONFIG_SIZE: u16 = 24;
-const BLOCK_CONFIG_SIZE: u16 = 96;
-
-/// Extensions that devices cannot do without.
-const NEEDED: ProtocolFeatures = ProtocolFeatures::CONFIG.union(ProtocolFeatures::RESET_DEVICE);
-/// All that are used where they are offered.
-const USED: ProtocolFeatures = NEEDED.union(ProtocolFeatures::MQ).union(ProtocolFeatures::INFLIGHT_SHMFD);
-
-/// A network device with a queue for control has one more than its pairs (virtio 1.2, 5.1.2).
-const NET_F_CTRL_VQ: u64 = 1 << 17;
 
 /// Features that guests are not offered: the protocol's own, and packed rings, in which another card could not find out
 /// where one has died.
@@ -362,41 +351,5 @@ where
         front_end.set_err(queue, Some(self.wiring.err()))?;
         front_end.set_kick(queue, Some(self.wiring.kick()))?;
         Ok(front_end.enable_ring(queue, true)?)
-    }
-}
-
-/// What a card says of a device when its session begins.
-struct Offer {
-    features: u64,
-    extensions: ProtocolFeatures,
-    queues: u16,
-    config: Vec<u8>,
-}
-
-impl Offer {
-    fn ask<T: Transport<Error = CarryError>>(
-        front_end: &mut FrontEnd<T>,
-        kind: DeviceKind,
-    ) -> Result<Self, DeviceError> {
-        front_end.set_owner()?;
-        let features = front_end.features()?;
-        let offered = front_end.protocol_features()?;
-        if !offered.contains(NEEDED) {
-            return Err(DeviceError::Lacks(NEEDED - offered));
-        }
-        let extensions = offered & USED;
-        front_end.set_protocol_features(extensions)?;
-        let told = if extensions.contains(ProtocolFeatures::MQ) { front_end.queues()? } else { 1 };
-        let (queues, config_size) = match kind {
-            DeviceKind::Block => (told, BLOCK_CONFIG_SIZE),
-            DeviceKind::Network => {
-                let control = u64::from(features & NET_F_CTRL_VQ != 0);
-                (told.saturating_mul(2).saturating_add(control), NET_CONFIG_SIZE)
-            }
-        };
-        let queues = u16::try_from(queues).unwrap_or(u16::MAX).min(dragonfly_machine::virtio::MAX_QUEUES);
-        let mut config = vec![0; usize::from(config_size)];
-        front_end.read_config(0, &mut config)?;
-        Ok(Self { features, extensions, queues, config })
     }
 }

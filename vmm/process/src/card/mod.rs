@@ -10,6 +10,7 @@
 
 mod device;
 mod kernel;
+mod offer;
 mod slot;
 #[cfg(test)]
 mod tests;
