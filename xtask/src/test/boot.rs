@@ -5,6 +5,7 @@ use std::{fs, path::Path, time::Duration};
 use anyhow::Result;
 
 use super::{
+    devices::Scratch,
     plan::{BootWork, Clock, Level, Subject},
     protocol,
     report::{Outcome, StageResult},
@@ -12,7 +13,7 @@ use super::{
 use crate::{
     build::{Parts, Project, iso},
     cli::Emulator,
-    emulator::{self, End, Limits, Watcher, backtrace},
+    emulator::{self, End, Limits, Machine, Watcher, backtrace},
     tools::Tools,
 };
 
@@ -44,8 +45,14 @@ impl BootStage<'_> {
     /// Fails when the image cannot be made or the emulator does not start.
     pub fn run(&self) -> Result<StageResult> {
         let image = iso::make(self.project, &self.tools.iso()?, self.parts, &self.command_line())?;
-        let boot = emulator::boot(self.tools, &self.work.machine(), &image, self.limits(), &mut Silent)?;
+        let scratch = (self.work.subject == Subject::Devices).then(Scratch::new).transpose()?;
+        let devices = scratch.as_ref().map(Scratch::devices).unwrap_or_default();
+        let machine = Machine { devices, ..self.work.machine() };
+        let boot = emulator::boot(self.tools, &machine, &image, self.limits(), &mut Silent)?;
         let mut verdict = protocol::judge(&boot.log, boot.end);
+        if let Some(scratch) = scratch.filter(|_| self.filters.is_empty()) {
+            verdict.outcomes.push(scratch.judge()?);
+        }
         let trace = backtrace::explain(&boot, &self.parts.kernel);
         if self.work.subject == Subject::Panic {
             verdict.outcomes = judge_panic(&boot.log, boot.end, &trace);
@@ -92,7 +99,7 @@ impl BootStage<'_> {
         let filters = match self.work.subject {
             // Bochs takes a minute for what QEMU does in seconds.
             Subject::Everything if self.is_short() => SHORT_TESTS.map(str::to_string).to_vec(),
-            Subject::Everything | Subject::Supervisor => self.filters.clone(),
+            Subject::Everything | Subject::Supervisor | Subject::Devices => self.filters.clone(),
             Subject::Boot => vec![BOOT_TESTS.to_string()],
             Subject::Panic => {
                 words.push("panic=test".to_string());
@@ -123,7 +130,7 @@ impl BootStage<'_> {
 
     fn limits(&self) -> Limits {
         match self.work.subject {
-            Subject::Everything | Subject::Supervisor => self.level.boot_limits(),
+            Subject::Everything | Subject::Supervisor | Subject::Devices => self.level.boot_limits(),
             Subject::Boot | Subject::Panic => Limits { total: Some(BOOT_AT_MOST), silence: None },
         }
     }

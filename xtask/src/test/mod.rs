@@ -8,6 +8,7 @@ pub mod boot;
 pub mod card;
 pub mod cargo_output;
 pub mod command;
+mod devices;
 pub mod guests;
 pub mod host;
 pub mod plan;

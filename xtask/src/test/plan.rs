@@ -145,6 +145,8 @@ pub enum Subject {
     Panic,
     /// All tests of the supervisor and the runtime, which have a bundle of their own.
     Supervisor,
+    /// All tests of the card's drivers, which have a bundle of their own, disks and a network.
+    Devices,
 }
 
 /// How a machine's time passes.
@@ -160,7 +162,11 @@ impl BootWork {
     /// The bundle to boot with.
     #[must_use]
     pub fn bundle(&self) -> &'static str {
-        if self.subject == Subject::Supervisor { "supervisor" } else { "tests" }
+        match self.subject {
+            Subject::Supervisor => "supervisor",
+            Subject::Devices => "devices",
+            Subject::Everything | Subject::Boot | Subject::Panic => "tests",
+        }
     }
 
     /// The machine to boot.
@@ -216,6 +222,12 @@ pub const STAGES: &[Stage] = &[
         "tests of the supervisor and the runtime, QEMU",
         Level::Quick,
         BootWork { cpus: 2, subject: Subject::Supervisor, ..QEMU },
+    ),
+    boot(
+        "qemu-devices",
+        "the card's drivers on virtio devices, QEMU",
+        Level::Quick,
+        BootWork { cpus: 2, clock: Clock::Wall, subject: Subject::Devices, ..QEMU },
     ),
     boot("bochs-2cpu", "kernel tests, Bochs", Level::Whole, BootWork { cpus: 2, ..BOCHS }),
     boot("qemu-1cpu", "kernel tests, QEMU", Level::Whole, QEMU),
