@@ -24,6 +24,9 @@ mod random;
 mod server;
 mod worker;
 
+#[cfg(test)]
+mod tests;
+
 use alloc::boxed::Box;
 use alloc::sync::Arc;
 

@@ -13,9 +13,9 @@
 //!
 //! The addresses of the front end, of rings and memory regions, are guest-physical ones. `GET_INFLIGHT_FD` is not for gates.
 //!
-//! Attaching brings a second Notification, which is never signalled: waiting for it is told `Aborted` when the card that gave it
-//! is gone, as its objects go with it. A card that was started again knows nothing of the sessions before, so the VMM attaches
-//! anew; its handle of the gate leads there.
+//! Attaching brings a second Notification, which is never signalled. It goes with the card: who waits for it is told `Aborted`
+//! then, and who comes later `BadHandle`. A card that was started again knows nothing of the sessions before, so the VMM
+//! attaches anew; its handle of the gate leads there.
 #![cfg_attr(not(test), no_std)]
 #![forbid(unsafe_code)]
 

@@ -1,4 +1,4 @@
-//! The bundle: a cpio archive with the supervisor's TOML file first and then the programs that it names.
+//! The bundle: a cpio archive with the supervisor's TOML file first, then the programs that it names, and files for them.
 
 use std::{
     collections::BTreeSet,
@@ -21,6 +21,8 @@ pub struct BundleFile {
     pub path: PathBuf,
     text: String,
     programs: BTreeSet<String>,
+    /// Names and contents of the files of a folder beside it that has its name.
+    files: Vec<(String, Vec<u8>)>,
 }
 
 #[derive(Deserialize)]
@@ -45,14 +47,17 @@ impl BundleFile {
         let text = fs::read_to_string(&path).with_context(|| {
             format!("cannot read {}; there are these bundles: {}", path.display(), names_in(&folder).join(", "))
         })?;
-        Self::parse(path, text)
+        let mut bundle = Self::parse(path, text)?;
+        read_files(&folder.join(name), "", &mut bundle.files)?;
+        bundle.files.sort();
+        Ok(bundle)
     }
 
     fn parse(path: PathBuf, text: String) -> Result<Self> {
         let bundle: Bundle =
             toml::from_str(&text).with_context(|| format!("{} is not a bundle file", path.display()))?;
         let programs = bundle.domain.into_iter().map(|domain| domain.program).filter(|name| name != SUPERVISOR);
-        Ok(Self { path, text, programs: programs.collect() })
+        Ok(Self { path, text, programs: programs.collect(), files: Vec::new() })
     }
 
     /// Names of the programs that the bundle holds, the supervisor first.
@@ -70,8 +75,27 @@ impl BundleFile {
         for (name, path) in programs {
             archive.file(name, &strip::read_stripped(path)?)?;
         }
+        for (name, contents) in &self.files {
+            archive.file(name, contents)?;
+        }
         archive.finish()
     }
+}
+
+/// Adds the files of a folder, if there is one, under their paths in it after `prefix`.
+fn read_files(folder: &Path, prefix: &str, files: &mut Vec<(String, Vec<u8>)>) -> Result<()> {
+    for entry in fs::read_dir(folder).into_iter().flatten() {
+        let entry = entry?;
+        let name = format!("{prefix}{}", entry.file_name().to_string_lossy());
+        let path = entry.path();
+        if path.is_dir() {
+            read_files(&path, &format!("{name}/"), files)?;
+        } else {
+            let contents = fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
+            files.push((name, contents));
+        }
+    }
+    Ok(())
 }
 
 fn names_in(folder: &Path) -> Vec<String> {
@@ -106,6 +130,19 @@ mod tests {
     fn the_archive_starts_with_the_toml_file() {
         let archive = parse(TEXT).unwrap().archive(&[]).unwrap();
         assert_eq!(entries(&archive), [("bundle.toml".to_string(), 0o100_644, TEXT.as_bytes().to_vec())]);
+    }
+
+    #[test]
+    fn the_files_of_a_bundles_folder_are_packed_with_their_paths() {
+        let root = tempfile::tempdir().unwrap();
+        let bundles = root.path().join("tests/bundles");
+        fs::create_dir_all(bundles.join("x/machines")).unwrap();
+        fs::write(bundles.join("x.toml"), TEXT).unwrap();
+        fs::write(bundles.join("x/machines/0.toml"), "0").unwrap();
+        fs::write(bundles.join("x/a"), "a").unwrap();
+        let archive = BundleFile::read(root.path(), "x").unwrap().archive(&[]).unwrap();
+        let names: Vec<_> = entries(&archive).into_iter().map(|(name, ..)| name).collect();
+        assert_eq!(names, ["bundle.toml", "a", "machines/0.toml"]);
     }
 
     #[test]

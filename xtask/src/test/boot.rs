@@ -99,7 +99,7 @@ impl BootStage<'_> {
         let filters = match self.work.subject {
             // Bochs takes a minute for what QEMU does in seconds.
             Subject::Everything if self.is_short() => SHORT_TESTS.map(str::to_string).to_vec(),
-            Subject::Everything | Subject::Supervisor | Subject::Devices => self.filters.clone(),
+            Subject::Everything | Subject::Supervisor | Subject::Devices | Subject::Card => self.filters.clone(),
             Subject::Boot => vec![BOOT_TESTS.to_string()],
             Subject::Panic => {
                 words.push("panic=test".to_string());
@@ -130,7 +130,7 @@ impl BootStage<'_> {
 
     fn limits(&self) -> Limits {
         match self.work.subject {
-            Subject::Everything | Subject::Supervisor | Subject::Devices => self.level.boot_limits(),
+            Subject::Everything | Subject::Supervisor | Subject::Devices | Subject::Card => self.level.boot_limits(),
             Subject::Boot | Subject::Panic => Limits { total: Some(BOOT_AT_MOST), silence: None },
         }
     }

@@ -147,6 +147,8 @@ pub enum Subject {
     Supervisor,
     /// All tests of the card's drivers, which have a bundle of their own, disks and a network.
     Devices,
+    /// All tests of the card as a domain, which have a bundle of their own.
+    Card,
 }
 
 /// How a machine's time passes.
@@ -165,6 +167,7 @@ impl BootWork {
         match self.subject {
             Subject::Supervisor => "supervisor",
             Subject::Devices => "devices",
+            Subject::Card => "card",
             Subject::Everything | Subject::Boot | Subject::Panic => "tests",
         }
     }
@@ -228,6 +231,12 @@ pub const STAGES: &[Stage] = &[
         "the card's drivers on virtio devices, QEMU",
         Level::Quick,
         BootWork { cpus: 2, clock: Clock::Wall, subject: Subject::Devices, ..QEMU },
+    ),
+    boot(
+        "card-domain",
+        "tests of the card as a domain, without guests, QEMU",
+        Level::Quick,
+        BootWork { cpus: 2, subject: Subject::Card, ..QEMU },
     ),
     boot("bochs-2cpu", "kernel tests, Bochs", Level::Whole, BootWork { cpus: 2, ..BOCHS }),
     boot("qemu-1cpu", "kernel tests, QEMU", Level::Whole, QEMU),

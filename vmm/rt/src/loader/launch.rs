@@ -177,7 +177,9 @@ pub fn launch(launch: &Launch<'_>) -> Result<Child, LaunchError> {
     child.grant_start_handle(*thread, thread_rights, StartHandles::THREAD)?;
     child.grant_start_handle(System::OWN, launch.system, StartHandles::SYSTEM)?;
     if launch.bundle.is_some() {
-        child.grant_start_handle(Memory::from_handle(StartHandles::BUNDLE), Rights::READ, StartHandles::BUNDLE)?;
+        // So that it can hand the bundle on to domains of its own.
+        let rights = Rights::READ | Rights::COPY;
+        child.grant_start_handle(Memory::from_handle(StartHandles::BUNDLE), rights, StartHandles::BUNDLE)?;
     }
     let mut words = Words::new(launch.arguments);
     for grant in launch.grants {
