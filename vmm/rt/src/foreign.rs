@@ -78,13 +78,14 @@ impl ForeignMapping {
         let offset = address.checked_sub(base).filter(|offset| *offset < self.size()).ok_or(Status::BadArgument)?;
         let mut substitute = self.substitute.lock();
         if substitute.is_none() {
-            let size = self.size().min(SUBSTITUTE_SIZE);
-            let memory = Memory::create(size, Commit::OnDemand)?;
+            // First of all: what this mapping has cost may be what there is too little of.
             // SAFETY: nothing refers to the memory but by addresses whose accesses may fault, which `start` says.
             match unsafe { Domain::OWN.unmap(base) } {
                 Ok(()) | Err(Status::NotMapped) => {}
                 Err(status) => return Err(status),
             }
+            let size = self.size().min(SUBSTITUTE_SIZE);
+            let memory = Memory::create(size, Commit::OnDemand)?;
             *substitute = Some(Substitute { memory, size, places: Vec::new() });
         }
         let Some(Substitute { memory, size, places }) = &mut *substitute else { return Err(Status::BadState) };
