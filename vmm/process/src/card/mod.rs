@@ -95,7 +95,10 @@ impl Card {
             file.error(key, format!("cannot be served by the offload card: {why}")).into()
         };
         let mut state = self.state.lock();
-        let connection = self.connect().map_err(|status| fails(&status))?;
+        let connection = self.connect().map_err(|status| match status {
+            Status::Refused => fails(&"it refuses, and says why on the log"),
+            status => fails(&status),
+        })?;
         let Devices { disks, nets } = connection.devices;
         if (disks, nets) != (file.disks, file.nets) {
             let why = format!(
@@ -177,7 +180,7 @@ impl Card {
         self.state.lock().connection.as_ref().map(|connection| *connection.life)
     }
 
-    /// Attaches to the card.
+    /// Attaches to the card; [`Status::Refused`] if it does not want to.
     fn connect(&self) -> Result<Connection, Status> {
         let (label, word) = Request::Attach { machine: self.machine }.encode();
         message::buffer().accept_handles(ATTACH_HANDLES);
