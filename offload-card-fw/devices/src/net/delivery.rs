@@ -68,7 +68,10 @@ impl Output for Delivery<'_> {
             };
             return self.routes.push(Route { port, flow_hash, frame: source });
         }
-        self.scratch.resize(frame.bytes.len() + MAX_PREFIX, 0);
+        let needed = frame.bytes.len() + MAX_PREFIX;
+        if self.scratch.len() < needed {
+            self.scratch.resize(needed, 0);
+        }
         let (routes, pool) = (&mut *self.routes, &mut *self.pool);
         let emit = |bytes: &[u8], offload| {
             let frame = Source::Made(Buffered { bytes: pool.copy(bytes), offload });

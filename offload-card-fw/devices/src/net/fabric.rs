@@ -152,8 +152,8 @@ impl Fabric {
             identity: Some(Identity { macs: vec![net.mac], addresses: net.addresses.clone() }),
             groups: net.groups.as_ref().map(all),
             filter: FilterConfig { connections: net.connections, ..FilterConfig::default() },
-            // Each connection has a flow in either direction.
-            flows: net.connections.saturating_mul(2).max(usual.flows),
+            // Each connection has a flow in either direction; without rules there are none.
+            flows: net.groups.as_ref().map_or(usual.flows, |_| net.connections.saturating_mul(2).max(usual.flows)),
             send_limits: net.limits,
             receive_limits: net.limits,
             mtu: net.mtu,

@@ -98,3 +98,24 @@ impl ReceiveFilter {
         self.modes & 1 << mode as u8 != 0
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tagged_frames_of_chosen_vlans_are_wanted_and_all_without_a_tag() {
+        let mut filter = ReceiveFilter::new(MacAddress([2; 6]));
+        let frame = |tag: &[u8]| [&[2; 12][..], tag, &[8, 0, 0x45]].concat();
+        let wanted = |filter: &ReceiveFilter| {
+            [&[][..], &[0x81, 0, 0, 7], &[0x81, 0, 0xef, 0xff], &[0x88, 0xa8, 0, 7]].map(|tag| filter.wants_vlan(&frame(tag)))
+        };
+        assert_eq!(wanted(&filter), [true, false, false, true]);
+        filter.set_vlan(7, true);
+        assert_eq!(wanted(&filter), [true, true, false, true]);
+        filter.set_vlan(7, false);
+        filter.set_vlan(4095, true);
+        assert_eq!(wanted(&filter), [true, false, true, true]);
+        assert!(filter.wants_vlan(&[2; 13]), "a frame that is cut short in its type");
+    }
+}
