@@ -86,6 +86,7 @@ fn make_of(
     let folder = project.build_folder("iso")?;
     let bios = platform_image(tools, &folder, "i386-pc-eltorito", "i386-pc", BIOS_MODULES)?;
     let uefi = platform_image(tools, &folder, "x86_64-efi", "x86_64-efi", UEFI_MODULES)?;
+    let last = contents.last().map_or("boot/dragonfly", |(name, _)| *name);
     let mut files = vec![
         ("boot/dragonfly", b"Dragonfly boot medium\n".to_vec()),
         ("boot/grub/grub.cfg", config.as_bytes().to_vec()),
@@ -94,7 +95,7 @@ fn make_of(
     ];
     files.extend(contents);
     let hashes: Vec<_> = files.iter().map(|(name, contents)| format!("{name} {}\n", sha256(contents))).collect();
-    let image = folder.join(format!("{}.iso", &sha256(hashes.concat().as_bytes())[..16]));
+    let image = folder.join(format!("{}.iso", &sha256(format!("{}{last} last", hashes.concat()).as_bytes())[..16]));
     if image.exists() {
         // Marks it as in use, for `remove_old_images`.
         fs::File::options().append(true).open(&image)?.set_modified(SystemTime::now())?;
@@ -114,6 +115,9 @@ fn make_of(
     xorriso.args(["-b", "boot/grub/bios.img", "-no-emul-boot", "-boot-load-size", "4", "-boot-info-table"]);
     xorriso.arg("--grub2-boot-info").arg("--grub2-mbr").arg(tools.grub_modules.join("i386-pc/boot_hybrid.img"));
     xorriso.args(["--efi-boot", "boot/grub/efi.img", "-efi-boot-part", "--efi-boot-image"]);
+    // What changes in size comes last. On UEFI, GRUB 2.06 fails ("failure reading sector") without a command to the drive when
+    // the first large file that it reads, the kernel, begins at a multiple of 16 sectors; so its place is always the same.
+    xorriso.args(["--sort-weight", "-1"]).arg(format!("/{last}"));
     xorriso.arg("--protective-msdos-label").arg("-o").arg(unfinished.path()).arg(tree.path());
     run(&mut xorriso)?;
     unfinished.persist(&image).with_context(|| format!("cannot create {}", image.display()))?;
