@@ -108,7 +108,8 @@ mod tests {
         let mut filter = ReceiveFilter::new(MacAddress([2; 6]));
         let frame = |tag: &[u8]| [&[2; 12][..], tag, &[8, 0, 0x45]].concat();
         let wanted = |filter: &ReceiveFilter| {
-            [&[][..], &[0x81, 0, 0, 7], &[0x81, 0, 0xef, 0xff], &[0x88, 0xa8, 0, 7]].map(|tag| filter.wants_vlan(&frame(tag)))
+            [&[][..], &[0x81, 0, 0, 7], &[0x81, 0, 0xef, 0xff], &[0x88, 0xa8, 0, 7]]
+                .map(|tag| filter.wants_vlan(&frame(tag)))
         };
         assert_eq!(wanted(&filter), [true, false, false, true]);
         filter.set_vlan(7, true);
