@@ -6,6 +6,7 @@ use virtio_drivers::transport::{DeviceStatus, Transport};
 use crate::Clock;
 use crate::error::OpenError;
 use crate::hal::quiesce;
+use crate::transport::OnBus;
 
 /// VIRTIO_F_VERSION_1 (virtio 1.2 6).
 pub(crate) const VERSION_1: u64 = 1 << 32;
@@ -17,10 +18,14 @@ const READS: usize = 8;
 ///
 /// # Errors
 /// It cannot be reset, is of before virtio 1.0, or does not stand by what it offers.
-pub(crate) fn negotiate<T: Transport, F: Flags<Bits = u64>>(transport: &mut T, clock: Clock) -> Result<F, OpenError> {
+pub(crate) fn negotiate<T: Transport + OnBus, F: Flags<Bits = u64>>(
+    transport: &mut T,
+    clock: Clock,
+) -> Result<F, OpenError> {
     if !quiesce(transport, clock) {
         return Err(OpenError::Reset);
     }
+    transport.admit();
     transport.set_status(DeviceStatus::ACKNOWLEDGE | DeviceStatus::DRIVER);
     let common = transport.read_device_features() & F::all().bits();
     if common & VERSION_1 == 0 {

@@ -77,16 +77,17 @@ impl Function {
         (self.config.read_u16(VENDOR), self.config.read_u16(DEVICE))
     }
 
-    /// Lets the function answer memory accesses and access memory itself, and keeps it from interrupting by a line.
+    /// Lets the function answer memory accesses, and keeps it from interrupting by a line and from accessing memory, in which
+    /// a driver that was here before may have left it to.
     pub(crate) fn enable(&self) {
-        let command = self.config.read_u16(COMMAND);
-        self.config.write_u16(COMMAND, command | MEMORY_SPACE | BUS_MASTER | INTX_DISABLE);
+        let command = self.config.read_u16(COMMAND) & !BUS_MASTER;
+        self.config.write_u16(COMMAND, command | MEMORY_SPACE | INTX_DISABLE);
     }
 
-    /// Keeps the function from accessing memory, whatever state it is in.
-    pub(crate) fn cut_off(&self) {
-        let command = self.config.read_u16(COMMAND);
-        self.config.write_u16(COMMAND, command & !BUS_MASTER);
+    /// Says whether the function may access memory.
+    pub(crate) fn set_bus_master(&self, may: bool) {
+        let command = self.config.read_u16(COMMAND) & !BUS_MASTER;
+        self.config.write_u16(COMMAND, command | if may { BUS_MASTER } else { 0 });
     }
 
     /// Where each capability with that number is.

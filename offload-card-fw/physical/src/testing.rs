@@ -86,6 +86,12 @@ impl FakeDevice {
 }
 
 impl OnBus for FakeDevice {
+    fn admit(&mut self) {
+        let mut state = self.0.borrow_mut();
+        assert_eq!(state.status, 0, "let at memory before it was reset");
+        state.is_cut_off = false;
+    }
+
     fn cut_off(&mut self) {
         self.0.borrow_mut().is_cut_off = true;
     }

@@ -63,8 +63,8 @@ pub struct VirtioFunction {
 }
 
 impl VirtioFunction {
-    /// The function that the domain has under a name, if it is such a device; `None` if there is none. It may then access
-    /// memory, and has none yet.
+    /// The function that the domain has under a name, if it is such a device; `None` if there is none. It may not
+    /// access memory yet.
     ///
     /// # Errors
     /// It is another device, or its structures are not where they should be.
@@ -116,6 +116,9 @@ fn window(function: &Function, place: u64) -> Option<Window> {
 
 /// What a device's place on the bus allows beside virtio's registers.
 pub trait OnBus {
+    /// Lets the device access memory: once it has been reset and knows of none.
+    fn admit(&mut self);
+
     /// Keeps the device from accessing memory even when it does not obey.
     fn cut_off(&mut self);
 
@@ -124,8 +127,12 @@ pub trait OnBus {
 }
 
 impl OnBus for VirtioFunction {
+    fn admit(&mut self) {
+        self.function.set_bus_master(true);
+    }
+
     fn cut_off(&mut self) {
-        self.function.cut_off();
+        self.function.set_bus_master(false);
     }
 
     /// Each queue has the entry of its number.

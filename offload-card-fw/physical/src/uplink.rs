@@ -81,7 +81,8 @@ pub fn open_uplinks(prefix: &str, wake: Option<Wake>) -> Vec<Uplink> {
         };
         match uplink {
             Ok(uplink) => {
-                info!("{name}: a network device with address {:02x?}", uplink.mac.unwrap_or_default());
+                let mac = uplink.mac.unwrap_or_default().map(|byte| format!("{byte:02x}")).join(":");
+                info!("{name}: a network device with address {mac}");
                 uplinks.push(uplink);
             }
             Err(error) => error!("{name} is not used: {error}"),

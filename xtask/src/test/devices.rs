@@ -14,8 +14,15 @@ const SECTORS_OF_MIB: usize = (1 << 20) / SECTOR;
 const WRITTEN_MIB: usize = 8;
 const READ_MIB: usize = 1;
 /// What `tests/domains/src/bin/device-tests.rs` writes, and then makes zero.
-const WRITTEN: [Range<usize>; 6] =
-    [0..1, 9..137, 200..329, 1000..5000, 6000..8000, WRITTEN_MIB * SECTORS_OF_MIB - 1..WRITTEN_MIB * SECTORS_OF_MIB];
+const WRITTEN: [Range<usize>; 7] = [
+    0..1,
+    9..137,
+    200..329,
+    1000..5000,
+    5500..5501,
+    6000..8000,
+    WRITTEN_MIB * SECTORS_OF_MIB - 1..WRITTEN_MIB * SECTORS_OF_MIB,
+];
 const ZEROED: [Range<usize>; 2] = [6100..6600, 6700..6764];
 /// What it discards: what is there then is not said.
 const DISCARDED: Range<usize> = 7900..8000;

@@ -73,10 +73,20 @@ fn a_device_is_reached_through_its_capabilities() {
     device.queue_set(1, 16, 0x1_2345_6000, 0x2000, 0x3000);
     device.notify(1);
     assert_eq!((device.notify.read_u16(3 * 4), device.common.read_u32(0x24)), (1, 1));
-    // Memory accesses, bus mastering, no line.
-    assert_eq!(device.function.config().read_u16(4), 0x406);
+}
+
+#[test]
+fn a_device_may_access_memory_from_its_reset_to_its_fault_only() {
+    let mut left_so = page(&GOOD, 0);
+    left_so[4] = 0x07;
+    let mut device = find(&left_so, &bar()).unwrap();
+    // No line, an answer to accesses of memory and ports, and in between whether it may be the bus's master.
+    let command = |device: &VirtioFunction| device.function.config().read_u16(4);
+    assert_eq!(command(&device), 0x403);
+    device.admit();
+    assert_eq!(command(&device), 0x407);
     device.cut_off();
-    assert_eq!(device.function.config().read_u16(4), 0x402);
+    assert_eq!(command(&device), 0x403);
 }
 
 #[test]
