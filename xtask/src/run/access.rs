@@ -129,7 +129,10 @@ fn invitation(configuration: &Path, name: &str, port: u16) -> String {
 }
 
 /// A TCP port of this machine that nobody listens at.
-fn free_port() -> Result<u16> {
+///
+/// # Errors
+/// Fails when there is none.
+pub fn free_port() -> Result<u16> {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("this machine has no free TCP port")?;
     Ok(listener.local_addr()?.port())
 }

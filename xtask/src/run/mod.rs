@@ -8,6 +8,7 @@ mod bundle;
 mod guests;
 mod session;
 
+pub use access::free_port;
 pub use guests::host_memory;
 
 use std::{process::ExitCode, time::Duration};

@@ -32,7 +32,7 @@ use anyhow::{Result, bail};
 
 use self::{
     boot::BootStage,
-    guests::{GuestStage, bare::BareStage, direct::DirectBoots, host::GuestHost, run_status},
+    guests::{GuestStage, bare::BareStage, direct::DirectBoots, host::GuestHost, run_access, run_status},
     host::HostStage,
     plan::{BootWork, HostWork, Level, STAGES, Stage, Subject, Work},
     report::{Report, StageResult},
@@ -90,9 +90,13 @@ pub fn run(tools: &Tools, arguments: &Test) -> Result<ExitCode> {
             // Such a stage has no tests but those about booting.
             Work::Boot(work) if work.subject == Subject::Boot && !names_boot_test(&filters) => {}
             Work::Boot(work) => boots.push(Boot { name: stage.name, work, filters }),
-            Work::Bench(_) | Work::Exits(_) | Work::Guests(_) | Work::BareGuests(_) | Work::Card | Work::RunStatus => {
-                others.push((stage, filters))
-            }
+            Work::Bench(_)
+            | Work::Exits(_)
+            | Work::Guests(_)
+            | Work::BareGuests(_)
+            | Work::Card
+            | Work::RunStatus
+            | Work::RunAccess => others.push((stage, filters)),
         }
     }
     run.boots(boots)?;
@@ -218,6 +222,7 @@ impl TestRun<'_> {
             Work::Exits(emulator) => bench::run_exits(tools, project, stage.name, emulator, &filters),
             Work::Card => card::run(tools, project, stage.name, logs, &filters),
             Work::RunStatus => run_status::run(tools, stage.name, logs, &filters),
+            Work::RunAccess => run_access::run(tools, stage.name, logs, &filters),
             Work::Guests(scenario) => {
                 let host = GuestHost { tools, project, name: stage.name, filters, logs };
                 GuestStage { host, scenario, direct }.run()

@@ -96,6 +96,8 @@ pub enum Work {
     Card,
     /// Tests the exit status of `run`.
     RunStatus,
+    /// Enters the guest of `run` by SSH.
+    RunAccess,
 }
 
 /// Commands on the host.
@@ -288,6 +290,7 @@ pub const STAGES: &[Stage] = &[
     guests("bochs-devices", "the card's disk and network on VT-x, Bochs", Level::Whole, &scenario::BOCHS_DEVICES),
     Stage { name: "card-qemu", about: "a disk of the card's process in QEMU", from: Level::Whole, work: Work::Card },
     Stage { name: "run-status", about: "exit status of `cargo xtask run`", from: Level::Whole, work: Work::RunStatus },
+    Stage { name: "run-access", about: "`cargo xtask run`, entered by SSH", from: Level::Whole, work: Work::RunAccess },
     guests("linux-1vcpu", "Debian 12 at work, QEMU", Level::Soak, &scenario::DEBIAN_12_1),
     guests("linux-50-boots", "Debian 12, fifty boots in a row, QEMU", Level::Soak, &scenario::BOOTS_50),
     guests("linux13-1vcpu", "Debian 13 at work, QEMU", Level::Soak, &scenario::DEBIAN_13_1),
@@ -324,7 +327,7 @@ pub fn stages(level: Level, emulators: Emulators) -> impl Iterator<Item = &'stat
         Work::Boot(BootWork { emulator, .. }) | Work::Bench(emulator) | Work::Exits(emulator) => is_wanted(emulator),
         Work::Guests(scenario) => is_wanted(scenario.emulator),
         Work::BareGuests(scenario) => is_wanted(scenario.emulator),
-        Work::Card | Work::RunStatus => is_wanted(Emulator::Qemu),
+        Work::Card | Work::RunStatus | Work::RunAccess => is_wanted(Emulator::Qemu),
     })
 }
 

@@ -2,7 +2,8 @@
 //!
 //! [`scenario`] is the table of guests, [`console`] takes down what they print and answers what they ask, [`judge`] reads
 //! it, [`messages`] finds kernel messages that tell of trouble, [`direct`] learns which of those mean nothing. [`host`]
-//! boots them. [`bare`] are the guests without an operating system. [`run_status`] tests the exit status of `run` itself.
+//! boots them. [`bare`] are the guests without an operating system. [`run_status`] tests the exit status of `run` itself,
+//! [`run_access`] what its user has of it.
 
 pub mod bare;
 pub mod console;
@@ -10,6 +11,7 @@ pub mod direct;
 pub mod host;
 pub mod judge;
 pub mod messages;
+pub mod run_access;
 pub mod run_status;
 pub mod scenario;
 
