@@ -35,7 +35,8 @@ const END: &str = "poweroff -f";
 /// # Errors
 /// Fails when a program cannot be had or started, or the user interrupts.
 pub fn run(tools: &Tools, stage: &'static str, logs: &Path, filters: &[String]) -> Result<StageResult> {
-    const AT_MOST: Duration = Duration::from_secs(300);
+    // With the time to build what the guest needs.
+    const AT_MOST: Duration = Duration::from_secs(1200);
     let start = Instant::now();
     let log = logs.join(format!("{stage}.log"));
     let entered = logs.join(format!("{stage}-ssh.log"));
