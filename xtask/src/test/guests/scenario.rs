@@ -127,6 +127,12 @@ impl Script {
         }
     }
 
+    /// Whether it shows the kernel's messages that tell of trouble.
+    #[must_use]
+    pub fn shows_messages(self) -> bool {
+        self.checks().contains(&"kernel messages")
+    }
+
     /// How the guest comes to its end.
     #[must_use]
     pub fn end(self) -> GuestEnd {
