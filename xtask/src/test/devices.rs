@@ -78,3 +78,25 @@ impl Scratch {
 fn content(sector: usize) -> impl Iterator<Item = u8> {
     (0..SECTOR).map(move |at| (sector * 7 + at * 13 + at / 256) as u8)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_wrong_byte_on_the_disk_is_found() {
+        let scratch = Scratch::new().unwrap();
+        let path = scratch.0.path().join("g0d0");
+        assert!(scratch.judge().unwrap().failure.is_some(), "nobody wrote to it");
+        let mut image: Vec<u8> = (0..WRITTEN_MIB * SECTORS_OF_MIB).flat_map(content).collect();
+        let zero = |image: &mut Vec<u8>, range: Range<usize>| image[range.start * SECTOR..range.end * SECTOR].fill(0);
+        for gap in [1..9, 137..200, 329..1000, 5000..5500, 5501..6000, 8000..16383].into_iter().chain(ZEROED) {
+            zero(&mut image, gap);
+        }
+        fs::write(&path, &image).unwrap();
+        assert!(scratch.judge().unwrap().failure.is_none());
+        image[6150 * SECTOR] = 1;
+        fs::write(&path, &image).unwrap();
+        assert!(scratch.judge().unwrap().failure.is_some());
+    }
+}
