@@ -23,7 +23,7 @@ pub fn judge(guest: &LinuxGuest, console: &Console, known: &KnownMessages, has_w
     outcomes.extend(unexpected.map(|(name, why)| Outcome::failed(name, why)));
     outcomes.push(judge_cpus(guest, console));
     outcomes.push(judge_end(guest, console));
-    if guest.script.ends_well() {
+    if guest.script.shows_messages() {
         outcomes.push(judge_messages(console, known));
     }
     // The clock of a guest begins anew with each boot.
