@@ -37,3 +37,9 @@ clock_source() {
     *) fail "clock source" "it is $source" ;;
     esac
 }
+
+# Random writes of several sizes, several under way at once, each read again and compared.
+verified() {
+    fio --name=verify --filename="$1" --size=8m --rw=randwrite --bsrange=4k-64k --blockalign=4k --ioengine=libaio \
+        --iodepth=8 --direct=1 --verify=crc32c --do_verify=1 --verify_fatal=1 --randseed=1 --output=/tmp/fio 2>&1
+}

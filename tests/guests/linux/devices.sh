@@ -25,11 +25,6 @@ case $answer in
 *) fail "names" "$answer" ;;
 esac
 
-# Random writes of several sizes, several under way at once, each read again and compared.
-verified() {
-    fio --name=verify --filename="$1" --size=8m --rw=randwrite --bsrange=4k-64k --blockalign=4k --ioengine=libaio \
-        --iodepth=8 --direct=1 --verify=crc32c --do_verify=1 --verify_fatal=1 --randseed=1 --output=/tmp/fio 2>&1
-}
 answer=$(verified /dev/vdb) && ok "fio on a disk in memory" || fail "fio on a disk in memory" "$answer $(cat /tmp/fio)"
 answer=$(verified /root/fio.dat) && ok "fio on a disk of the machine" || fail "fio on a disk of the machine" "$answer $(cat /tmp/fio)"
 rm -f /root/fio.dat

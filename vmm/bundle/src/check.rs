@@ -1,6 +1,7 @@
 //! Checks of what one table says against what others say.
 
 use alloc::format;
+use alloc::string::String;
 use alloc::vec::Vec;
 
 use dragonfly_settings::{Section, SettingsError};
@@ -25,8 +26,18 @@ pub(crate) fn check(plan: &Plan, document: &Section<'_>, sections: &[Section<'_>
         check_name(domain, earlier, section)?;
         check_gates(domain, plan, earlier, section)?;
         check_handle_names(domain, section)?;
+        check_restart(domain, plan, section)?;
     }
     Ok(())
+}
+
+/// Whom a domain may have started anew is another domain.
+fn check_restart(domain: &DomainPlan, plan: &Plan, section: &Section<'_>) -> Result<(), SettingsError> {
+    let is_other = |name: &String| plan.domains.iter().any(|other| other.name != domain.name && other.name == *name);
+    match domain.restart.iter().find(|name| !is_other(name)) {
+        Some(name) => Err(section.error("restart", format!("has \"{name}\", which is no other domain: name one"))),
+        None => Ok(()),
+    }
 }
 
 fn check_name(domain: &DomainPlan, earlier: &[DomainPlan], section: &Section<'_>) -> Result<(), SettingsError> {

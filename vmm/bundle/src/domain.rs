@@ -9,7 +9,7 @@ use dragonfly_settings::{Section, SettingsError};
 
 use crate::plan::{DeviceMemory, DomainPlan, Grants, Interrupt, PciFunctions, Ports};
 
-const KEYS: [&str; 20] = [
+const KEYS: [&str; 21] = [
     "name",
     "program",
     "arguments",
@@ -30,6 +30,7 @@ const KEYS: [&str; 20] = [
     "pci",
     "essential",
     "restarts",
+    "restart",
 ];
 
 const GRANTS: [(&str, Grants); 6] = [
@@ -72,6 +73,7 @@ pub(crate) fn decode(section: &Section<'_>) -> Result<DomainPlan, SettingsError>
         interrupts: section.tables("interrupts")?.iter().map(interrupt).collect::<Result<_, _>>()?,
         pci: section.tables("pci")?.iter().map(pci).collect::<Result<_, _>>()?,
         essential: section.boolean("essential")?.unwrap_or(true),
+        restart: names(section, "restart")?,
         restarts: section.integer("restarts", 0..=u64::from(u32::MAX))?.unwrap_or(0) as u32,
     })
 }

@@ -130,6 +130,8 @@ pub struct DomainPlan {
     pub essential: bool,
     /// How often it is started again after it died.
     pub restarts: u32,
+    /// Names of the domains that it may have started anew.
+    pub restart: Vec<String>,
 }
 
 /// What `bundle.toml` says.

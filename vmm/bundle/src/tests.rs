@@ -29,6 +29,7 @@ fn default_domain(line: usize) -> DomainPlan {
         pci: vec![],
         essential: true,
         restarts: 0,
+        restart: vec![],
     }
 }
 
@@ -65,6 +66,7 @@ interrupts = [{ name = "irq3", number = 3, trigger = "level", polarity = "low" }
 pci = [{ name = "ssd", vendor = 0x1af4, device = 0x1042 }]
 essential = false
 restarts = 3
+restart = ["b"]
 
 [[domain]]
 name = "b"
@@ -94,10 +96,11 @@ cpus = [5]
         pci: vec![PciFunctions { name: "ssd".into(), vendor: 0x1af4, device: 0x1042 }],
         essential: false,
         restarts: 3,
+        restart: vec!["b".into()],
         ..default_domain(0)
     };
     let second = DomainPlan {
-        line: 27,
+        line: 28,
         name: "b".into(),
         provide: vec!["net".into()],
         cpu: 5,
@@ -118,7 +121,7 @@ fn an_error_names_file_line_key_and_remedy() {
     let cases = [
         (
             "colour = 1",
-            "4: `colour` is not a known key: use name, program, arguments, command_line, memory, priority, max_priority, budget_us, period_us, cpu, cpus, grants, provide, use, ports, device_memory, interrupts, pci, essential, restarts",
+            "4: `colour` is not a known key: use name, program, arguments, command_line, memory, priority, max_priority, budget_us, period_us, cpu, cpus, grants, provide, use, ports, device_memory, interrupts, pci, essential, restarts, restart",
         ),
         ("\nprioirty = 1", "5: `prioirty` is not a known key: did you mean `priority`?"),
         ("priority = 64", "4: `priority` is 64: give a number from 0 to 63"),
@@ -127,6 +130,8 @@ fn an_error_names_file_line_key_and_remedy() {
         ("priority = 1.5", "4: `priority` is a fraction: give a number"),
         ("priority = \"high\"", "4: `priority` is a string: give a number"),
         ("priority = 20\nmax_priority = 19", "5: `max_priority` is 19: give a number from 20 to 63"),
+        ("restart = [\"b\"]", "4: `restart` has \"b\", which is no other domain: name one"),
+        ("restart = [\"a\"]", "4: `restart` has \"a\", which is no other domain: name one"),
         ("arguments = 7", "4: `arguments` is a number: give a string"),
         ("arguments = \"a\\nb\"", "4: `arguments` has control characters: separate words by blanks"),
         ("essential = \"no\"", "4: `essential` is a string: give true or false"),

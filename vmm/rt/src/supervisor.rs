@@ -17,6 +17,10 @@ pub const FINISH: u32 = 1;
 /// `shutdown`.
 pub const SHUT_DOWN: u32 = 2;
 
+/// Label of a request: the domain with the name in the message's data is to be ended and started anew. Needs its name in
+/// the domain's `restart`.
+pub const RESTART: u32 = 3;
+
 /// Label of the reply to a request that was carried out.
 pub const DONE: u32 = 0;
 
@@ -41,8 +45,21 @@ pub fn shut_down(exit_code: u8) -> Result<(), Status> {
     request(SHUT_DOWN, exit_code)
 }
 
+/// Has another domain ended, whatever it does, and started anew; that does not count as a death of it.
+///
+/// # Errors
+/// [`Status::Denied`] if the domain may not do that to the other, or that does not run or could not be started anew,
+/// [`Status::BadHandle`] without a supervisor, and what [`Gate::call`] gives.
+pub fn restart(name: &str) -> Result<(), Status> {
+    ask(Message::with(RESTART, [0; 4], name.as_bytes(), &[])?)
+}
+
 fn request(label: u32, exit_code: u8) -> Result<(), Status> {
+    ask(Message::new(label, [exit_code.into(), 0, 0, 0]))
+}
+
+fn ask(message: Message) -> Result<(), Status> {
     let gate: Gate = named(GATE_NAME).ok_or(Status::BadHandle)?;
-    let reply = gate.call(Message::new(label, [exit_code.into(), 0, 0, 0]))?;
+    let reply = gate.call(message)?;
     if reply.tag.label() == DONE { Ok(()) } else { Err(Status::Denied) }
 }

@@ -78,6 +78,11 @@ impl Ledger {
         }
     }
 
+    /// A running domain is started anew because another asked for it.
+    pub(crate) fn replaced(&mut self, index: usize) {
+        self.announce(index, 0);
+    }
+
     /// A domain could not be started again.
     pub(crate) fn gave_up(&mut self, index: usize) {
         if let Some(entry) = self.entries.get_mut(index) {

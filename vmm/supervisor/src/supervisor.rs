@@ -3,12 +3,12 @@
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
-use core::iter;
+use core::{fmt, iter};
 
 use dragonfly_abi::{FaultKind, FaultReply, MessageKind, Rights};
 use dragonfly_bundle::{Budget, Bundle, DomainPlan, Grants};
 use dragonfly_rt::loader::{Child, Grant, Launch, Program, launch};
-use dragonfly_rt::supervisor::{DONE, FINISH, GATE_NAME, REFUSED, SHUT_DOWN};
+use dragonfly_rt::supervisor::{DONE, FINISH, GATE_NAME, REFUSED, RESTART, SHUT_DOWN};
 use dragonfly_rt::sys::{
     Domain, DomainSettings, Gate, Message, Notification, Object, Owned, Received, System, ThreadSettings, reply,
 };
@@ -26,6 +26,9 @@ const WHOLE_CPU: Budget = Budget { budget_ns: 10_000_000, period_ns: 10_000_000 
 
 /// Exit code when the supervisor itself cannot go on.
 const FAILED: u8 = 1;
+
+/// One byte more than the name of a domain has, so that a longer one is none.
+const MAX_NAME: usize = 33;
 
 /// A gate that connects domains.
 struct Connection {
@@ -198,16 +201,16 @@ impl Supervisor {
         answer(FaultReply::End as u32);
         self.take_back(index);
         match self.ledger.died(index) {
-            Some(left) => self.restart(index, left),
+            Some(left) => self.start_again(index, format_args!("{left} restarts left")),
             None => self.close_connections(index),
         }
     }
 
-    fn restart(&mut self, index: usize, left: u32) {
+    fn start_again(&mut self, index: usize, note: fmt::Arguments<'_>) {
         let Some(plan) = self.bundle.plan().domains.get(index) else { return };
         match self.start_domain(index, plan) {
             Ok(started) => {
-                info!("started {} again, {left} restarts left", plan.name);
+                info!("started {} again, {note}", plan.name);
                 if let Some(place) = self.running.get_mut(index) {
                     *place = Some(started);
                 }
@@ -222,6 +225,9 @@ impl Supervisor {
 
     /// Carries out a domain's request; gives the exit code if the machine is to stop.
     fn request(&mut self, received: &Received) -> Option<u8> {
+        // First of all: what comes next may use the message buffer.
+        let mut name = [0; MAX_NAME];
+        let size = received.message.read(&mut name);
         let [code, ..] = received.message.words;
         let code = u8::try_from(code).unwrap_or(u8::MAX);
         let Some(index) = self.index_of(received.badge) else {
@@ -232,6 +238,11 @@ impl Supervisor {
             FINISH => {
                 self.ledger.announce(index, code);
                 answer(DONE);
+                None
+            }
+            RESTART => {
+                let target = self.may_restart(index, name.get(..size).unwrap_or_default());
+                answer(if target.is_some_and(|target| self.replace(target, index)) { DONE } else { REFUSED });
                 None
             }
             SHUT_DOWN if self.may_shut_down(index) => {
@@ -268,6 +279,23 @@ impl Supervisor {
                 let _ = gate.revoke();
             }
         }
+    }
+
+    /// Ends a domain and starts it anew, as another has asked; false if it cannot be started.
+    fn replace(&mut self, target: usize, asker: usize) -> bool {
+        let asker = String::from(self.name(asker));
+        self.take_back(target);
+        self.ledger.replaced(target);
+        self.start_again(target, format_args!("as {asker} asked"));
+        self.ledger.is_running(target)
+    }
+
+    /// The running domain of this name, if the domain may have it started anew.
+    fn may_restart(&self, index: usize, name: &[u8]) -> Option<usize> {
+        let domains = &self.bundle.plan().domains;
+        let name = domains.get(index)?.restart.iter().find(|allowed| allowed.as_bytes() == name)?;
+        let target = domains.iter().position(|domain| domain.name == *name)?;
+        self.ledger.is_running(target).then_some(target)
     }
 
     fn may_shut_down(&self, index: usize) -> bool {

@@ -16,7 +16,7 @@ use cargo_metadata::{Metadata, MetadataCommand};
 
 use self::{bundle::BundleFile, cargo::Profile};
 use crate::{
-    guest::{self, description::Guest},
+    guest::{self, bundle::Host, description::Guest},
     tools::{Tools, rust},
 };
 
@@ -80,9 +80,16 @@ impl Project {
     ///
     /// # Errors
     /// Fails when the bare target cannot be had, a build fails, or a guest's file is too large for the bundle.
-    pub fn build_for_guests(&self, tools: &Tools, guests: &[Guest], cpus: u32, profile: Profile) -> Result<Parts> {
-        let programs = self.build_programs(tools, guest::bundle::programs(guests), profile)?;
-        self.build_around(tools, profile, guest::bundle::archive(guests, cpus, &programs)?)
+    pub fn build_for_guests(
+        &self,
+        tools: &Tools,
+        guests: &[Guest],
+        host: impl Into<Host>,
+        profile: Profile,
+    ) -> Result<Parts> {
+        let host = host.into();
+        let programs = self.build_programs(tools, guest::bundle::programs(guests, host), profile)?;
+        self.build_around(tools, profile, guest::bundle::archive(guests, host, &programs)?)
     }
 
     /// Builds user programs; gives their names and files.

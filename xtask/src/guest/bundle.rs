@@ -12,6 +12,7 @@ const SUPERVISOR: &str = "supervisor";
 const CONSOLE: &str = "console";
 const VMM: &str = "vmm";
 const CARD: &str = "card";
+const RESTARTER: &str = "card-restarter";
 
 /// What the card may use beside its disks in memory.
 const CARD_MEMORY: u64 = 32 << 20;
@@ -33,7 +34,24 @@ const TABLES_PART: u64 = 128;
 const PAGE_SIZE: u64 = 4096;
 
 const CONSOLE_PRIORITY: u8 = 20;
+/// So that guests at work do not keep it from its work.
+const RESTARTER_PRIORITY: u8 = 32;
 const HIGHEST_PRIORITY: u8 = 63;
+
+/// The machine that guests run on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Host {
+    /// Number of CPUs, the last of which is the card's if there is one.
+    pub cpus: u32,
+    /// How often the card is started anew under the guests, for tests.
+    pub card_restarts: u32,
+}
+
+impl From<u32> for Host {
+    fn from(cpus: u32) -> Self {
+        Self { cpus, card_restarts: 0 }
+    }
+}
 
 /// `bundle.toml`; `docs/bundle.md` describes it.
 #[derive(Serialize)]
@@ -58,6 +76,8 @@ struct Domain<'a> {
     essential: bool,
     #[serde(skip_serializing_if = "is_none")]
     restarts: u32,
+    #[serde(skip_serializing_if = "<[&str]>::is_empty")]
+    restart: &'a [&'a str],
     ports: &'a [Ports],
     interrupts: &'a [Interrupt],
     #[serde(skip_serializing_if = "<[Functions]>::is_empty")]
@@ -100,16 +120,18 @@ const CONSOLE_INTERRUPTS: [Interrupt; 1] = [Interrupt { name: "com2-irq", number
 
 /// The programs that these guests need, the supervisor first.
 #[must_use]
-pub fn programs(guests: &[Guest]) -> Vec<&'static str> {
+pub fn programs(guests: &[Guest], host: Host) -> Vec<&'static str> {
     let card = devices::any(guests).then_some(CARD);
-    [SUPERVISOR, CONSOLE, VMM].into_iter().chain(card).collect()
+    let restarter = (host.card_restarts > 0).then_some(RESTARTER);
+    [SUPERVISOR, CONSOLE, VMM].into_iter().chain(card).chain(restarter).collect()
 }
 
-/// The text of `bundle.toml` for these guests on a host with so many CPUs, the last of which is the card's if there is one.
+/// The text of `bundle.toml` for these guests on such a host.
 ///
 /// # Errors
 /// Never in practice.
-pub fn plan(guests: &[Guest], cpus: u32) -> Result<String> {
+pub fn plan(guests: &[Guest], host: Host) -> Result<String> {
+    let cpus = host.cpus;
     let card = devices::any(guests).then(|| Domain {
         name: CARD,
         program: CARD,
@@ -123,11 +145,30 @@ pub fn plan(guests: &[Guest], cpus: u32) -> Result<String> {
         use_gates: &[],
         essential: false,
         restarts: CARD_RESTARTS,
+        restart: &[],
         ports: &[],
         interrupts: &[],
         pci: &CARD_FUNCTIONS,
     });
     let has_card = card.is_some();
+    let restarter = (host.card_restarts > 0).then(|| Domain {
+        name: RESTARTER,
+        program: RESTARTER,
+        arguments: format!("times={}", host.card_restarts),
+        memory: "4MiB".into(),
+        priority: RESTARTER_PRIORITY,
+        max_priority: RESTARTER_PRIORITY,
+        cpus: Cow::Owned(vec![0]),
+        grants: &["log"],
+        provide: &[],
+        use_gates: &[],
+        essential: false,
+        restarts: 0,
+        restart: &[CARD],
+        ports: &[],
+        interrupts: &[],
+        pci: &[],
+    });
     let console = Domain {
         name: CONSOLE,
         program: CONSOLE,
@@ -141,6 +182,7 @@ pub fn plan(guests: &[Guest], cpus: u32) -> Result<String> {
         use_gates: &[],
         essential: false,
         restarts: 0,
+        restart: &[],
         ports: &CONSOLE_PORTS,
         interrupts: &CONSOLE_INTERRUPTS,
         pci: &[],
@@ -162,11 +204,12 @@ pub fn plan(guests: &[Guest], cpus: u32) -> Result<String> {
         use_gates: if machine.disks + machine.nets > 0 { &[CONSOLE, CARD] } else { &[CONSOLE] },
         essential: true,
         restarts: 0,
+        restart: &[],
         ports: &[],
         interrupts: &[],
         pci: &[],
     });
-    toml::to_string(&Plan { domain: std::iter::once(console).chain(card).chain(vmms).collect() })
+    toml::to_string(&Plan { domain: std::iter::once(console).chain(card).chain(vmms).chain(restarter).collect() })
         .context("cannot write bundle.toml")
 }
 
@@ -183,13 +226,13 @@ pub fn memory_of_card(guests: &[Guest]) -> u64 {
     if devices::any(guests) { (CARD_MEMORY + disks).next_multiple_of(PAGE_SIZE) } else { 0 }
 }
 
-/// Packs the archive for a host with so many CPUs; `programs` are pairs of name and ELF file.
+/// Packs the archive for such a host; `programs` are pairs of name and ELF file.
 ///
 /// # Errors
 /// Fails when a program cannot be read, or a file is too large for the archive.
-pub fn archive(guests: &[Guest], cpus: u32, programs: &[(String, PathBuf)]) -> Result<Vec<u8>> {
+pub fn archive(guests: &[Guest], host: Host, programs: &[(String, PathBuf)]) -> Result<Vec<u8>> {
     let mut archive = Archive::new();
-    archive.file("bundle.toml", plan(guests, cpus)?.as_bytes())?;
+    archive.file("bundle.toml", plan(guests, host)?.as_bytes())?;
     for (name, path) in programs {
         archive.file(name, &strip::read_stripped(path)?)?;
     }
@@ -225,10 +268,10 @@ mod tests {
     /// As `archive` makes it, with programs that are no ELF files.
     fn bundle(guests: &[Guest]) -> Vec<u8> {
         let mut whole = Archive::new();
-        for (name, _, contents) in entries(&archive(guests, 4, &[]).unwrap()) {
+        for (name, _, contents) in entries(&archive(guests, 4.into(), &[]).unwrap()) {
             whole.file(&name, &contents).unwrap();
         }
-        programs(guests).iter().for_each(|name| whole.file(name, b"ELF").unwrap());
+        programs(guests, 4.into()).iter().for_each(|name| whole.file(name, b"ELF").unwrap());
         whole.finish().unwrap()
     }
 

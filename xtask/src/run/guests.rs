@@ -107,7 +107,7 @@ fn leave_for_inspection(project: &Project, guests: &[Guest], cpus: u32) -> Resul
         let path = folder.join(name);
         fs::write(&path, contents).with_context(|| format!("cannot write {}", path.display()))
     };
-    write("bundle.toml", bundle::plan(guests, cpus)?.as_bytes())?;
+    write("bundle.toml", bundle::plan(guests, cpus.into())?.as_bytes())?;
     for (number, guest) in guests.iter().enumerate() {
         write(&format!("{number}.toml"), guest.text.as_bytes())?;
         if let Some((name, contents)) = guest.files.iter().find(|(name, _)| name == "initramfs") {

@@ -224,11 +224,12 @@ impl TestRun<'_> {
             Work::RunStatus => run_status::run(tools, stage.name, logs, &filters),
             Work::RunAccess => run_access::run(tools, stage.name, logs, &filters),
             Work::Guests(scenario) => {
-                let host = GuestHost { tools, project, name: stage.name, filters, logs };
+                let card_restarts = scenario.card_restarts;
+                let host = GuestHost { tools, project, name: stage.name, filters, logs, card_restarts };
                 GuestStage { host, scenario, direct }.run()
             }
             Work::BareGuests(scenario) => {
-                let host = GuestHost { tools, project, name: stage.name, filters, logs };
+                let host = GuestHost { tools, project, name: stage.name, filters, logs, card_restarts: 0 };
                 BareStage { host, scenario }.run()
             }
             Work::Host(_) | Work::Boot(_) => bail!("this stage runs elsewhere"),

@@ -93,7 +93,8 @@ impl Function {
         }
     }
 
-    /// Lets it answer to its memory, where firmware put that, and use memory by itself.
+    /// Lets it answer to its memory, where firmware put that. That it uses memory by itself is for its driver to allow, once
+    /// it has reset it: it may still have the requests of the driver before.
     pub(crate) fn enable(&self) {
         enable(&self.registers(), &self.bases);
     }
@@ -169,7 +170,7 @@ fn enable(registers: &impl Registers, bases: &[u32; BASES]) {
         registers.write(offset, *base);
         offset += 4;
     }
-    registers.set_command(command | COMMAND_MEMORY | COMMAND_MASTER);
+    registers.set_command(command | COMMAND_MEMORY);
 }
 
 impl fmt::Display for Place {
@@ -248,6 +249,6 @@ mod tests {
         device.set_command(7 | 1 << 10);
         enable(&device, &firmware);
         assert_eq!(bases(&device), firmware);
-        assert_eq!(device.command(), 6 | 1 << 10);
+        assert_eq!(device.command(), 2 | 1 << 10);
     }
 }

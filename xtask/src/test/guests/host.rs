@@ -9,6 +9,7 @@ use crate::{
     build::{Parts, Project, cargo::Profile, iso},
     emulator::{self, Boot, Limits, Machine, backtrace},
     guest::{
+        bundle::Host,
         description::{self, Guest},
         devices,
     },
@@ -30,6 +31,8 @@ pub struct GuestHost<'a> {
     pub filters: Vec<String>,
     /// Folder for logs.
     pub logs: &'a Path,
+    /// How often the card is started anew under the guests.
+    pub card_restarts: u32,
 }
 
 /// A boot that has come to its end.
@@ -56,7 +59,8 @@ impl GuestHost<'_> {
         boots: impl IntoIterator<Item = usize>,
     ) -> Result<Booted> {
         description::check(guests, machine.cpus)?;
-        let parts = self.project.build_for_guests(self.tools, guests, machine.cpus, Profile::Release)?;
+        let host = Host { cpus: machine.cpus, card_restarts: self.card_restarts };
+        let parts = self.project.build_for_guests(self.tools, guests, host, Profile::Release)?;
         let mut command_line = format!("log=info exit={}", machine.emulator.word());
         options.into_iter().for_each(|option| command_line.extend([" ", option]));
         let image = iso::make(self.project, &self.tools.iso()?, &parts, &command_line)?;
@@ -101,6 +105,18 @@ impl GuestHost<'_> {
 }
 
 impl Booted {
+    /// The card was started anew so many times, and each time a guest's devices went on with the next one.
+    pub fn judge_card(&self, restarts: u32) -> Outcome {
+        const NAME: &str = "the card is started anew under load";
+        let count = |text: &str| self.boot.log.iter().filter(|line| line.contains(text)).count();
+        let (started, resumed) = (count("started card again, as card-restarter asked"), count("go on with the next"));
+        if started == restarts as usize && resumed == started {
+            Outcome::passed(NAME)
+        } else {
+            Outcome::failed(NAME, &format!("{started} times in place of {restarts}; devices went on {resumed} times"))
+        }
+    }
+
     /// The hypervisor ends well if all of its guests do; it never panics.
     pub fn judge_host(&self, all_guests_end_well: bool) -> Outcome {
         const NAME: &str = "hypervisor";

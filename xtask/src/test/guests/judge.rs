@@ -153,6 +153,7 @@ mod tests {
         linux: GuestLinux::Debian12Cloud,
         system: System::Memory,
         tables: "",
+        seconds: 0,
         vcpus: 2,
         script: Script::Reboot,
         boots: 2,

@@ -50,12 +50,13 @@ impl GuestStage<'_> {
     /// # Errors
     /// Fails when something cannot be had or built, or an emulator does not start.
     pub fn run(&self) -> Result<StageResult> {
-        let Scenario { emulator, cpus, guests: plans, at_most_s } = *self.scenario;
+        let Scenario { emulator, cpus, guests: plans, at_most_s, card_restarts } = *self.scenario;
         let guests = plans.iter().map(|plan| self.guest(plan)).collect::<Result<Vec<_>>>()?;
         let machine = Machine::new(emulator, cpus);
         let booted = self.host.boot(machine, [], at_most_s, &guests, plans.iter().map(|plan| plan.boots))?;
         let all_end_well = plans.iter().all(|plan| plan.script.end() == GuestEnd::PoweredOff);
         let mut outcomes = vec![booted.judge_host(all_end_well)];
+        outcomes.extend((card_restarts > 0).then(|| booted.judge_card(card_restarts)));
         let mut notes = Vec::new();
         let mut printed = Vec::new();
         for (plan, console) in plans.iter().zip(&booted.consoles.guests) {

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use self::Script::{Crash, Devices, Exhaust, Peers, Reboot, SmallDevices, Work};
+use self::Script::{Crash, Devices, Exhaust, Load, Peers, Reboot, SmallDevices, Work};
 use crate::{
     cli::Emulator,
     guest::stream::GuestEnd,
@@ -20,6 +20,8 @@ pub struct Scenario {
     pub guests: &'static [LinuxGuest],
     /// Seconds of wall time after which it is given up.
     pub at_most_s: u64,
+    /// How often the card is started anew meanwhile.
+    pub card_restarts: u32,
 }
 
 /// A Linux guest with Debian's kernel.
@@ -33,6 +35,8 @@ pub struct LinuxGuest {
     pub system: System,
     /// Tables of its machine file: devices of the card's.
     pub tables: &'static str,
+    /// Seconds that it is to be at work, for the script that asks.
+    pub seconds: u32,
     /// Number of vCPUs.
     pub vcpus: u32,
     /// What its first program runs.
@@ -67,6 +71,8 @@ pub enum Script {
     SmallDevices,
     /// Talks with another guest.
     Peers,
+    /// Keeps disk and network of the card's busy for the seconds that the word `df.seconds` says.
+    Load,
 }
 
 impl Script {
@@ -81,6 +87,7 @@ impl Script {
             Self::Devices => "devices",
             Self::SmallDevices => "small-devices",
             Self::Peers => "peers",
+            Self::Load => "load",
         }
     }
 
@@ -124,6 +131,7 @@ impl Script {
                 "address",
             ],
             Self::Peers => &["the other answers", "iperf3", "kernel messages"],
+            Self::Load => &["each round is whole", "the gateway answers in the end", "kernel messages"],
         }
     }
 
@@ -137,7 +145,9 @@ impl Script {
     #[must_use]
     pub fn end(self) -> GuestEnd {
         match self {
-            Self::Work | Self::Reboot | Self::Devices | Self::SmallDevices | Self::Peers => GuestEnd::PoweredOff,
+            Self::Work | Self::Reboot | Self::Devices | Self::SmallDevices | Self::Peers | Self::Load => {
+                GuestEnd::PoweredOff
+            }
             // Its kernel resets by a triple fault.
             Self::Crash => GuestEnd::Crashed,
             // It asks for a reboot, which its machine file takes for power-off.
@@ -155,7 +165,7 @@ impl Script {
     #[must_use]
     pub fn words(self) -> &'static str {
         match self {
-            Self::Work | Self::Reboot | Self::Devices | Self::SmallDevices | Self::Peers => "",
+            Self::Work | Self::Reboot | Self::Devices | Self::SmallDevices | Self::Peers | Self::Load => "",
             Self::Crash => " panic=-1 reboot=t",
             Self::Exhaust => " panic=-1",
         }
@@ -166,7 +176,8 @@ impl LinuxGuest {
     /// The machine file, with the image of the disk that the system is on.
     #[must_use]
     pub fn machine_file(&self, image: Option<&Path>) -> String {
-        let Self { name, vcpus, script, tables, .. } = self;
+        let Self { name, vcpus, script, tables, seconds, .. } = self;
+        let time = if *seconds > 0 { format!(" df.seconds={seconds}") } else { String::new() };
         let (root, disk) = match image {
             Some(path) => (" root=/dev/vda", format!("[[disk]]\nname = \"root\"\nimage = \"{}\"\n", path.display())),
             None => ("", String::new()),
@@ -174,7 +185,7 @@ impl LinuxGuest {
         let on_reboot = if *script == Reboot { "reboot" } else { "power-off" };
         format!(
             "name = \"{name}\"\nvcpus = {vcpus}\nmemory = \"256MiB\"\nkernel = \"{KERNEL}\"\ninitrd = \"{INITRD}\"\n\
-             cmdline = \"console=ttyS0 quiet hostname={name} df.run={}{}{root}\"\non_reboot = \"{on_reboot}\"\n{disk}{tables}",
+             cmdline = \"console=ttyS0 quiet hostname={name} df.run={}{}{time}{root}\"\non_reboot = \"{on_reboot}\"\n{disk}{tables}",
             script.name(),
             script.words(),
         )
@@ -187,15 +198,15 @@ pub const KERNEL: &str = "vmlinuz";
 pub const INITRD: &str = "initramfs";
 
 const fn guest(name: &'static str, linux: GuestLinux, vcpus: u32, script: Script) -> LinuxGuest {
-    LinuxGuest { name, linux, system: System::Memory, tables: "", vcpus, script, boots: 1 }
+    LinuxGuest { name, linux, system: System::Memory, tables: "", seconds: 0, vcpus, script, boots: 1 }
 }
 
 const fn qemu(guests: &'static [LinuxGuest]) -> Scenario {
-    Scenario { emulator: Emulator::Qemu, cpus: 2, guests, at_most_s: 300 }
+    Scenario { emulator: Emulator::Qemu, cpus: 2, guests, at_most_s: 300, card_restarts: 0 }
 }
 
 const fn bochs(guests: &'static [LinuxGuest]) -> Scenario {
-    Scenario { emulator: Emulator::Bochs, cpus: 1, guests, at_most_s: 1800 }
+    Scenario { emulator: Emulator::Bochs, cpus: 1, guests, at_most_s: 1800, card_restarts: 0 }
 }
 
 /// The default guest.
@@ -230,6 +241,15 @@ pub const DEVICES: Scenario = Scenario { cpus: 3, ..qemu(&[on_disk("debian", 2, 
 /// Two of them.
 pub const PEERS: Scenario =
     Scenario { cpus: 3, ..qemu(&[on_disk("one", 1, NET, Peers), on_disk("two", 1, NET, Peers)]) };
+const fn loaded(seconds: u32) -> LinuxGuest {
+    LinuxGuest { seconds, ..on_disk("debian", 2, NET, Load) }
+}
+
+/// A guest whose card is started anew, five times in some 20 seconds.
+pub const CARD_RESTARTS: Scenario = Scenario { cpus: 3, card_restarts: 5, ..qemu(&[loaded(30)]) };
+/// The same a hundred times.
+pub const CARD_RESTARTS_100: Scenario =
+    Scenario { cpus: 3, card_restarts: 100, at_most_s: 1200, ..qemu(&[loaded(400)]) };
 /// The card on VT-x.
 pub const BOCHS_DEVICES: Scenario =
     Scenario { cpus: 2, ..bochs(&[LinuxGuest { tables: SMALL, ..guest("debian", Debian12Cloud, 1, SmallDevices) }]) };
@@ -285,7 +305,7 @@ mod tests {
     fn each_script_makes_the_checks_that_the_table_expects() {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/guests/linux");
         let read = |name: &str| fs::read_to_string(folder.join(format!("{name}.sh"))).unwrap();
-        for script in [Work, Reboot, Crash, Exhaust, Devices, SmallDevices, Peers] {
+        for script in [Work, Reboot, Crash, Exhaust, Devices, SmallDevices, Peers, Load] {
             let text = read("check") + &read("card") + &read(script.name());
             for check in script.checks() {
                 assert!(text.contains(&format!("ok \"{check}\"")), "{check} in {}", script.name());
