@@ -26,8 +26,8 @@ case $answer in
 esac
 
 answer=$(verified /dev/vdb) && ok "fio on a disk in memory" || fail "fio on a disk in memory" "$answer $(cat /tmp/fio)"
-answer=$(verified /root/fio.dat) && ok "fio on a disk of the machine" || fail "fio on a disk of the machine" "$answer $(cat /tmp/fio)"
-rm -f /root/fio.dat
+answer=$(verified /fio.dat) && ok "fio on a disk of the machine" || fail "fio on a disk of the machine" "$answer $(cat /tmp/fio)"
+rm -f /fio.dat
 
 made_and_whole() {
     mkfs.ext4 -q -F /dev/vdb && mount /dev/vdb /mnt || return 1

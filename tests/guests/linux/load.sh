@@ -19,8 +19,8 @@ while [ "$(passed)" -lt "$seconds" ]; do
     round=$((round + 1))
     note round "$round"
     ping -c 1 -W 1 10.0.2.2 >/dev/null 2>&1 &
-    answer=$(verified /root/fio.dat) || bad="$bad $round: $answer $(cat /tmp/fio)"
-    rm -f /root/fio.dat
+    answer=$(verified /fio.dat) || bad="$bad $round: $answer $(cat /tmp/fio)"
+    rm -f /fio.dat
 done
 [ -z "$bad" ] && ok "each round is whole" || fail "each round is whole" "$bad"
 answer=$(ping -c 3 -W 5 10.0.2.2 2>&1) && ok "the gateway answers in the end" || fail "the gateway answers in the end" "$answer"
