@@ -101,6 +101,7 @@ Examples:
 const TEST_HELP: &str = "\
 NAME filters by substring of `stage/test`; --list shows the stages. A boot whose name matches runs whole; a name
 like `qemu-2cpu/ipc` boots that machine and runs the tests there whose names contain `ipc`.
+A stage called by its whole name is run at each level.
 
 Logs of all boots are kept in build/logs/. The last line is `N passed, N failed`; the exit status is 1 if
 anything failed or nothing ran.

@@ -60,7 +60,7 @@ pub fn run(tools: &Tools, arguments: &Test) -> Result<ExitCode> {
     };
     let names: Vec<_> = STAGES.iter().map(|stage| stage.name).collect();
     let selection = Selection::new(&arguments.names, &names);
-    let selected: Vec<_> = plan::stages(level, arguments.emulator)
+    let selected: Vec<_> = plan::stages(level, arguments.emulator, &arguments.names)
         .filter_map(|stage| Some((*stage, selection.filters(stage.name)?)))
         .collect();
     if arguments.list {
@@ -69,6 +69,9 @@ pub fn run(tools: &Tools, arguments: &Test) -> Result<ExitCode> {
             println!("{:<20} {}{only}", stage.name, stage.about);
         }
         return Ok(ExitCode::SUCCESS);
+    }
+    if selected.is_empty() {
+        bail!("no test of level {} is called so; `cargo xtask test --soak --list` has all stages", level.word());
     }
     let start = Instant::now();
     println!("{} of {} stages, level {}", selected.len(), STAGES.len(), level.word());

@@ -317,14 +317,19 @@ pub const STAGES: &[Stage] = &[
     bare("bochs-hostile-long", "100,000 attacks beside a neighbour, Bochs", Level::Soak, &bare::BOCHS_HOSTILITY_LONG),
 ];
 
-/// The stages of a level in these emulators.
-pub fn stages(level: Level, emulators: Emulators) -> impl Iterator<Item = &'static Stage> {
+/// The stages of a level in these emulators, and those of other levels that are called by their `names`.
+pub fn stages<'a>(
+    level: Level,
+    emulators: Emulators,
+    names: &'a [String],
+) -> impl Iterator<Item = &'static Stage> + use<'a> {
     let is_wanted = move |emulator| match emulators {
         Emulators::All => true,
         Emulators::Qemu => emulator == Emulator::Qemu,
         Emulators::Bochs => emulator == Emulator::Bochs,
     };
-    STAGES.iter().filter(move |stage| stage.from <= level).filter(move |stage| match stage.work {
+    let is_called = |stage: &Stage| names.iter().any(|name| name.split('/').next() == Some(stage.name));
+    STAGES.iter().filter(move |stage| stage.from <= level || is_called(stage)).filter(move |stage| match stage.work {
         Work::Host(_) => true,
         Work::Boot(BootWork { emulator, .. }) | Work::Bench(emulator) | Work::Exits(emulator) => is_wanted(emulator),
         Work::Guests(scenario) => is_wanted(scenario.emulator),
@@ -339,14 +344,23 @@ mod tests {
 
     #[test]
     fn each_level_holds_the_one_below() {
-        let names = |level| stages(level, Emulators::All).map(|stage| stage.name).collect::<Vec<_>>();
+        let names = |level| stages(level, Emulators::All, &[]).map(|stage| stage.name).collect::<Vec<_>>();
         assert!(names(Level::Quick).iter().all(|name| names(Level::Whole).contains(name)));
         assert!(names(Level::Whole).iter().all(|name| names(Level::Soak).contains(name)));
     }
 
     #[test]
+    fn a_stage_that_is_called_by_its_name_is_run_at_each_level() {
+        let is_there = |name: &str| {
+            stages(Level::Quick, Emulators::All, &[name.into()]).any(|stage| stage.name == "generic-1vcpu")
+        };
+        assert!(is_there("generic-1vcpu") && is_there("generic-1vcpu/boot"));
+        assert!(!is_there("generic") && !is_there("qemu-1cpu"));
+    }
+
+    #[test]
     fn one_emulator_leaves_the_other_out_and_the_host_in() {
-        let names: Vec<_> = stages(Level::Whole, Emulators::Bochs).map(|stage| stage.name).collect();
+        let names: Vec<_> = stages(Level::Whole, Emulators::Bochs, &[]).map(|stage| stage.name).collect();
         assert!(names.contains(&"host") && names.contains(&"bochs-1cpu"));
         assert!(!names.iter().any(|name| name.starts_with("qemu")));
     }
