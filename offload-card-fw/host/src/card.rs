@@ -8,14 +8,16 @@ use std::{
 
 use anyhow::{Context, Result};
 use dragonfly_card_devices::{Control, Fabric, NetDevice, Serve};
-use dragonfly_vswitch::PortId;
+use dragonfly_vswitch::{PortId, policy::GroupId};
 use log::error;
 use rustix::rand::{GetRandomFlags, getrandom};
 
 use crate::{
     disk,
     machine::Machine,
+    orders::{Orders, orders},
     port::Port,
+    rules::Rules,
     worker::{StopSignal, Worker},
 };
 
@@ -24,6 +26,7 @@ use crate::{
 pub struct Card {
     stop: StopSignal,
     threads: Vec<JoinHandle<io::Result<()>>>,
+    rules: Option<Rules>,
 }
 
 impl Card {
@@ -33,7 +36,7 @@ impl Card {
     /// Something cannot be used.
     pub fn check(machine: &Machine) -> Result<()> {
         machine.devices.disks.iter().try_for_each(|disk| disk::open(disk, &machine.folder).map(drop))?;
-        fabric(machine).map(drop)
+        network(machine).map(drop)
     }
 
     /// Opens everything, makes the sockets and serves them: each disk by a thread of its own, the network devices and the
@@ -47,28 +50,48 @@ impl Card {
         for (disk, socket) in machine.devices.disks.iter().zip(&machine.disk_sockets) {
             disks.push((&disk.name, disk::open(disk, &machine.folder)?, socket));
         }
-        let (fabric, numbers) = fabric(machine)?;
-        let mut card = Self { stop, threads: Vec::new() };
+        let Network { fabric, ports: numbers, first_group } = network(machine)?;
+        let mut card = Self { stop, threads: Vec::new(), rules: None };
         for (name, device, socket) in disks {
-            card.serve(name, vec![Port::listen(device, socket)?], (), poll)?;
+            card.serve(name, vec![Port::listen(device, socket)?], ((), None), poll)?;
         }
         let mut ports = Vec::new();
         for ((net, number), socket) in machine.devices.nets.iter().zip(numbers).zip(&machine.net_sockets) {
             ports.push(Port::listen(NetDevice::new(net, number, Control::FrontEnd), socket)?);
         }
         if !ports.is_empty() {
-            card.serve("switch", ports, fabric, poll)?;
+            let (counter, orders) = orders().context("cannot make an event")?;
+            card.rules = Some(Rules::new(machine.devices.clone(), first_group, counter));
+            card.serve("switch", ports, (fabric, Some(orders)), poll)?;
         }
         Ok(card)
     }
 
-    fn serve<D>(&mut self, name: &str, ports: Vec<Port<D>>, shared: D::Shared, poll: Duration) -> Result<()>
+    /// What changes the rules of its switch; for whoever asks first.
+    #[must_use]
+    pub fn take_rules(&mut self) -> Option<Rules> {
+        self.rules.take()
+    }
+
+    fn serve<D>(
+        &mut self,
+        name: &str,
+        ports: Vec<Port<D>>,
+        (shared, orders): (D::Shared, Option<Orders<D::Shared>>),
+        poll: Duration,
+    ) -> Result<()>
     where
         D: Serve + Send + 'static,
         D::Shared: Send + 'static,
     {
         let stop = self.stop.clone();
-        let work = move || Worker::new(ports, shared, poll, &stop)?.run();
+        let work = move || {
+            let worker = Worker::new(ports, shared, poll, &stop)?;
+            match orders {
+                Some(orders) => worker.with_orders(orders)?.run(),
+                None => worker.run(),
+            }
+        };
         let builder = thread::Builder::new().name(name.into());
         self.threads.push(builder.spawn(work).context("cannot start a thread")?);
         Ok(())
@@ -96,13 +119,22 @@ impl Card {
     }
 }
 
-/// The switch, and the ports of the machine's network devices.
-fn fabric(machine: &Machine) -> Result<(Fabric, Vec<PortId>)> {
+/// The switch, and what of it belongs to the machine.
+struct Network {
+    fabric: Fabric,
+    /// Of its network devices.
+    ports: Vec<PortId>,
+    /// Of its security groups.
+    first_group: GroupId,
+}
+
+fn network(machine: &Machine) -> Result<Network> {
     let mut seed = [0; 8];
     getrandom(&mut seed, GetRandomFlags::empty()).context("cannot get random numbers")?;
     let mut fabric = Fabric::new(u64::from_ne_bytes(seed));
+    let first_group = fabric.next_group();
     let ports = fabric.add_machine(&machine.devices)?;
-    Ok((fabric, ports))
+    Ok(Network { fabric, ports, first_group })
 }
 
 impl Drop for Card {

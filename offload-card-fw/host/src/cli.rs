@@ -41,7 +41,8 @@ The guest's memory must be shared with this process. With QEMU:
     -object memory-backend-memfd,id=ram,size=1G,share=on -machine memory-backend=ram \\
     -chardev socket,id=root,path=root.sock -device vhost-user-blk-pci,chardev=root …
 
-SIGINT and SIGTERM complete what was begun, remove the sockets and end with status 0.
+SIGINT and SIGTERM complete what was begun, remove the sockets and end with status 0. SIGHUP reads the [[rule]] tables
+anew; the log tells when they are in force.
 
 Exit status:
   0  told to end, or the machine file is in order (--check)

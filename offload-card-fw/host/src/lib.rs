@@ -2,7 +2,8 @@
 //!
 //! - `machine`: the machine file. `cli`, `journal`: the command line, the log.
 //! - `card`: all devices of a machine file, and the threads that serve them.
-//! - `worker`, `poller`: a thread that polls rings while there is work, and sleeps when there is none.
+//! - `worker`, `poller`, `orders`: a thread that polls rings while there is work, sleeps when there is none, and takes orders.
+//! - `rules`: security groups that change while the card runs.
 //! - `port`, `inbox`: a device's socket and the client that calls there.
 //! - `platform`, `shared_memory`: what a session needs of Linux; the latter has the only `unsafe`.
 //! - `disk`, `image`: disks in files.
@@ -16,8 +17,10 @@ pub mod image;
 pub mod inbox;
 pub mod journal;
 pub mod machine;
+pub mod orders;
 pub mod platform;
 pub mod poller;
 pub mod port;
+pub mod rules;
 pub mod shared_memory;
 pub mod worker;

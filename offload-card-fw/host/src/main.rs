@@ -2,12 +2,16 @@
 
 #![forbid(unsafe_code)]
 
-use std::{fs, process::ExitCode, time::Duration};
+use std::{fs, path::Path, process::ExitCode, thread, time::Duration};
 
 use anyhow::{Context, Result};
 use clap::Parser;
-use log::{error, info};
-use offload_card::{card::Card, cli::Cli, journal, machine::Machine, worker::StopSignal};
+use log::{error, info, warn};
+use offload_card::{card::Card, cli::Cli, journal, machine::Machine, rules::Rules, worker::StopSignal};
+use signal_hook::{
+    consts::{SIGHUP, SIGINT, SIGTERM},
+    iterator::Signals,
+};
 
 /// Bad arguments, machine file, or something that it names.
 const BAD_INPUT: u8 = 2;
@@ -18,8 +22,7 @@ fn main() -> ExitCode {
         eprintln!("error: {error}");
         return ExitCode::FAILURE;
     }
-    // Before anything is served, so that whoever is served can end the process in order.
-    let stop = match stop_on_signals() {
+    let stop = match StopSignal::new() {
         Ok(stop) => stop,
         Err(error) => {
             error!("{error:#}");
@@ -43,26 +46,42 @@ fn main() -> ExitCode {
     }
 }
 
-/// A signal for workers that SIGINT and SIGTERM give.
-fn stop_on_signals() -> Result<StopSignal> {
-    let stop = StopSignal::new()?;
-    let signal = stop.clone();
-    ctrlc::set_handler(move || {
-        info!("told to end");
-        signal.stop();
-    })?;
-    Ok(stop)
+fn read(file: &Path) -> Result<Machine> {
+    let text = fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
+    Ok(Machine::parse(file, &text)?)
 }
 
 /// The card that the machine file describes, if it is to be served.
 fn prepare(cli: &Cli, stop: StopSignal) -> Result<Option<Card>> {
     let file = &cli.machine;
-    let text = fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
-    let machine = Machine::parse(file, &text)?;
+    let machine = read(file)?;
     if cli.check {
         Card::check(&machine)?;
         info!("{}: in order", file.display());
         return Ok(None);
     }
-    Card::start(&machine, Duration::from_micros(cli.poll), stop).map(Some)
+    // Before anything is served, so that whoever is served can end the process in order.
+    let signals = Signals::new([SIGHUP, SIGINT, SIGTERM]).context("cannot take signals")?;
+    let mut card = Card::start(&machine, Duration::from_micros(cli.poll), stop.clone())?;
+    let (rules, file) = (card.take_rules(), file.clone());
+    let obey = move || obey(signals, &stop, rules.as_ref(), &file);
+    // It ends with the process.
+    thread::Builder::new().name("signals".into()).spawn(obey).context("cannot start a thread")?;
+    Ok(Some(card))
+}
+
+/// Does what signals say, until one of them is to end the process.
+fn obey(mut signals: Signals, stop: &StopSignal, rules: Option<&Rules>, file: &Path) {
+    for signal in signals.forever() {
+        if signal != SIGHUP {
+            info!("told to end");
+            stop.stop();
+            return;
+        }
+        match (rules, read(file)) {
+            (Some(rules), Ok(machine)) => rules.change(&machine),
+            (None, _) => warn!("told to read the rules anew, but there is no network device"),
+            (_, Err(error)) => warn!("{error:#}: the rules stay as they are"),
+        }
+    }
 }

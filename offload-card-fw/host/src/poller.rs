@@ -21,6 +21,8 @@ const BATCH: usize = 64;
 pub enum Token {
     /// The process is to end.
     Stop,
+    /// An order has come.
+    Order,
     /// A client calls at a device's socket.
     Listener {
         /// The worker's number of the device.
@@ -44,12 +46,14 @@ impl Token {
     const STOP: u16 = u16::MAX;
     const LISTENER: u16 = u16::MAX - 1;
     const CLIENT: u16 = u16::MAX - 2;
+    const ORDER: u16 = u16::MAX - 3;
 
     /// As epoll keeps it.
     #[must_use]
     pub fn data(self) -> epoll::EventData {
         let (device, what) = match self {
             Self::Stop => (0, Self::STOP),
+            Self::Order => (0, Self::ORDER),
             Self::Listener { device } => (device, Self::LISTENER),
             Self::Client { device } => (device, Self::CLIENT),
             Self::Kick { device, queue } => (device, queue),
@@ -61,6 +65,7 @@ impl Token {
         let device = (data.u64() >> 16) as u32;
         match data.u64() as u16 {
             Self::STOP => Self::Stop,
+            Self::ORDER => Self::Order,
             Self::LISTENER => Self::Listener { device },
             Self::CLIENT => Self::Client { device },
             queue => Self::Kick { device, queue },
@@ -131,6 +136,7 @@ mod tests {
     fn tokens_come_back_as_they_were() {
         for token in [
             Token::Stop,
+            Token::Order,
             Token::Listener { device: 3 },
             Token::Client { device: u32::MAX },
             Token::Kick { device: 0, queue: 0 },

@@ -11,6 +11,7 @@ use dragonfly_card_devices::{Round, Serve};
 use rustix::event::{EventfdFlags, eventfd};
 
 use crate::{
+    orders::Orders,
     poller::{Poller, Token},
     port::Port,
 };
@@ -43,6 +44,7 @@ pub struct Worker<D: Serve> {
     poller: Poller,
     ports: Vec<Port<D>>,
     shared: D::Shared,
+    orders: Option<Orders<D::Shared>>,
     begin: Instant,
     /// How long rings are polled after the last work was found.
     poll: Duration,
@@ -59,7 +61,17 @@ impl<D: Serve> Worker<D> {
         for (number, port) in (0..).zip(&mut ports) {
             port.register(number, &poller)?;
         }
-        Ok(Self { poller, ports, shared, begin: Instant::now(), poll })
+        Ok(Self { poller, ports, shared, orders: None, begin: Instant::now(), poll })
+    }
+
+    /// Takes orders, too.
+    ///
+    /// # Errors
+    /// The kernel has no room.
+    pub fn with_orders(mut self, orders: Orders<D::Shared>) -> io::Result<Self> {
+        self.poller.add(&orders, Token::Order)?;
+        self.orders = Some(orders);
+        Ok(self)
     }
 
     /// Serves until it is told to stop; then all requests that were begun are completed, and the sockets are gone.
@@ -91,6 +103,11 @@ impl<D: Serve> Worker<D> {
             for token in self.poller.wait(timeout)? {
                 match token {
                     Token::Stop => return Ok(()),
+                    Token::Order => {
+                        if let Some(orders) = &self.orders {
+                            orders.carry_out(&mut self.shared);
+                        }
+                    }
                     Token::Listener { device } => {
                         if let Some(port) = self.ports.get_mut(device as usize) {
                             port.accept(&self.poller)?;

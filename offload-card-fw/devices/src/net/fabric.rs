@@ -83,6 +83,21 @@ impl Fabric {
         devices.nets.iter().map(|net| self.add_net(net, first_group)).collect()
     }
 
+    /// The number of the first security group of the machine that is added next; the others of its groups follow.
+    #[must_use]
+    pub const fn next_group(&self) -> GroupId {
+        GroupId(self.groups)
+    }
+
+    /// Replaces a security group's rules. From now on no frame reaches anybody by the old ones: connections are judged
+    /// anew, and what has passed the switch already, but still waits for its receiver, is dropped.
+    pub fn set_rules(&mut self, group: GroupId, rules: &[Rule]) {
+        self.switch.set_group(group, rules);
+        for receiver in &mut self.receivers {
+            receiver.clear(&mut self.pool);
+        }
+    }
+
     /// Adds the port to the world outside. Whoever drives it moves frames with [`Self::inject`] and [`Self::take`].
     ///
     /// ARP and IP pass, but for DHCP: addresses are given by the card, or by nobody.

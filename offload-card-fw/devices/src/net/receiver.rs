@@ -79,9 +79,20 @@ impl Receiver {
         if let Some(queue) = self.queues.get_mut(usize::from(pair)) {
             queue.runs = runs;
             if !runs {
-                queue.bytes = 0;
-                queue.frames.drain(..).for_each(|frame| pool.put(frame.bytes));
+                queue.clear(pool);
             }
         }
+    }
+
+    /// Drops what waits.
+    pub fn clear(&mut self, pool: &mut Pool) {
+        self.queues.iter_mut().for_each(|queue| queue.clear(pool));
+    }
+}
+
+impl Waiting {
+    fn clear(&mut self, pool: &mut Pool) {
+        self.bytes = 0;
+        self.frames.drain(..).for_each(|frame| pool.put(frame.bytes));
     }
 }

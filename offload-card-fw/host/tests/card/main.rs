@@ -6,6 +6,7 @@ mod lies;
 mod nets;
 mod process;
 mod restarts;
+mod rules;
 
 use std::{path::PathBuf, time::Duration};
 

@@ -1,6 +1,6 @@
 //! Frames between guests.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, path::Path};
 
 use dragonfly_virtqueue::{GuestAddress, GuestMemory, RingFeatures, host::Buffer};
 
@@ -14,7 +14,7 @@ const TRANSMIT: usize = 1;
 const SEND_PLACE: u64 = 40;
 
 /// A guest with a network device.
-struct Station {
+pub struct Station {
     guest: Guest,
     _front_end: FrontEnd,
     /// Blocks of memory of receive buffers, by their chains.
@@ -23,21 +23,32 @@ struct Station {
 
 impl Station {
     fn new(setup: &Setup, number: usize, layout: RingFeatures) -> Self {
+        Self::at(&setup.path(["one.sock", "two.sock"][number]), layout)
+    }
+
+    pub fn at(socket: &Path, layout: RingFeatures) -> Self {
         let mut guest = Guest::new(layout);
-        let _front_end = FrontEnd::serve(&setup.path(["one.sock", "two.sock"][number]), &mut guest);
+        let _front_end = FrontEnd::serve(socket, &mut guest);
         Self { guest, _front_end, buffers: BTreeMap::new() }
     }
 
-    fn offer_buffers(&mut self, count: u64) {
-        for place in 0..count {
-            let buffer = Buffer::writable(REQUESTS_AT + place * REQUEST_BYTES, 1600);
-            let id = self.guest.rings[RECEIVE].driver.add(&self.guest.ram, &[buffer], 1, None).unwrap();
-            self.buffers.insert(id, place);
+    /// Offers all of so many buffers that are not with the card.
+    pub fn offer_buffers(&mut self, count: u64) {
+        let is_out = |place: &u64| self.buffers.values().any(|out| out == place);
+        let back: Vec<_> = (0..count).filter(|place| !is_out(place)).collect();
+        for place in back {
+            self.offer(place);
         }
         self.guest.publish(RECEIVE);
     }
 
-    fn send(&mut self, frame: &[u8]) {
+    fn offer(&mut self, place: u64) {
+        let buffer = Buffer::writable(REQUESTS_AT + place * REQUEST_BYTES, 1600);
+        let id = self.guest.rings[RECEIVE].driver.add(&self.guest.ram, &[buffer], 1, None).unwrap();
+        self.buffers.insert(id, place);
+    }
+
+    pub fn send(&mut self, frame: &[u8]) {
         let at = REQUESTS_AT + SEND_PLACE * REQUEST_BYTES;
         self.guest.ram.write(GuestAddress(at), &[&[0; HEADER], frame].concat()).unwrap();
         let buffer = Buffer::readable(at, (HEADER + frame.len()) as u32);
@@ -47,8 +58,18 @@ impl Station {
     }
 
     /// The next frame that comes.
-    fn receive(&mut self) -> Vec<u8> {
-        let (id, len) = self.guest.wait_used(RECEIVE);
+    pub fn receive(&mut self) -> Vec<u8> {
+        let used = self.guest.wait_used(RECEIVE);
+        self.frame(used)
+    }
+
+    /// The next frame that has come.
+    pub fn try_receive(&mut self) -> Option<Vec<u8>> {
+        let used = self.guest.rings[RECEIVE].driver.take_used(&self.guest.ram)?;
+        Some(self.frame(used))
+    }
+
+    fn frame(&mut self, (id, len): (u16, u32)) -> Vec<u8> {
         let at = REQUESTS_AT + self.buffers.remove(&id).expect("a buffer of ours") * REQUEST_BYTES;
         let mut bytes = vec![0; len as usize];
         self.guest.ram.read(GuestAddress(at), &mut bytes).unwrap();
@@ -57,7 +78,7 @@ impl Station {
     }
 }
 
-fn net(name: &str, number: u8, more_keys: &str) -> String {
+pub fn net(name: &str, number: u8, more_keys: &str) -> String {
     format!("[[net]]\nname = '{name}'\nsocket = '{name}.sock'\nmac = '52:54:00:00:00:0{number}'\n{more_keys}\n")
 }
 
@@ -162,7 +183,7 @@ fn a_rule_of_the_machine_file_decides_what_passes() {
 }
 
 /// A UDP datagram of 18 bytes from 10.0.0.1 to a port of 10.0.0.2.
-fn datagram(port: u16) -> Vec<u8> {
+pub fn datagram(port: u16) -> Vec<u8> {
     let mut ip = vec![0x45, 0, 0, 46, 0, 0, 0x40, 0, 64, 17, 0, 0, 10, 0, 0, 1, 10, 0, 0, 2];
     let sum: u32 = ip.chunks(2).map(|word| u32::from(u16::from_be_bytes([word[0], word[1]]))).sum();
     let checksum = !((sum & 0xffff) + (sum >> 16)) as u16;

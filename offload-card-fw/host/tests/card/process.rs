@@ -11,7 +11,7 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use crate::front_end::*;
 
-fn program(folder: &std::path::Path) -> Command {
+pub fn program(folder: &std::path::Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_offload-card"));
     command.current_dir(folder).env_remove("JOURNAL_STREAM").stderr(Stdio::piped());
     command
