@@ -8,7 +8,7 @@ use core::sync::atomic::Ordering::Relaxed;
 
 use dragonfly_abi::PRIORITIES;
 
-use crate::arch::{Arch, NEVER, Ticks};
+use crate::arch::{Arch, Context, NEVER, Ticks};
 use crate::budget::Left;
 use crate::domain::Domain;
 use crate::thread::{Thread, link};
@@ -71,6 +71,11 @@ impl<A: Arch> Cpu<A> {
     pub fn make_ready(&mut self, arch: A, thread: Ref<Thread<A>, A>) {
         let context = context_of(&thread);
         let now = arch.now();
+        if thread.context.is_in_guest()
+            && let Some(vcpu) = &*thread.vcpu.lock()
+        {
+            vcpu.stolen.want_cpu(now);
+        }
         {
             let mut schedule = context.schedule.lock();
             schedule.budget.wake(now);
@@ -144,14 +149,18 @@ impl<A: Arch> Cpu<A> {
         let now = arch.now();
         self.charge(now);
         if let Some(context) = self.charged.take() {
-            self.put_back(context, now, false);
+            self.put_back(arch, context, now, false);
         }
         self.needs_reschedule = true;
     }
 
     /// Puts the context that was charged back with the thread that ran on it.
-    fn put_back(&mut self, context: Ref<Thread<A>, A>, now: Ticks, at_front: bool) {
+    fn put_back(&mut self, arch: A, context: Ref<Thread<A>, A>, now: Ticks, at_front: bool) {
         if let Some(current) = self.current.take() {
+            if current.context.is_in_guest() {
+                let vcpu = current.vcpu.lock().clone();
+                vcpu.inspect(|vcpu| vcpu.stolen.lose_cpu(arch, now));
+            }
             context.schedule.lock().runner = if Ref::<_, A>::ptr_eq(&context, &current) { None } else { Some(current) };
         }
         self.enqueue(context, now, at_front);
@@ -176,7 +185,7 @@ impl<A: Arch> Cpu<A> {
                 self.needs_timer = true;
                 return;
             }
-            self.put_back(context, now, left == Left::Some);
+            self.put_back(arch, context, now, left == Left::Some);
         }
         self.needs_reschedule = false;
         self.pick(now);

@@ -43,6 +43,7 @@ pub mod shared_page;
 #[cfg(test)]
 mod simulation;
 pub mod space;
+pub mod stolen;
 pub mod sync;
 pub mod system_call;
 pub mod teardown;
@@ -71,10 +72,11 @@ pub const MESSAGES: u32 = 64;
 /// 1. a gate's queues, a notification's waiters (waiters before queues)
 /// 2. a domain's list of owned objects
 /// 3. a derivation's tree, then capabilities' nodes from the top down
-/// 4. a handle table; an address space, then a memory object
-/// 5. a virtual machine's lists, who runs a vCPU
-/// 6. a thread's IPC state, a thread's scheduling context, a domain's list of threads, an interrupt line
-/// 7. the object heap, the frame allocator
+/// 4. a vCPU's registers; where its stolen time is told
+/// 5. a handle table; an address space, then a memory object
+/// 6. a virtual machine's lists, who runs a vCPU
+/// 7. a thread's IPC state, a thread's scheduling context, a domain's list of threads, an interrupt line
+/// 8. the object heap, the frame allocator
 pub struct Kernel<A: Arch> {
     /// The architecture it runs on.
     pub arch: A,

@@ -354,6 +354,18 @@ impl<A: Arch> Memory<A> {
         Ok(())
     }
 
+    /// Does something with the frame that holds an offset, which stays meanwhile; nothing if no frame is there, or none
+    /// that is this object's own.
+    pub fn with_frame<R>(&self, offset: u64, work: impl FnOnce(HostPhys) -> R) -> Option<R> {
+        if !matches!(self.kind, Kind::Committed | Kind::OnDemand) {
+            return None;
+        }
+        let state = self.state.lock();
+        let mapping = state.frames.query(&self.frames(), ObjectOffset::new(offset))?;
+        let inside = offset & (mapping.size.bytes() - 1) & !(PAGE_SIZE - 1);
+        Some(work(mapping.phys.wrapping_add(inside)))
+    }
+
     /// Gives all frames back, a slice at a time. All mappings are gone, and no new one can come.
     pub fn release(&self, budget: &mut u32) -> Progress {
         if self.kind == Kind::Pinned {

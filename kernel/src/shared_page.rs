@@ -6,6 +6,7 @@
 
 use core::sync::atomic::AtomicU64;
 
+use dragonfly_abi::guest::RECORD_WORDS;
 use dragonfly_memory::{HostPhys, PAGE_SIZE};
 
 use crate::Ref;
@@ -14,6 +15,31 @@ use crate::memory_object::Memory;
 
 /// Words of a page.
 pub const WORDS: usize = PAGE_SIZE as usize / 8;
+
+/// Does something with a record of a memory object that its domain may write at the same time; nothing if no frame is there.
+/// `offset` is a multiple of the record's size.
+pub fn with_record<A: Arch, R>(
+    memory: &Memory<A>,
+    arch: A,
+    offset: u64,
+    work: impl FnOnce(&[AtomicU64; RECORD_WORDS]) -> R,
+) -> Option<R> {
+    memory.with_frame(offset, |frame| {
+        let first = (offset % PAGE_SIZE) as usize / 8;
+        // SAFETY: The frame is the memory object's while this runs.
+        unsafe { words_of(arch, frame) }.get(first..)?.first_chunk().map(work)
+    })?
+}
+
+/// The words of a frame.
+///
+/// # Safety
+/// The frame is given to nobody else for as long as `'a` lives, and the kernel accesses it by atomic words only.
+unsafe fn words_of<'a, A: Arch>(arch: A, frame: HostPhys) -> &'a [AtomicU64; WORDS] {
+    // SAFETY: The direct map reaches RAM frames whole, they are page-aligned, any content is valid, and the caller promises
+    // the rest.
+    unsafe { arch.pointer(frame).cast().as_ref() }
+}
 
 /// One frame of a memory object that lives as long as this does.
 pub struct SharedPage<A: Arch> {
@@ -37,8 +63,8 @@ impl<A: Arch> SharedPage<A> {
     /// Its content.
     #[inline]
     pub fn words(&self) -> &[AtomicU64; WORDS] {
-        // SAFETY: `memory` pins the frame, so it is RAM that this object owns; the direct map reaches it whole, it is
-        // page-aligned, any content is valid, and all of the kernel's accesses to it are atomic.
-        unsafe { self.arch.pointer(self.frame).cast().as_ref() }
+        // SAFETY: `memory` pins the frame, so it is RAM that this object owns, and all of the kernel's accesses to it are
+        // atomic.
+        unsafe { words_of(self.arch, self.frame) }
     }
 }

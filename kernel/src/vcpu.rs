@@ -13,6 +13,7 @@ use crate::arch::{Arch, Context, Guest, GuestExit, NEVER};
 use crate::cpu::Cpu;
 use crate::domain::Domain;
 use crate::shared_page::SharedPage;
+use crate::stolen::StolenTime;
 use crate::sync::{AtomicBool, AtomicU32, AtomicUsize};
 use crate::teardown::Progress;
 use crate::thread::{Thread, Waiting};
@@ -42,6 +43,8 @@ pub struct Vcpu<A: Arch> {
     guest: Lock<A::Guest, A>,
     /// Its interrupt controller.
     pub interrupts: <A::Guest as Guest<A>>::Interrupts,
+    /// The time in which it was to run and did not.
+    pub stolen: StolenTime<A>,
     /// The domain in which the page is mapped.
     domain: Ref<Domain<A>, A>,
     /// Whether somebody runs it, or works on its registers.
@@ -86,6 +89,7 @@ impl<A: Arch> Vcpu<A> {
             page,
             guest: Lock::<_, A>::new(guest),
             interrupts,
+            stolen: StolenTime::default(),
             domain,
             is_running: AtomicBool::new(false),
             runner: Lock::<_, A>::new(Runner { thread: None, is_halted: false }),
@@ -213,7 +217,13 @@ impl<A: Arch> Kernel<A> {
     /// Runs the current thread's guest.
     pub fn run_guest(&'static self, cpu: &mut Cpu<A>) -> AfterGuest {
         match cpu.current.as_ref().and_then(|current| current.vcpu.lock().clone()) {
-            Some(vcpu) => self.run_with(cpu, &vcpu, &mut vcpu.guest.lock()),
+            Some(vcpu) => {
+                let mut guest = vcpu.guest.lock();
+                if vcpu.stolen.regain_cpu(self.arch) {
+                    guest.flush();
+                }
+                self.run_with(cpu, &vcpu, &mut guest)
+            }
             None => AfterGuest::Choose,
         }
     }
@@ -319,6 +329,7 @@ impl<A: Arch> Kernel<A> {
         if deadline != NEVER {
             cpu.begin_timeout(&current, deadline);
         }
+        vcpu.stolen.lose_cpu(self.arch, NEVER);
         cpu.current = None;
         cpu.leave(self.arch);
         true

@@ -126,11 +126,13 @@ pub enum Call {
     VcpuApic = 81,
     /// `(notification, vm or 0, address, data)`: signals send this message instead of setting bits; 0 ends that.
     NotificationRoute = 82,
+    /// `(vcpu, memory or 0, offset)`: where the guest is told of time that was stolen from it.
+    VcpuRecord = 83,
 }
 
 impl Call {
     /// Every call.
-    pub const ALL: [Self; 53] = [
+    pub const ALL: [Self; 54] = [
         Self::Nop,
         Self::Call,
         Self::Reply,
@@ -184,6 +186,7 @@ impl Call {
         Self::VcpuMsr,
         Self::VcpuApic,
         Self::NotificationRoute,
+        Self::VcpuRecord,
     ];
 
     /// The call with this number, if there is one.
@@ -194,7 +197,7 @@ impl Call {
 }
 
 /// One more than the highest number of a call.
-const NUMBERS: usize = Call::NotificationRoute as usize + 1;
+const NUMBERS: usize = Call::VcpuRecord as usize + 1;
 
 /// The calls by their numbers.
 const BY_NUMBER: [Option<Call>; NUMBERS] = {

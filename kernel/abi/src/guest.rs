@@ -10,6 +10,12 @@ pub const MAX_VCPUS: u32 = 64;
 /// First guest-physical address that cannot be mapped: four-level tables translate 48 bits.
 pub const GUEST_END: u64 = 1 << 48;
 
+/// Bytes of the record by which a guest is told of stolen time; it begins at a multiple of them.
+pub const RECORD_SIZE: u64 = 64;
+
+/// Words of that record.
+pub const RECORD_WORDS: usize = RECORD_SIZE as usize / 8;
+
 /// Why a vCPU came back from the guest: bits 0 to 31 of the first word. Bits 32 to 63 are the length in bytes of the
 /// instruction that caused the exit, 0 if it is not known. The words `a`, `b` and `c` say more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

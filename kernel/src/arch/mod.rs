@@ -1,8 +1,10 @@
 //! What the kernel needs of an architecture. `x86_64` implements it on the machine, `fake` in host tests; everything
 //! above knows only these traits.
 
+use core::sync::atomic::AtomicU64;
+
 use dragonfly_abi::Rights;
-use dragonfly_abi::guest::{ExitReason, MsrPolicy, PortAccess, RunFlags};
+use dragonfly_abi::guest::{ExitReason, MsrPolicy, PortAccess, RECORD_WORDS, RunFlags};
 use dragonfly_abi::{Status, arch::ThreadState};
 use dragonfly_memory::{Frames, GuestPhys, Heap, HostPhys, HostVirt, PageFormat, PhysicalMemory, Relax, SharedHalf};
 
@@ -179,6 +181,13 @@ pub trait Guest<A: Arch>: Send + Sized {
         write: Option<u32>,
     ) -> Result<u32, Status>;
 
+    /// It is to forget all translations of addresses before it goes on.
+    fn flush(&mut self);
+    /// Tells the guest, by its record, that it has no CPU.
+    fn tell_away(record: &[AtomicU64; RECORD_WORDS]);
+    /// Tells the guest that it has its CPU again, after nanoseconds in which it wanted it. Whether translations are to be
+    /// forgotten.
+    fn tell_back(record: &[AtomicU64; RECORD_WORDS], stolen_ns: u64) -> bool;
     /// No CPU keeps anything of it: it is about to go.
     fn retire(&mut self, vcpu: &Vcpu<A>);
     /// Whether something waits for the guest that ends a halt.

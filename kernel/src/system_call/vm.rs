@@ -156,6 +156,17 @@ impl<A: Arch> Kernel<A> {
         Ok(Flow::Value(u64::from(value)))
     }
 
+    pub(super) fn vcpu_record(cpu: &Cpu<A>, vcpu: u64, memory: u64, offset: u64) -> Outcome {
+        let capability = cpu.capability(vcpu)?;
+        let vcpu = capability.vcpu(Rights::MANAGE)?;
+        let place = match memory {
+            0 => None,
+            handle => Some((cpu.capability(handle)?.memory(Rights::READ | Rights::WRITE)?.clone(), offset)),
+        };
+        vcpu.stolen.set_record(place)?;
+        DONE
+    }
+
     pub(super) fn notification_route(cpu: &Cpu<A>, notification: u64, vm: u64, address: u64, data: u64) -> Outcome {
         let capability = cpu.capability(notification)?;
         let notification = capability.notification(Rights::RECEIVE)?;

@@ -47,6 +47,8 @@ impl Processor {
             kvm_features: KvmFeatures::CLOCKSOURCE
                 | KvmFeatures::CLOCKSOURCE2
                 | KvmFeatures::CLOCKSOURCE_STABLE
+                | KvmFeatures::STEAL_TIME
+                | KvmFeatures::PV_TLB_FLUSH
                 | KvmFeatures::NOP_IO_DELAY,
         };
         Self { vendor: Vendor::from_name([ebx, edx, ecx]), table: CpuidTable::new(&config, host) }
@@ -101,9 +103,9 @@ mod tests {
     }
 
     #[test]
-    fn the_guest_is_told_of_the_clock_that_the_vmm_serves() {
+    fn the_guest_is_told_what_the_vmm_serves_of_kvms_interface() {
         let processor = Processor::new(1, 0, host);
         let [features, ..] = processor.leaf(0x4000_0001);
-        assert_eq!(features, 1 << 24 | 1 << 3 | 1 << 1 | 1);
+        assert_eq!(features, 1 << 24 | 1 << 9 | 1 << 5 | 1 << 3 | 1 << 1 | 1);
     }
 }

@@ -1,7 +1,9 @@
 //! The simulated machine cannot run guests.
 
+use core::sync::atomic::AtomicU64;
+
 use dragonfly_abi::Status;
-use dragonfly_abi::guest::{MsrPolicy, RunFlags};
+use dragonfly_abi::guest::{MsrPolicy, RECORD_WORDS, RunFlags};
 
 use super::Fake;
 use crate::Ref;
@@ -64,6 +66,16 @@ impl Guest<Fake> for NoGuest {
         _write: Option<u32>,
     ) -> Result<u32, Status> {
         match *self {}
+    }
+
+    fn flush(&mut self) {
+        match *self {}
+    }
+
+    fn tell_away(_record: &[AtomicU64; RECORD_WORDS]) {}
+
+    fn tell_back(_record: &[AtomicU64; RECORD_WORDS], _stolen_ns: u64) -> bool {
+        false
     }
 
     fn retire(&mut self, _vcpu: &Vcpu<Fake>) {}

@@ -205,7 +205,8 @@ impl Run {
             | Call::VcpuCpuid
             | Call::VcpuMsr
             | Call::VcpuApic
-            | Call::NotificationRoute => words,
+            | Call::NotificationRoute
+            | Call::VcpuRecord => words,
         }
     }
 }

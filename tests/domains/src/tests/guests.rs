@@ -41,6 +41,7 @@ super::tests! {
     "a guest goes on where it was on another CPU" on 2 => threads::moving,
     "vector registers of two guests on one CPU are apart" => exits::vector_registers,
     "a vCPU is run by one thread at a time" => threads::busy,
+    "a guest is told of the time in which others had its CPU" => threads::stolen_time,
     "a vCPU that goes while it runs ends the run" => threads::closing,
     "exits that the kernel handles cost few instructions" => exits::measure,
 }
@@ -62,7 +63,7 @@ struct Guest {
     vcpu: VirtualCpu,
     vm: Owned<Vm>,
     memory: Mapping,
-    _object: Owned<Memory>,
+    object: Owned<Memory>,
 }
 
 impl Guest {
@@ -79,7 +80,7 @@ impl Guest {
         (state.cs.selector, state.cs.base, state.rip) = (0, 0, CODE);
         state.general[General::Rsp as usize] = 0x7000;
         vcpu.state().write(&state);
-        Ok(Self { vcpu, vm, memory, _object: object })
+        Ok(Self { vcpu, vm, memory, object })
     }
 
     /// One in 64-bit mode, with all memory at its physical address and interrupt gates for the vectors given, each with

@@ -98,6 +98,7 @@ const CALLS: &[Description] = &[
     d(Call::VcpuMsr,              &[H(ObjectType::Vcpu, Rights::MANAGE), V(0x1b), V(0), V(0)]),
     d(Call::VcpuApic,             &[H(ObjectType::Vcpu, Rights::MANAGE), V(0x20), V(0), V(0)]),
     d(Call::NotificationRoute,    &[H(ObjectType::Notification, Rights::RECEIVE), O(ObjectType::Vm, Rights::SEND), V(0), V(0)]),
+    d(Call::VcpuRecord,           &[H(ObjectType::Vcpu, Rights::MANAGE), O(ObjectType::Memory, Rights::READ.union(Rights::WRITE)), V(8)]),
 ];
 
 /// Calls whose handle may be of any type and needs no right.

@@ -11,7 +11,7 @@ use alloc::sync::Arc;
 
 use dragonfly_abi::Rights;
 use dragonfly_abi::arch::guest::{General, VcpuState};
-use dragonfly_abi::guest::{ExitReason, MemoryAccess, PortAccess, RunFlags};
+use dragonfly_abi::guest::{ExitReason, MemoryAccess, PortAccess, RECORD_SIZE, RunFlags};
 use dragonfly_emulate::{self as emulate, Access, Cause, Emulator, GuestPhys, Outcome, Stop, Translated};
 use dragonfly_rt::guest::VirtualCpu;
 use dragonfly_rt::sys::RawExit;
@@ -28,6 +28,9 @@ use registers::{ALLOW_USER_PAGES, InPlace};
 
 /// Where KVM's system time is told to be: the structure's address, and whether it is used.
 const CLOCK_ENABLED: u64 = 1;
+/// Bits of KVM's register of stolen time below the address, which is a multiple of 64: that it is used, and others.
+const RECORDS_USED: u64 = 1;
+const STEAL_TIME_RESERVED: u64 = 0x3e;
 
 /// A vCPU and what its thread needs.
 pub(crate) struct VcpuThread {
@@ -43,6 +46,7 @@ pub(crate) struct VcpuThread {
     /// What KVM's registers were last set to.
     wall_clock: u64,
     system_time: u64,
+    steal_time: u64,
 }
 
 impl VcpuThread {
@@ -57,7 +61,7 @@ impl VcpuThread {
         cpu.state().write(start.unwrap_or(&reset));
         let mtrrs = Mtrrs::new(shared.physical_bits);
         let (is_waiting, emulator) = (start.is_none(), Emulator::new());
-        Self { shared, number, cpu, reset, is_waiting, mtrrs, emulator, wall_clock: 0, system_time: 0 }
+        Self { shared, number, cpu, reset, is_waiting, mtrrs, emulator, wall_clock: 0, system_time: 0, steal_time: 0 }
     }
 
     /// Runs the guest until it comes to its end.
@@ -228,6 +232,7 @@ impl VcpuThread {
         let value = match KvmMsr::from_number(register) {
             Some(KvmMsr::WallClock) => Some(self.wall_clock),
             Some(KvmMsr::SystemTime) => Some(self.system_time),
+            Some(KvmMsr::StealTime) => Some(self.steal_time),
             None => self.mtrrs.read(register),
         };
         let Some(value) = value else {
@@ -254,13 +259,26 @@ impl VcpuThread {
                     let _ = ram.write(value & !CLOCK_ENABLED, &clock.system_time());
                 }
             }
+            Some(KvmMsr::StealTime) if value & STEAL_TIME_RESERVED == 0 => {
+                self.steal_time = value;
+                self.set_record();
+            }
             None if self.mtrrs.write(register, value) => {}
-            None => {
+            None | Some(KvmMsr::StealTime) => {
                 self.shared.tell_of_msr(register, "writes");
                 return Ok(self.raise(Exception::PROTECTION));
             }
         }
         self.skip(length)
+    }
+
+    /// Lets the kernel tell of stolen time where the guest wants it.
+    fn set_record(&self) {
+        let (ram, address) = (&self.shared.ram, self.steal_time & !RECORDS_USED);
+        let offset = ram.layout().offset(address, RECORD_SIZE).filter(|_| self.steal_time & RECORDS_USED != 0);
+        // RAM has frames where it was touched, which the guest need not have done yet. What cannot be is its loss.
+        let place = offset.filter(|_| ram.read(address, &mut [0; 8]).is_ok()).map(|offset| (ram.memory(), offset));
+        let _ = self.cpu.set_record(place);
     }
 
     fn hypercall(&self, length: u32) -> Result<RunFlags, Fatal> {

@@ -124,14 +124,17 @@ pub(crate) enum KvmMsr {
     WallClock,
     /// Where the time since the start is to be written; bit 0: that it is.
     SystemTime,
+    /// Where stolen time is to be told; bit 0: that it is.
+    StealTime,
 }
 
 impl KvmMsr {
-    /// The register with this number: each has an old and a new one.
+    /// The register with this number: those of the clock have an old and a new one.
     pub(crate) const fn from_number(number: u32) -> Option<Self> {
         match number {
             0x11 | 0x4b56_4d00 => Some(Self::WallClock),
             0x12 | 0x4b56_4d01 => Some(Self::SystemTime),
+            0x4b56_4d03 => Some(Self::StealTime),
             _ => None,
         }
     }
@@ -272,6 +275,7 @@ mod tests {
     fn the_clocks_have_an_old_and_a_new_number() {
         assert_eq!(KvmMsr::from_number(0x11), Some(KvmMsr::WallClock));
         assert_eq!(KvmMsr::from_number(0x4b56_4d01), Some(KvmMsr::SystemTime));
-        assert_eq!(KvmMsr::from_number(0x4b56_4d03), None);
+        assert_eq!(KvmMsr::from_number(0x4b56_4d03), Some(KvmMsr::StealTime));
+        assert_eq!(KvmMsr::from_number(0x4b56_4d04), None);
     }
 }

@@ -4,7 +4,7 @@ use dragonfly_abi::guest::{MsrPolicy, RunFlags};
 use dragonfly_abi::{Call, Status};
 
 use super::handle::{Owned, define_object};
-use super::{Object, Vm, call};
+use super::{Memory, Object, Vm, call};
 
 define_object! {
     /// A virtual CPU.
@@ -102,6 +102,18 @@ impl Vcpu {
     /// As [`Vcpu::set_cpuid`].
     pub fn set_msr(self, register: u32, value: u64, policy: MsrPolicy) -> Result<(), Status> {
         call(Call::VcpuMsr, [self.word(), register.into(), value, policy.bits()]).map(drop)
+    }
+
+    /// Says where the guest is told of the time in which the vCPU was to run and did not: at a multiple of
+    /// [`RECORD_SIZE`](dragonfly_abi::guest::RECORD_SIZE) in a memory object, or nowhere. The form of the record is the
+    /// architecture's.
+    ///
+    /// # Errors
+    /// [`Status::BadHandle`], [`Status::BadType`], [`Status::Denied`] without MANAGE, or READ and WRITE of the memory,
+    /// [`Status::BadArgument`] for another offset, [`Status::NotMapped`] where the object has no frame of its own.
+    pub fn set_record(self, place: Option<(Memory, u64)>) -> Result<(), Status> {
+        let (memory, offset) = place.map_or((0, 0), |(memory, offset)| (u64::from(memory.handle().0), offset));
+        call(Call::VcpuRecord, [self.word(), memory, offset]).map(drop)
     }
 
     /// Reads a 32-bit register of the local APIC by its offset in the register page (SDM 3A 11.4.1).

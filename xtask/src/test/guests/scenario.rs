@@ -100,6 +100,7 @@ impl Script {
                 "sort",
                 "files",
                 "all CPUs",
+                "stolen time",
                 "clock across CPUs",
                 "sleep",
                 "interrupts",

@@ -143,6 +143,8 @@ pub trait Hardware {
     fn prepare(&mut self, local: &mut Local, page: &SharedPage<X86>, generation: u64);
     /// The guest is not entered again soon: brings what [`prepare`](Self::prepare) has left in this CPU into memory.
     fn finish(&mut self, _page: &SharedPage<X86>) {}
+    /// The next [`prepare`](Self::prepare) takes an identifier without translations.
+    fn flush(&mut self);
     /// No CPU keeps anything of it: it is about to go.
     fn retire(&mut self) {}
     /// Enters the guest, comes back at its exit, and says why. The general registers are in the page.

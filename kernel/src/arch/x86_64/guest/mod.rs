@@ -4,9 +4,9 @@
 //! is pure mechanism: interrupts of the guest ([`message`]), its timer, CPUID and MSRs ([`policy`], [`msr`]). [`vector`]
 //! keeps floating point and what else stays in the CPU's registers between exits. [`format`] is the second stage's.
 
-use core::sync::atomic::{AtomicU8, Ordering};
+use core::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 
-use dragonfly_abi::guest::{MsrPolicy, RunFlags, Virtualisation};
+use dragonfly_abi::guest::{MsrPolicy, RECORD_WORDS, RunFlags, Virtualisation};
 use dragonfly_abi::{Rights, Status};
 use dragonfly_memory::Unique;
 use dragonfly_vapic::{Clock, LocalApic, Ratio};
@@ -69,6 +69,7 @@ mod msr;
 mod policy;
 mod registers;
 mod run;
+mod steal;
 pub mod svm;
 pub mod vector;
 pub mod vmx;
@@ -322,6 +323,18 @@ impl Guest<X86> for X86Guest {
         write: Option<u32>,
     ) -> Result<u32, Status> {
         on!(self, guest => guest.access_controller(cpu, vcpu, offset, write))
+    }
+
+    fn flush(&mut self) {
+        on!(self, guest => guest.hardware.flush());
+    }
+
+    fn tell_away(record: &[AtomicU64; RECORD_WORDS]) {
+        steal::tell_away(record);
+    }
+
+    fn tell_back(record: &[AtomicU64; RECORD_WORDS], stolen_ns: u64) -> bool {
+        steal::tell_back(record, stolen_ns)
     }
 
     fn retire(&mut self, vcpu: &Vcpu<X86>) {

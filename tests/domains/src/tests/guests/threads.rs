@@ -6,10 +6,10 @@ use core::sync::atomic::{AtomicBool, Ordering};
 use dragonfly_abi::Status;
 use dragonfly_abi::arch::guest::General;
 use dragonfly_abi::guest::{ExitReason, MsrPolicy, RunFlags};
-use dragonfly_rt::sys::{Object, Vcpu};
+use dragonfly_rt::sys::{Commit, Memory, Object, Vcpu, clock_now_ns};
 use dragonfly_rt::{cpus, thread};
 
-use super::{CODE, Guest, PRIORITY, code, expect, expect_output, meanwhile};
+use super::{CODE, Guest, MEMORY, PRIORITY, code, expect, expect_output, meanwhile};
 use crate::check::{Outcome, equal, refused, that};
 use crate::tests::Context;
 
@@ -91,4 +91,41 @@ pub fn closing(_: &Context) -> Outcome {
     let ended = guest.vcpu.run(RunFlags::GROUPS);
     other.join()??;
     refused("a run of a guest that goes", ended, Status::Aborted)
+}
+
+/// The record's form is that of KVM: nanoseconds, a version, and at 16 a byte that says whether the CPU is away.
+pub fn stolen_time(_: &Context) -> Outcome {
+    const RECORD: u64 = 0x7f00;
+    const STOLEN_NS: u64 = 1_000_000;
+    const AWAY: u8 = 1;
+    const FLUSH_WANTED: u8 = 2;
+    let guest = Arc::new(Guest::new(code::forever())?);
+    let read = |guest: &Guest, offset, into: &mut [u8]| guest.memory.read(RECORD + offset, into);
+    guest.vcpu.set_record(Some((*guest.object, RECORD)))?;
+    let beside = guest.clone();
+    // On the test's own CPU, which goes round.
+    let other = thread::Builder::new(0, PRIORITY).spawn(move || {
+        let until = clock_now_ns() + STOLEN_NS;
+        while clock_now_ns() < until {}
+        let mut state = [0];
+        read(&beside, 16, &mut state)?;
+        beside.memory.write(RECORD + 16, &[state[0] | FLUSH_WANTED])?;
+        beside.vcpu.kick().map(|()| state[0])
+    })?;
+    expect(guest.start()?, ExitReason::Kicked)?;
+    equal("the state meanwhile", other.join()??, AWAY)?;
+    let (mut stolen, mut version, mut state) = ([0; 8], [0; 4], [0]);
+    read(&guest, 0, &mut stolen)?;
+    read(&guest, 8, &mut version)?;
+    read(&guest, 16, &mut state)?;
+    that(u64::from_le_bytes(stolen) >= STOLEN_NS, "less was told than was stolen")?;
+    that(version[0] != 0 && version[0].is_multiple_of(2), "the record is not complete")?;
+    equal("the state afterwards", state[0], 0)?;
+
+    let untouched = Memory::create(0x1000, Commit::OnDemand)?;
+    let refusal = |place| guest.vcpu.set_record(place);
+    refused("an offset within a record", refusal(Some((*guest.object, 8))), Status::BadArgument)?;
+    refused("a place without a frame", refusal(Some((*untouched, 0))), Status::NotMapped)?;
+    refused("a place outside", refusal(Some((*guest.object, MEMORY))), Status::NotMapped)?;
+    Ok(refusal(None)?)
 }

@@ -181,6 +181,11 @@ impl Hardware for SvmVcpu {
         control.tlb_control = flush;
     }
 
+    fn flush(&mut self) {
+        // No CPU has its host area there.
+        self.asid_for = (0, 0, 0);
+    }
+
     #[inline]
     fn enter(&mut self, page: &SharedPage<X86>) -> Exit {
         let words = page.words();

@@ -163,6 +163,10 @@ impl Hardware for VmxVcpu {
         self.is_in_cpu = true;
     }
 
+    fn flush(&mut self) {
+        self.tag_for = (NOWHERE, 0, 0);
+    }
+
     fn finish(&mut self, page: &SharedPage<X86>) {
         let rsp = read(Field::GUEST_RSP);
         page.words()[General::Rsp as usize].store(rsp, Ordering::Relaxed);
