@@ -9,7 +9,7 @@ use dragonfly_abi::guest::{DoorbellKind, ExitReason, MemoryAccess, RunFlags};
 use dragonfly_abi::{Rights, Status};
 use dragonfly_memory::{Charge, GuestPhys};
 
-use crate::arch::{Arch, Context, Guest, GuestExit, NEVER};
+use crate::arch::{Arch, Context, ExitFate, Guest, GuestExit, NEVER};
 use crate::cpu::Cpu;
 use crate::domain::Domain;
 use crate::shared_page::SharedPage;
@@ -271,6 +271,7 @@ impl<A: Arch> Kernel<A> {
                         && let Some((notification, bits)) = vcpu.vm.doorbell(place)
                     {
                         guest.take(vcpu, RunFlags::SKIP);
+                        A::Guest::count(&vcpu.page, ExitFate::Doorbell);
                         self.signal(cpu, &notification, bits);
                         continue;
                     }
@@ -299,13 +300,16 @@ impl<A: Arch> Kernel<A> {
         access: Rights,
     ) -> bool {
         if vcpu.vm.space.resolve(self, address.into(), access) {
+            A::Guest::count(&vcpu.page, ExitFate::Page);
             return true;
         }
+        A::Guest::count(&vcpu.page, ExitFate::Mmio);
         let place = DoorbellPlace { kind: DoorbellKind::Memory, address: address.as_u64() };
         if access == Rights::WRITE
             && let Some((notification, bits)) = vcpu.vm.doorbell(place)
             && guest.skip_write()
         {
+            A::Guest::count(&vcpu.page, ExitFate::Doorbell);
             self.signal(cpu, &notification, bits);
             return true;
         }
@@ -341,7 +345,8 @@ impl<A: Arch> Kernel<A> {
             return self.finish_guest(cpu, vcpu, Status::Aborted, [0; 6]);
         }
         vcpu.requests.fetch_and(!request::KICK, Ordering::AcqRel);
-        self.end_guest(cpu, vcpu, ExitReason::Kicked, 0, [0; 3])
+        // Not counted: it need not have been in the guest.
+        self.finish_guest(cpu, vcpu, Status::Ok, [u64::from(ExitReason::Kicked as u32), 0, 0, 0, 0, 0])
     }
 
     /// Ends the current thread's call with an exit for the VMM.
@@ -354,6 +359,7 @@ impl<A: Arch> Kernel<A> {
         length: u32,
         [a, b, c]: [u64; 3],
     ) -> AfterGuest {
+        A::Guest::count(&vcpu.page, ExitFate::Vmm);
         let first = u64::from(reason as u32) | u64::from(length) << 32;
         self.finish_guest(cpu, vcpu, Status::Ok, [first, a, b, c, 0, 0])
     }

@@ -188,6 +188,8 @@ pub trait Guest<A: Arch>: Send + Sized {
     /// Tells the guest that it has its CPU again, after nanoseconds in which it wanted it. Whether translations are to be
     /// forgotten.
     fn tell_back(record: &[AtomicU64; RECORD_WORDS], stolen_ns: u64) -> bool;
+    /// Counts what became of an exit in the state page.
+    fn count(page: &SharedPage<A>, fate: ExitFate);
     /// No CPU keeps anything of it: it is about to go.
     fn retire(&mut self, vcpu: &Vcpu<A>);
     /// Whether something waits for the guest that ends a halt.
@@ -196,6 +198,19 @@ pub trait Guest<A: Arch>: Send + Sized {
     fn deadline(interrupts: &Self::Interrupts) -> Ticks;
     /// Delivers a message-signalled interrupt.
     fn send_message(cpu: &mut Cpu<A>, vm: &Vm<A>, address: u64, data: u32);
+}
+
+/// What became of an exit that was not the virtual CPU's own matter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ExitFate {
+    /// The VMM deals with it.
+    Vmm,
+    /// The guest got the page that it touched.
+    Page,
+    /// The guest touched memory that is none.
+    Mmio,
+    /// It rang a doorbell.
+    Doorbell,
 }
 
 /// Why a guest was left.

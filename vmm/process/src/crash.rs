@@ -3,7 +3,9 @@
 use alloc::vec::Vec;
 use core::fmt;
 
-use dragonfly_abi::arch::guest::{ExitCounter, General, Segment, VcpuState};
+use dragonfly_abi::arch::guest::{General, Segment, VcpuState};
+
+use crate::exits::Exits;
 
 /// The most callers that a back-trace shows.
 const MAX_FRAMES: usize = 32;
@@ -111,37 +113,13 @@ impl fmt::Display for Report<'_> {
         for caller in &self.callers {
             write!(formatter, " {caller:x}")?;
         }
-        write!(formatter, "\nexits:")?;
-        let counted = COUNTERS.iter().filter_map(|(counter, name)| Some((name, state.exits.get(*counter as usize)?)));
-        for (name, count) in counted.filter(|(_, count)| **count > 0) {
-            write!(formatter, " {name} {count}")?;
-        }
-        Ok(())
+        write!(formatter, "\nexits: {}", Exits(&state.exits))
     }
 }
 
 /// The general registers in their order.
 const NAMES: [&str; 16] =
     ["rax", "rcx", "rdx", "rbx", "rsp", "rbp", "rsi", "rdi", "r8 ", "r9 ", "r10", "r11", "r12", "r13", "r14", "r15"];
-
-const COUNTERS: [(ExitCounter, &str); 16] = [
-    (ExitCounter::Total, "all"),
-    (ExitCounter::ToVmm, "to-vmm"),
-    (ExitCounter::Interrupt, "interrupt"),
-    (ExitCounter::Cpuid, "cpuid"),
-    (ExitCounter::MsrRead, "rdmsr"),
-    (ExitCounter::MsrWrite, "wrmsr"),
-    (ExitCounter::Port, "port"),
-    (ExitCounter::PageFault, "page-fault"),
-    (ExitCounter::Mmio, "mmio"),
-    (ExitCounter::Halt, "halt"),
-    (ExitCounter::Hypercall, "hypercall"),
-    (ExitCounter::Window, "window"),
-    (ExitCounter::Doorbell, "doorbell"),
-    (ExitCounter::Pause, "pause"),
-    (ExitCounter::Other, "other"),
-    (ExitCounter::Injected, "injected"),
-];
 
 #[cfg(test)]
 mod tests {

@@ -20,6 +20,7 @@ mod console;
 mod cpuid;
 mod crash;
 mod end;
+mod exits;
 mod guest;
 mod plan;
 mod problem;

@@ -7,7 +7,7 @@ use dragonfly_abi::guest::{MsrPolicy, RECORD_WORDS, RunFlags};
 
 use super::Fake;
 use crate::Ref;
-use crate::arch::{Guest, GuestExit, NEVER, Ticks};
+use crate::arch::{ExitFate, Guest, GuestExit, NEVER, Ticks};
 use crate::cpu::Cpu;
 use crate::domain::Domain;
 use crate::shared_page::SharedPage;
@@ -77,6 +77,8 @@ impl Guest<Fake> for NoGuest {
     fn tell_back(_record: &[AtomicU64; RECORD_WORDS], _stolen_ns: u64) -> bool {
         false
     }
+
+    fn count(_page: &SharedPage<Fake>, _fate: ExitFate) {}
 
     fn retire(&mut self, _vcpu: &Vcpu<Fake>) {}
 

@@ -15,10 +15,11 @@ use dragonfly_abi::guest::{ExitReason, MemoryAccess, PortAccess, RECORD_SIZE, Ru
 use dragonfly_emulate::{self as emulate, Access, Cause, Emulator, GuestPhys, Outcome, Stop, Translated};
 use dragonfly_rt::guest::VirtualCpu;
 use dragonfly_rt::sys::RawExit;
-use log::error;
+use log::{error, info};
 
 use crate::crash::Report;
 use crate::end::End;
+use crate::exits::Exits;
 use crate::shared::Shared;
 use bus::{BesideRam, Bus};
 use event::Exception;
@@ -64,8 +65,14 @@ impl VcpuThread {
         Self { shared, number, cpu, reset, is_waiting, mtrrs, emulator, wall_clock: 0, system_time: 0, steal_time: 0 }
     }
 
-    /// Runs the guest until it comes to its end.
+    /// Runs the guest until it comes to its end, then tells how often it was left.
     pub(crate) fn run(mut self) {
+        self.run_to_the_end();
+        let VcpuState { exits, .. } = self.cpu.state().read();
+        info!("vCPU {} exits: {}", self.number, Exits(&exits));
+    }
+
+    fn run_to_the_end(&mut self) {
         let mut flags = RunFlags::GROUPS | self.waiting();
         loop {
             flags = match self.cpu.run(flags) {

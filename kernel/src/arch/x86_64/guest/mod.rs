@@ -6,6 +6,7 @@
 
 use core::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 
+use dragonfly_abi::arch::guest::ExitCounter;
 use dragonfly_abi::guest::{MsrPolicy, RECORD_WORDS, RunFlags, Virtualisation};
 use dragonfly_abi::{Rights, Status};
 use dragonfly_memory::Unique;
@@ -13,7 +14,7 @@ use dragonfly_vapic::{Clock, LocalApic, Ratio};
 
 use super::{KernelHeap, X86, clock};
 use crate::Ref;
-use crate::arch::{Arch, Guest, GuestExit, NEVER, Ticks};
+use crate::arch::{Arch, ExitFate, Guest, GuestExit, NEVER, Ticks};
 use crate::cpu::Cpu;
 use crate::domain::Domain;
 use crate::shared_page::SharedPage;
@@ -335,6 +336,17 @@ impl Guest<X86> for X86Guest {
 
     fn tell_back(record: &[AtomicU64; RECORD_WORDS], stolen_ns: u64) -> bool {
         steal::tell_back(record, stolen_ns)
+    }
+
+    #[inline]
+    fn count(page: &SharedPage<X86>, fate: ExitFate) {
+        let counter = match fate {
+            ExitFate::Vmm => ExitCounter::ToVmm,
+            ExitFate::Page => ExitCounter::PageFault,
+            ExitFate::Mmio => ExitCounter::Mmio,
+            ExitFate::Doorbell => ExitCounter::Doorbell,
+        };
+        run::count(page.words(), counter);
     }
 
     fn retire(&mut self, vcpu: &Vcpu<X86>) {

@@ -44,7 +44,7 @@ fn set_general(words: &Words, register: General, value: u64) {
 
 /// Counts an exit. Only the CPU that runs the guest does; a VMM that writes there deceives itself.
 #[inline]
-fn count(words: &Words, counter: ExitCounter) {
+pub(super) fn count(words: &Words, counter: ExitCounter) {
     const FIRST: usize = core::mem::offset_of!(VcpuState, exits) / 8;
     let word = &words[FIRST + counter as usize];
     word.store(word.load(Relaxed).wrapping_add(1), Relaxed);
