@@ -65,6 +65,7 @@ fn perform(cli: &Cli) -> Result<ExitCode> {
         Task::Test(arguments) => return test::run(&tools, arguments),
         Task::Bench(Bench::Ipc(arguments)) => bench::ipc::run(&tools, arguments)?,
         Task::Bench(Bench::Exits(arguments)) => bench::exits::run(&tools, arguments)?,
+        Task::Bench(Bench::Requests(arguments)) => bench::requests::run(&tools, arguments)?,
         Task::Bench(Bench::Card(arguments)) => bench::card::run(&tools, arguments)?,
         Task::Clean(arguments) => clean::run(&tools, arguments)?,
     }

@@ -22,6 +22,8 @@ pub(crate) fn serve(card: &Mutex<Card<GatePlatform>>, events: Notification, poll
         }
         let is_awake = round.has_worked || now_ns.saturating_sub(last_work_ns) < poll_ns;
         if is_awake || card.lock().enable_kicks() {
+            // Whoever it waits for may run on the other half of its core, or by turns with it in an emulator.
+            core::hint::spin_loop();
             continue;
         }
         let timeout_ns = round.wait_until_ns.map_or(FOREVER, |time_ns| time_ns.saturating_sub(clock_now_ns()));

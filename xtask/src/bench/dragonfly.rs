@@ -14,8 +14,9 @@ use crate::{
         iso,
     },
     cli::Emulator,
-    emulator::{self, Limits, Machine, Watcher},
+    emulator::{self, Boot, Limits, Machine, Watcher},
     guest::{
+        bundle::Host,
         description::Guest,
         stream::{Decoder, Output},
     },
@@ -61,16 +62,39 @@ fn life(tools: &Tools, project: &Project, emulator: Emulator) -> Result<Minima> 
 fn boot(tools: &Tools, project: &Project, emulator: Emulator, cpus: u32, kernel: &[u8]) -> Result<Minima> {
     eprintln!("Measuring on Dragonfly in {} with {cpus} CPU(s)", emulator.word());
     let text = format!("name = \"bench\"\nvcpus = {cpus}\nmemory = \"64MiB\"\nkernel = \"guest-bench\"\n");
-    let machine = MachineFile::parse("bench.toml", &text)?;
-    let files = vec![("guest-bench".to_string(), kernel.to_vec())];
-    let guests = [Guest { machine, text, files, source: None, devices: Default::default() }];
-    let parts = project.build_for_guests(tools, &guests, 1, Profile::Release)?;
-    let image = iso::make(project, &tools.iso()?, &parts, &format!("log=info exit={}", emulator.word()))?;
+    let guest = bare_guest(text, "guest-bench", kernel)?;
     let machine = Machine { deterministic: true, guests: true, ..Machine::new(emulator, cpus) };
-    let mut console = Console::default();
-    let boot = emulator::boot(tools, &machine, &image, LIMITS, &mut console)?;
-    let printed = String::from_utf8_lossy(&console.printed).into_owned();
+    let (boot, printed) = run_guest(tools, project, &machine, guest, 1.into())?;
     minima(printed.lines()).with_context(|| format!("{}: {}\n{printed}", boot.end, boot.log.join("\n")))
+}
+
+/// A guest without an operating system, whose machine file calls the program `name`.
+///
+/// # Errors
+/// Fails when the machine file is wrong.
+pub fn bare_guest(text: String, name: &str, kernel: &[u8]) -> Result<Guest> {
+    let machine = MachineFile::parse("bench.toml", &text)?;
+    let files = vec![(name.to_string(), kernel.to_vec())];
+    Ok(Guest { machine, text, files, source: None, devices: Default::default() })
+}
+
+/// Boots a guest; gives what the machine said, and what the guest printed.
+///
+/// # Errors
+/// Fails when a build fails or the emulator does not start.
+pub fn run_guest(
+    tools: &Tools,
+    project: &Project,
+    machine: &Machine,
+    guest: Guest,
+    host: Host,
+) -> Result<(Boot, String)> {
+    let parts = project.build_for_guests(tools, &[guest], host, Profile::Release)?;
+    let options = format!("log=info exit={}", machine.emulator.word());
+    let image = iso::make(project, &tools.iso()?, &parts, &options)?;
+    let mut console = Console::default();
+    let boot = emulator::boot(tools, machine, &image, LIMITS, &mut console)?;
+    Ok((boot, String::from_utf8_lossy(&console.printed).into_owned()))
 }
 
 /// The least measurements in what a guest printed.

@@ -15,7 +15,10 @@ pub enum Bench {
     /// Exits of virtual machines, in instructions, beside KVM's in the same emulated machine.
     #[command(after_help = BENCH_EXITS_HELP)]
     Exits(BenchExits),
-    /// The card's switch and disks on this machine's own CPU, beside DPDK and Open vSwitch.
+    /// Requests of guests to the card, in exits and instructions, in QEMU.
+    #[command(after_help = BENCH_REQUESTS_HELP)]
+    Requests(BenchRequests),
+    /// The card's switch and disks on this machine's own CPU, beside DPDK and Open vSwitch, and as a guest's in QEMU.
     #[command(after_help = BENCH_CARD_HELP)]
     Card(BenchCard),
 }
@@ -29,13 +32,24 @@ Examples:
   cargo xtask bench exits --vs kvm --json tests/figures/exits-qemu.json
   cargo xtask bench exits --emulator bochs --vs kvm";
 
+const BENCH_REQUESTS_HELP: &str = "\
+A guest without an operating system reads from a disk and sends packets to itself, one or 32 at a time, while the card
+looks at its rings all the time. KVM's figures are those of tests/figures, if there are any.
+
+Examples:
+  cargo xtask bench requests
+  cargo xtask bench requests --json tests/figures/requests-qemu.json";
+
 const BENCH_CARD_HELP: &str = "\
 Two guests without a kernel send each other frames through the switch over vhost-user, on one CPU; the switch has another.
 The card, testpmd (which forwards without looking) and Open vSwitch on DPDK take turns, several times, and the median
 counts. Nothing else should run: the host of a virtual machine disturbs enough.
 
+Then a guest of the hypervisor makes requests to the card, as with `bench requests`.
+
 Examples:
   cargo xtask bench card
+  cargo xtask bench card --only guest
   cargo xtask bench card --alone --rounds 1
   cargo xtask bench card --json card.json";
 
@@ -60,15 +74,35 @@ pub struct BenchExits {
     pub json: Option<PathBuf>,
 }
 
+/// A part of `bench card`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum CardPart {
+    /// The card's process on this machine's CPU.
+    Host,
+    /// The card in the hypervisor.
+    Guest,
+}
+
 /// Arguments of `bench card`.
 #[derive(Args, Clone, Debug)]
 pub struct BenchCard {
+    /// Measure nothing else.
+    #[arg(long, value_enum, value_name = "PART")]
+    pub only: Option<CardPart>,
     /// Leave the peers out.
     #[arg(long)]
     pub alone: bool,
     /// How often each takes its turn.
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=100))]
     pub rounds: u32,
+    /// Also write the figures to this file.
+    #[arg(long, value_name = "FILE")]
+    pub json: Option<PathBuf>,
+}
+
+/// Arguments of `bench requests`.
+#[derive(Args, Clone, Debug)]
+pub struct BenchRequests {
     /// Also write the figures to this file.
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,

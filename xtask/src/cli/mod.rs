@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-pub use self::bench::{Bench, BenchCard, BenchExits, BenchIpc, Peer};
+pub use self::bench::{Bench, BenchCard, BenchExits, BenchIpc, BenchRequests, CardPart, Peer};
 use crate::{guest::devices::Wish, size::MemorySize, tools::guests::GuestLinux};
 
 /// Builds, boots, tests and measures Dragonfly. Every command does the set-up that it needs by itself.

@@ -45,11 +45,13 @@ pub struct Host {
     pub cpus: u32,
     /// How often the card is started anew under the guests, for tests.
     pub card_restarts: u32,
+    /// For how many microseconds after the last work the card looks at all rings.
+    pub card_poll_us: u32,
 }
 
 impl From<u32> for Host {
     fn from(cpus: u32) -> Self {
-        Self { cpus, card_restarts: 0 }
+        Self { cpus, card_restarts: 0, card_poll_us: 0 }
     }
 }
 
@@ -135,7 +137,7 @@ pub fn plan(guests: &[Guest], host: Host) -> Result<String> {
     let card = devices::any(guests).then(|| Domain {
         name: CARD,
         program: CARD,
-        arguments: String::new(),
+        arguments: if host.card_poll_us > 0 { format!("poll_us={}", host.card_poll_us) } else { String::new() },
         memory: format!("{}KiB", memory_of_card(guests) / 1024),
         priority: CARD_PRIORITY,
         max_priority: CARD_PRIORITY,
@@ -293,9 +295,16 @@ mod tests {
         let bundle = Bundle::open(&bytes).unwrap();
         let [_, card, a, b] = &bundle.plan().domains[..] else { panic!("four domains") };
         assert_eq!((card.program.as_str(), card.essential, card.memory), ("card", false, (64 << 20) + CARD_MEMORY));
-        assert_eq!((card.cpus, a.cpus, b.cpus), (0b1000, 0b0111, 0b0010));
+        assert_eq!((card.cpus, a.cpus, b.cpus, card.arguments.as_str()), (0b1000, 0b0111, 0b0010, ""));
         assert_eq!((&card.provide[..], card.pci.len()), (&["card".to_string()][..], 2));
         assert!(a.use_gates.contains(&"card".to_string()) && !b.use_gates.contains(&"card".to_string()));
+    }
+
+    #[test]
+    fn a_card_that_is_to_look_at_rings_is_told_for_how_long() {
+        let guests = [guest("a", "[[net]]\nname = \"n\"")];
+        let plan = plan(&guests, Host { card_poll_us: 50, ..4.into() }).unwrap();
+        assert!(plan.contains("arguments = \"poll_us=50\""), "{plan}");
     }
 
     #[test]

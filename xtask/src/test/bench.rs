@@ -6,10 +6,7 @@ use anyhow::Result;
 
 use super::report::{Outcome, StageResult};
 use crate::{
-    bench::{
-        exits,
-        ipc::{self, Figures, GOALS},
-    },
+    bench::ipc::{self, Figures, GOALS},
     build::Project,
     cli::Emulator,
     tools::Tools,
@@ -42,19 +39,17 @@ pub fn run(
     })
 }
 
-/// Measures exits of virtual machines in `emulator` and judges the figures.
+/// Measures something that judges itself; what is measured goes into the report.
 ///
 /// # Errors
-/// Fails when a machine gives no figures, or there are none to compare with.
-pub fn run_exits(
-    tools: &Tools,
-    project: &Project,
+/// Fails when the measurement does.
+pub fn run_judged(
     stage: &'static str,
-    emulator: Emulator,
     filters: &[String],
+    measure: impl FnOnce() -> Result<(Vec<Outcome>, Vec<String>)>,
 ) -> Result<StageResult> {
     let start = Instant::now();
-    let (mut outcomes, notes) = exits::test(tools, project, emulator)?;
+    let (mut outcomes, notes) = measure()?;
     outcomes
         .retain(|outcome| filters.is_empty() || filters.iter().any(|filter| outcome.name.contains(filter.as_str())));
     Ok(StageResult { stage, outcomes, notes, excerpt: Vec::new(), log: None, duration: start.elapsed() })

@@ -39,6 +39,7 @@ use self::{
     select::Selection,
 };
 use crate::{
+    bench::{exits, requests},
     build::{Parts, Project, cargo::Profile},
     cli::{Emulator, Test},
     emulator::interrupt,
@@ -95,6 +96,7 @@ pub fn run(tools: &Tools, arguments: &Test) -> Result<ExitCode> {
             Work::Boot(work) => boots.push(Boot { name: stage.name, work, filters }),
             Work::Bench(_)
             | Work::Exits(_)
+            | Work::Requests
             | Work::Guests(_)
             | Work::BareGuests(_)
             | Work::Card
@@ -222,7 +224,8 @@ impl TestRun<'_> {
         let Self { tools, project, logs, direct, .. } = self;
         match stage.work {
             Work::Bench(emulator) => bench::run(tools, project, stage.name, emulator, &filters),
-            Work::Exits(emulator) => bench::run_exits(tools, project, stage.name, emulator, &filters),
+            Work::Exits(emulator) => bench::run_judged(stage.name, &filters, || exits::test(tools, project, emulator)),
+            Work::Requests => bench::run_judged(stage.name, &filters, || requests::test(tools, project)),
             Work::Card => card::run(tools, project, stage.name, logs, &filters),
             Work::RunStatus => run_status::run(tools, stage.name, logs, &filters),
             Work::RunAccess => run_access::run(tools, stage.name, logs, &filters),

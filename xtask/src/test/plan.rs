@@ -88,6 +88,8 @@ pub enum Work {
     Bench(Emulator),
     /// Measures exits of virtual machines: figures must not rise and meet their goals.
     Exits(Emulator),
+    /// Measures what requests to the card cost guests: figures must not rise, and a card that is awake causes no exits.
+    Requests,
     /// Boots Linux guests.
     Guests(&'static Scenario),
     /// Boots guests without an operating system.
@@ -273,6 +275,12 @@ pub const STAGES: &[Stage] = &[
         from: Level::Whole,
         work: Work::Exits(Emulator::Qemu),
     },
+    Stage {
+        name: "bench-card-requests",
+        about: "a card that is awake causes its guests no exits, and requests have not become dearer, QEMU",
+        from: Level::Whole,
+        work: Work::Requests,
+    },
     bare("qemu-conformance-2vcpu", "the machine from inside, QEMU", Level::Quick, &bare::CONFORMANCE_2),
     bare("qemu-conformance-1vcpu", "the machine from inside, QEMU", Level::Whole, &bare::CONFORMANCE_1),
     bare("qemu-conformance-4vcpu", "more vCPUs than CPUs from inside, QEMU", Level::Whole, &bare::CONFORMANCE_4),
@@ -334,7 +342,7 @@ pub fn stages<'a>(
         Work::Boot(BootWork { emulator, .. }) | Work::Bench(emulator) | Work::Exits(emulator) => is_wanted(emulator),
         Work::Guests(scenario) => is_wanted(scenario.emulator),
         Work::BareGuests(scenario) => is_wanted(scenario.emulator),
-        Work::Card | Work::RunStatus | Work::RunAccess => is_wanted(Emulator::Qemu),
+        Work::Requests | Work::Card | Work::RunStatus | Work::RunAccess => is_wanted(Emulator::Qemu),
     })
 }
 

@@ -1,4 +1,5 @@
-//! `cargo xtask bench card`: what the card's switch and disks do on one CPU of this machine, beside its peers.
+//! `cargo xtask bench card`: what the card's switch and disks do on one CPU of this machine, beside its peers, and what a
+//! request costs a guest of the hypervisor ([`requests`]).
 //!
 //! [`cases`] says what is measured, [`back_end`] starts who is measured, [`library`] runs what needs no rings.
 
@@ -22,11 +23,12 @@ use self::{
     cases::{Case, POLICIES, Policy},
 };
 use crate::{
+    bench::requests,
     build::{
         Project,
         cargo::{self, Profile, Program},
     },
-    cli::BenchCard,
+    cli::{BenchCard, CardPart},
     process::first_lines,
     tools::{Tools, peers::Peers, rust},
 };
@@ -45,28 +47,45 @@ type Figures = BTreeMap<String, Number>;
 /// # Errors
 /// Fails when a build fails, a peer does not start, or somebody loses the connection.
 pub fn run(tools: &Tools, arguments: &BenchCard) -> Result<()> {
+    let project = Project::load()?;
+    let mut figures = Figures::new();
+    if arguments.only != Some(CardPart::Guest) {
+        measure_host(tools, &project, arguments, &mut figures)?;
+    }
+    if arguments.only != Some(CardPart::Host) {
+        let requests = requests::measure(tools, &project)?;
+        for line in requests.table() {
+            println!("{line}");
+        }
+        for (name, value) in requests.named() {
+            insert(&mut figures, &name, value);
+        }
+    }
+    if let Some(path) = &arguments.json {
+        let text = serde_json::to_string_pretty(&json!({ "card": figures }))?;
+        fs::write(path, text + "\n").with_context(|| format!("cannot write {}", path.display()))?;
+    }
+    Ok(())
+}
+
+/// Measures what needs no hypervisor.
+fn measure_host(tools: &Tools, project: &Project, arguments: &BenchCard, figures: &mut Figures) -> Result<()> {
     let cpus = thread::available_parallelism()?.get();
     ensure!(cpus >= 2, "this machine has one CPU, and the switch and its guests need one each");
-    let project = Project::load()?;
     let build =
-        |program| cargo::build_bin_for(&project, tools.is_offline(), program, Profile::Release, rust::HOST_TARGET);
+        |program| cargo::build_bin_for(project, tools.is_offline(), program, Profile::Release, rust::HOST_TARGET);
     let (card, load) = (build(&CARD)?, build(&LOAD)?);
     let peers = if arguments.alone { None } else { Some(tools.peers()?) };
     if let Some(Peers { versions: [dpdk, ovs], .. }) = &peers {
         println!("DPDK {dpdk}, Open vSwitch {ovs}, one CPU for each switch");
     }
-    let mut figures = Figures::new();
     println!("{:<28} {:>10} {:>10} {:>10}", "Mpps, both directions", "Dragonfly", "testpmd", "OVS-DPDK");
     for policy in POLICIES {
-        measure_policy(policy, &card, &load, peers.as_ref(), arguments.rounds, &mut figures)?;
+        measure_policy(policy, &card, &load, peers.as_ref(), arguments.rounds, figures)?;
     }
-    for (name, value) in library::measure(&project, tools.is_offline())? {
+    for (name, value) in library::measure(project, tools.is_offline())? {
         println!("{name:<28} {value:>10.4e}");
-        insert(&mut figures, &name, value);
-    }
-    if let Some(path) = &arguments.json {
-        let text = serde_json::to_string_pretty(&json!({ "card": figures }))?;
-        fs::write(path, text + "\n").with_context(|| format!("cannot write {}", path.display()))?;
+        insert(figures, &name, value);
     }
     Ok(())
 }

@@ -59,7 +59,7 @@ impl GuestHost<'_> {
         boots: impl IntoIterator<Item = usize>,
     ) -> Result<Booted> {
         description::check(guests, machine.cpus)?;
-        let host = Host { cpus: machine.cpus, card_restarts: self.card_restarts };
+        let host = Host { card_restarts: self.card_restarts, ..machine.cpus.into() };
         let parts = self.project.build_for_guests(self.tools, guests, host, Profile::Release)?;
         let mut command_line = format!("log=info exit={}", machine.emulator.word());
         options.into_iter().for_each(|option| command_line.extend([" ", option]));
