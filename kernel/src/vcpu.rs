@@ -147,13 +147,18 @@ impl<A: Arch> Vcpu<A> {
 
     /// Something waits for it: lets it look. What it is was made visible by the caller.
     pub fn notify(&self, kernel: &'static Kernel<A>, cpu: &mut Cpu<A>) {
+        self.notify_by(kernel, cpu, |on_cpu| kernel.arch.kick(on_cpu));
+    }
+
+    /// As [`notify`](Self::notify), where another CPU that runs it is told in another way.
+    pub fn notify_by(&self, kernel: &'static Kernel<A>, cpu: &mut Cpu<A>, tell: impl FnOnce(usize)) {
         // SeqCst: after what it is to see was stored; the other side stores where it runs, then looks.
         let on_cpu = self.on_cpu.load(Ordering::SeqCst);
         if on_cpu == cpu.id {
             return;
         }
         if on_cpu != NOWHERE {
-            kernel.arch.kick(on_cpu);
+            tell(on_cpu);
             return;
         }
         let halted = {

@@ -1,6 +1,7 @@
 //! A guest's local APIC as pure logic (SDM 3A, "Advanced Programmable Interrupt Controller (APIC)").
 //!
 //! - `local`: [`LocalApic`], and what its owner delivers to the guest. `posting`: what is posted to it.
+//! - `lending`: what a processor that delivers interrupts itself has meanwhile.
 //! - `register`: the guest's registers, as MSRs (x2APIC) and as a page (xAPIC).
 //! - `mode`: `IA32_APIC_BASE`, and which messages are for this APIC.
 //! - `message`: what interrupt commands and message-signalled interrupts ask for.
@@ -14,6 +15,7 @@
 #![forbid(unsafe_code)]
 
 mod clock;
+mod lending;
 mod local;
 mod message;
 mod mode;
@@ -25,6 +27,7 @@ mod timer;
 mod vectors;
 
 pub use clock::{Clock, Ratio};
+pub use lending::VectorSet;
 pub use local::LocalApic;
 pub use message::{BROADCAST, DeliveryMode, Message, Shorthand, Trigger};
 pub use posting::Requests;

@@ -85,6 +85,17 @@ impl Vectors {
         (0..WORDS).rev().find_map(|word| self.highest_in(word))
     }
 
+    pub(crate) fn insert_all(&self, words: [u64; WORDS]) {
+        for (to, from) in self.0.iter().zip(words) {
+            to.fetch_or(from, Ordering::AcqRel);
+        }
+    }
+
+    /// Empties the set, and gives what was in it.
+    pub(crate) fn take(&self) -> [u64; WORDS] {
+        core::array::from_fn(|word| self.0[word].swap(0, Ordering::AcqRel))
+    }
+
     pub(crate) fn clear(&self) {
         self.store([0; WORDS]);
     }

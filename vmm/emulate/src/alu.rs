@@ -62,6 +62,17 @@ pub fn unary(operation: Unary, width: Width, value: u64) -> Computed {
     }
 }
 
+/// The signed product's lower half. CF and OF say that it is not all of the product; the others are undefined, and
+/// processors set some by the result.
+pub fn multiply(width: Width, a: u64, b: u64) -> Computed {
+    let (a, b) = (width.sign_extend(a) as i64, width.sign_extend(b) as i64);
+    let product = i128::from(a) * i128::from(b);
+    let value = product as u64 & width.mask();
+    let mut flags = of_result(width, value);
+    flags.set(Rflags::CF | Rflags::OF, i128::from(width.sign_extend(value) as i64) != product);
+    Computed { value, flags, changed: STATUS }
+}
+
 fn add(width: Width, a: u64, b: u64, carry: bool) -> Computed {
     let (a, b) = (a & width.mask(), b & width.mask());
     let sum = u128::from(a) + u128::from(b) + u128::from(carry);

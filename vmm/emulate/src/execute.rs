@@ -3,7 +3,7 @@
 use dragonfly_hw::x86::control::Rflags;
 use iced_x86::{ConditionCode, Mnemonic, OpKind};
 
-use crate::alu::{Binary, Unary, binary, unary};
+use crate::alu::{Binary, Unary, binary, multiply, unary};
 use crate::bits::BitChange;
 use crate::cpu::{RAX, RDX};
 use crate::memory::{Memory, Ports};
@@ -40,6 +40,8 @@ impl<M: Memory + Ports> Execution<'_, M> {
             Mnemonic::Dec => self.unary(Unary::Dec),
             Mnemonic::Neg => self.unary(Unary::Neg),
             Mnemonic::Not => self.unary(Unary::Not),
+
+            Mnemonic::Imul => self.multiply(),
 
             Mnemonic::Shl | Mnemonic::Sal => self.shift(Shift::Shl),
             Mnemonic::Shr => self.shift(Shift::Shr),
@@ -136,6 +138,19 @@ impl<M: Memory + Ports> Execution<'_, M> {
         let target = self.operand(0, Access::Write)?;
         let value = self.load(&target)?;
         self.finish(&target, value, unary(operation, target.width, value))
+    }
+
+    /// IMUL with a register for the result, which is a factor, too, unless there are two others.
+    fn multiply(&mut self) -> Result<(), Stop> {
+        let factors = match self.instruction.op_count() {
+            2 => [0, 1],
+            3 => [1, 2],
+            _ => return Err(Stop::Unsupported),
+        };
+        let target = self.operand(0, Access::Write)?;
+        let [a, b] = [self.operand(factors[0], Access::Read)?, self.operand(factors[1], Access::Read)?];
+        let (a, b) = (self.load(&a)?, self.load(&b)?);
+        self.finish(&target, a, multiply(target.width, a, b))
     }
 
     fn shift(&mut self, operation: Shift) -> Result<(), Stop> {

@@ -154,7 +154,7 @@ pub enum ExitCounter {
     Pause = 13,
     /// Any other.
     Other = 14,
-    /// Interrupts delivered to the guest.
+    /// Interrupts that the kernel has delivered to the guest. Those that the processor delivers itself are not counted.
     Injected = 15,
 }
 

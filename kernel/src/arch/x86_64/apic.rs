@@ -11,7 +11,7 @@ use dragonfly_hw::x86::apic::{
 use dragonfly_hw::x86::msr::{ApicBase, IA32_APIC_BASE, IA32_TSC_DEADLINE};
 
 use super::clock::read_together;
-use super::interrupts::{APIC_ERROR, KICK, SPURIOUS, TIMER};
+use super::interrupts::{APIC_ERROR, KICK, POSTED, SPURIOUS, TIMER};
 use super::per_cpu;
 use super::registers::{read_msr, read_tsc, write_msr};
 use crate::arch::NEVER;
@@ -162,6 +162,11 @@ fn command(apic_id: u32, low: u32) {
 /// Kicks another CPU.
 pub fn kick(cpu: usize) {
     command(per_cpu::apic_id(cpu), icr_fixed(KICK));
+}
+
+/// Tells another CPU that an interrupt was posted to the guest that it runs.
+pub fn notify_guest(cpu: usize) {
+    command(per_cpu::apic_id(cpu), icr_fixed(POSTED));
 }
 
 /// Stops another CPU in a panic.

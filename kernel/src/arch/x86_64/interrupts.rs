@@ -14,6 +14,9 @@ const _: () = assert!(crate::LINES + crate::MESSAGES == (TIMER - DEVICES) as u32
 pub const TIMER: u8 = 0xf0;
 /// A kick from another CPU.
 pub const KICK: u8 = 0xf1;
+/// An interrupt was posted to a guest that was thought to run here: the processor sees to it within a guest, and behind
+/// one whoever runs the guest next.
+pub const POSTED: u8 = 0xf2;
 /// The local APIC's own errors.
 pub const APIC_ERROR: u8 = 0xfe;
 /// Interrupts that went away before they were taken (SDM 3A, "Spurious Interrupt"): no end of interrupt.
@@ -28,6 +31,7 @@ pub fn dispatch(cpu: &mut Cpu<X86>, vector: u8) {
         SPURIOUS => return,
         TIMER => KERNEL.timer(cpu),
         KICK => KERNEL.kicked(cpu),
+        POSTED => {}
         APIC_ERROR => log::warn!("local APIC error {:#x}", apic::take_error()),
         DEVICES..TIMER => KERNEL.interrupt(cpu, u32::from(vector - DEVICES)),
         _ => log::warn!("interrupt with unused vector {vector:#x}"),

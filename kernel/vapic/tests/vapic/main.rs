@@ -1,6 +1,7 @@
 //! A guest's local APIC, from the outside.
 
 mod concurrency;
+mod lending;
 mod messages;
 mod model;
 mod modes;

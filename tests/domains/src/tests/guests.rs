@@ -22,6 +22,7 @@ super::tests! {
     "an MSR is read and written as its policy says" => exits::msrs,
     "an access to memory that is not there says where and how" => exits::memory,
     "a hypercall comes to the VMM, and KVM's get its answers" => exits::hypercalls,
+    "a task switch is the hardware's, or comes to the VMM with its name" => exits::task_switch,
     "a triple fault shuts the guest down" => exits::shutdown,
     "an exception that the VMM injects is delivered" => interrupts::injection,
     "a kick brings the guest's thread back from the guest" => threads::kick_running,

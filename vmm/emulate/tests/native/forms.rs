@@ -22,6 +22,8 @@ enum Flags {
     Logic,
     /// Only CF is defined.
     BitTest,
+    /// Only CF and OF are defined.
+    Multiplication,
     /// By count.
     Shift,
     /// By count, and the result is undefined if the count is above the width.
@@ -42,6 +44,7 @@ impl Form {
             Flags::All => 0,
             Flags::Logic => AF,
             Flags::BitTest => STATUS & !CF,
+            Flags::Multiplication => STATUS & !(CF | OF),
             Flags::Shift | Flags::DoubleShift | Flags::Rotation => match self.effective_count(rcx) {
                 0 => 0,
                 _ if self.flags == Flags::Rotation && self.effective_count(rcx) == 1 => 0,
@@ -72,6 +75,7 @@ const BYTE_REGISTERS: [u8; 8] = [0, 1, 2, 3, 4, 5, 6, 7];
 pub fn forms() -> Vec<Form> {
     let mut forms = Forms::default();
     forms.arithmetic();
+    forms.multiplication();
     forms.shifts();
     forms.bit_tests();
     forms.moves();
@@ -150,6 +154,16 @@ impl Forms {
                 forms.add(bits, prefix, &[0xfe | odd], 1, &[]);
             }
         });
+    }
+
+    fn multiplication(&mut self) {
+        for bits in [16, 32, 64] {
+            for register in REGISTERS {
+                self.add(bits, &[], &[0x0f, 0xaf], register, &[]).flags = Flags::Multiplication;
+                self.add(bits, &[], &[0x69], register, wide(bits, 0x87)).flags = Flags::Multiplication;
+                self.add(bits, &[], &[0x6b], register, &[0xf1]).flags = Flags::Multiplication;
+            }
+        }
     }
 
     fn shifts(&mut self) {

@@ -104,13 +104,16 @@ pub const BOCHS_CONFORMANCE_1: BareScenario = bochs(&[conformance("conformance-1
 /// With another CPU.
 pub const BOCHS_CONFORMANCE_2: BareScenario = bochs(&[conformance("conformance-2")]);
 /// The features of VT-x that can be switched off.
-const VMX_FEATURES: [Feature; 6] = [
+const VMX_FEATURES: [Feature; 9] = [
     Feature { option: "vmx.vpid=off", name: "vpid" },
     Feature { option: "vmx.ept-ad=off", name: "accessed and dirty flags" },
     Feature { option: "vmx.ept-1g=off", name: "1G pages" },
     Feature { option: "vmx.ept-2m=off", name: "2M pages" },
     Feature { option: "vmx.ple=off", name: "pause-loop exiting" },
     Feature { option: "vmx.preemption-timer=off", name: "preemption timer" },
+    Feature { option: "vmx.vid=off", name: "virtual-interrupt delivery" },
+    Feature { option: "vmx.apic-registers=off", name: "APIC-register virtualisation" },
+    Feature { option: "vmx.posted-interrupts=off", name: "posted interrupts" },
 ];
 
 const fn bochs_without(without: &'static [Feature]) -> BareScenario {
@@ -131,6 +134,14 @@ pub const BOCHS_WITHOUT_2M: BareScenario = bochs_without(&[VMX_FEATURES[2], VMX_
 pub const BOCHS_WITHOUT_PLE: BareScenario = bochs_without(&[VMX_FEATURES[4]]);
 /// Without the timer that ends long stays in a guest.
 pub const BOCHS_WITHOUT_TIMER: BareScenario = bochs_without(&[VMX_FEATURES[5]]);
+/// With interrupts injected by the hypervisor.
+pub const BOCHS_WITHOUT_VID: BareScenario = bochs_without(&[VMX_FEATURES[6], VMX_FEATURES[7], VMX_FEATURES[8]]);
+/// With reads of the local APIC's registers left to the hypervisor.
+pub const BOCHS_WITHOUT_APIC_REGISTERS: BareScenario = bochs_without(&[VMX_FEATURES[7]]);
+/// With interrupts from elsewhere that the processor does not take out of memory.
+pub const BOCHS_WITHOUT_POSTED: BareScenario = bochs_without(&[VMX_FEATURES[8]]);
+/// With a CPU for each of two virtual CPUs, which post to each other while both run.
+pub const BOCHS_CONFORMANCE_2_ON_2: BareScenario = BareScenario { cpus: 2, is_exact: false, ..BOCHS_CONFORMANCE_2 };
 /// Attackers beside a guest whose checks go on, on VT-x.
 pub const BOCHS_HOSTILITY: BareScenario = bochs(&[
     hostile("hostile-tables-5k", "[hostile] end: 5000 steps,"),
@@ -258,7 +269,7 @@ mod tests {
     fn a_feature_is_off_if_the_hypervisor_says_so() {
         let log = ["VT-x ...; used: 2M pages".into(), "VT-x features that are missing or off: vpid, 1G pages".into()];
         let is_off = VMX_FEATURES.map(|feature| judge_absence(&feature, &log).failure.is_none());
-        assert_eq!(is_off, [true, false, true, false, false, false]);
+        assert_eq!(is_off, [true, false, true, false, false, false, false, false, false]);
     }
 
     #[test]

@@ -3,7 +3,7 @@
 
 use dragonfly_memory::{FrameUse, HostPhys, PAGE_SIZE, PhysicalMemory};
 
-use crate::arch::x86_64::{FRAMES, X86};
+use crate::arch::x86_64::{FRAMES, X86, boot};
 
 /// Names with commas.
 pub struct Names<I>(pub I);
@@ -20,6 +20,11 @@ impl<I: Iterator<Item = &'static str> + Clone> core::fmt::Display for Names<I> {
         }
         if is_empty { formatter.write_str("none") } else { Ok(()) }
     }
+}
+
+/// Whether a feature is not switched off on the kernel's command line.
+pub fn is_wanted(option: &str) -> bool {
+    boot::command_line().value(option) != Some("off")
 }
 
 /// A permission map that intercepts everything.

@@ -4,6 +4,7 @@ use dragonfly_abi::Rights;
 use dragonfly_abi::arch::guest::{DescriptorTable, Segment};
 use dragonfly_abi::guest::PortAccess;
 use dragonfly_memory::GuestPhys;
+use dragonfly_vapic::LocalApic;
 
 use super::Local;
 use crate::arch::x86_64::X86;
@@ -47,6 +48,10 @@ pub enum Exit {
     },
     /// The guest can take an interrupt or NMI now.
     Window,
+    /// The hardware has ended a level-triggered interrupt of the guest.
+    Eoi(u8),
+    /// The guest has interrupted itself, with a vector that the hardware leaves to us.
+    SelfInterrupt(u8),
     /// An instruction that the guest does not have.
     Undefined,
     /// An instruction that is answered with a general-protection exception.
@@ -161,6 +166,20 @@ pub trait Hardware {
     fn offer(&mut self, vector: Option<u8>);
     /// Whether the guest has taken what it was last offered.
     fn has_taken(&mut self) -> bool;
+    /// Whether the hardware delivers interrupts itself, out of what it is lent: then none is offered.
+    fn delivers(&self) -> bool {
+        false
+    }
+    /// Whether there is nothing that it would have to be [lent](Self::lend).
+    fn is_supplied(&self) -> bool {
+        true
+    }
+    /// Lends the hardware what is requested and in service, and what has been requested since.
+    fn lend(&mut self, _apic: &LocalApic) {}
+    /// Takes back what was lent, to be looked at or changed.
+    fn take_back(&mut self, _apic: &LocalApic) {}
+    /// The guest's local APIC is in x2APIC mode now, or not any more.
+    fn set_x2apic(&mut self, _is_x2apic: bool) {}
     /// Injects an event at the next entry.
     fn inject(&mut self, event: Event);
     /// Injects a non-maskable interrupt if the guest can take it. If not, it is left by [`Exit::Window`] when it can.

@@ -2,7 +2,9 @@
 
 use dragonfly_vapic::{BROADCAST, DeliveryMode, Effect, Message, Shorthand};
 
+use super::super::apic::notify_guest;
 use super::super::{KERNEL, X86};
+use super::Interrupts;
 use crate::cpu::Cpu;
 use crate::vcpu::Vcpu;
 use crate::vm::Vm;
@@ -62,7 +64,16 @@ fn deliver(cpu: &mut Cpu<X86>, vm: &Vm<X86>, message: &Message, sender: Option<u
 }
 
 fn post(cpu: &mut Cpu<X86>, vcpu: &Vcpu<X86>, message: &Message) {
-    let apic = &vcpu.interrupts.apic;
+    let Interrupts { apic, posted, .. } = &vcpu.interrupts;
+    if matches!(message.mode, DeliveryMode::Fixed | DeliveryMode::LowestPriority)
+        && let Some(posted) = posted
+        && apic.can_bypass(message.vector, message.trigger)
+    {
+        if posted.post(message.vector) {
+            vcpu.notify_by(&KERNEL, cpu, notify_guest);
+        }
+        return;
+    }
     let is_news = match message.mode {
         DeliveryMode::Fixed | DeliveryMode::LowestPriority => apic.post(message.vector, message.trigger),
         DeliveryMode::Nmi => apic.post_nmi(),

@@ -1,7 +1,7 @@
 //! Guests: what runs a virtual CPU on x86-64.
 //!
 //! [`hardware`] is the trait of the two back ends, [`svm`] and [`vmx`]; [`run`] is the loop above them, which handles what
-//! is pure mechanism: interrupts of the guest ([`message`]), its timer, CPUID and MSRs ([`policy`], [`msr`]). [`vector`]
+//! is pure mechanism: interrupts of the guest ([`message`], [`posted`]), its timer, CPUID and MSRs ([`policy`], [`msr`]). [`vector`]
 //! keeps floating point and what else stays in the CPU's registers between exits. [`format`] is the second stage's.
 
 use core::sync::atomic::{AtomicU8, AtomicU64, Ordering};
@@ -23,6 +23,7 @@ use crate::vcpu::Vcpu;
 use crate::vm::Vm;
 use hardware::Hardware;
 use policy::{CpuidTable, MsrTable};
+use posted::Posted;
 
 /// Puts the guest's general registers where RAX points, all but RAX and RSP.
 macro_rules! store_guest_registers {
@@ -68,6 +69,7 @@ pub mod hardware;
 mod message;
 mod msr;
 mod policy;
+mod posted;
 mod registers;
 mod run;
 mod steal;
@@ -192,6 +194,8 @@ enum Wait {
 pub struct Interrupts {
     /// The local APIC.
     pub apic: LocalApic,
+    /// Interrupts that the processor takes out of memory, if it can.
+    posted: Option<Posted>,
     /// Registers that stay in a CPU between exits.
     pub vector: vector::VectorState,
 }
@@ -223,17 +227,20 @@ impl<H: Hardware> GuestCpu<H> {
 
     /// An access of the VMM to the local APIC.
     fn access_controller(
-        &self,
+        &mut self,
         cpu: &mut Cpu<X86>,
         vcpu: &Vcpu<X86>,
         offset: u32,
         write: Option<u32>,
     ) -> Result<u32, Status> {
         let apic = &vcpu.interrupts.apic;
+        self.hardware.take_back(apic);
+        apic.set_task_priority(self.hardware.cr8() << 4 | apic.task_priority() & 0xf);
         match write {
             None => Ok(apic.read_page(offset, self.clock())),
             Some(value) => {
                 let effect = apic.write_page(offset, value, self.clock());
+                self.hardware.set_cr8(apic.task_priority() >> 4);
                 message::perform(cpu, vcpu, effect);
                 Ok(0)
             }
@@ -244,7 +251,10 @@ impl<H: Hardware> GuestCpu<H> {
     fn has_event(&self, interrupts: &Interrupts) -> bool {
         match self.wait {
             Wait::Nothing => true,
-            Wait::Interrupt => interrupts.apic.has_work() || interrupts.apic.pending().is_some(),
+            Wait::Interrupt => {
+                let Interrupts { apic, posted, .. } = interrupts;
+                apic.has_work() || apic.pending().is_some() || posted.as_ref().is_some_and(Posted::has_news)
+            }
             // Interrupts that were posted are looked at, too, which costs a round and loses nothing.
             Wait::Unmaskable | Wait::Startup => interrupts.apic.has_work(),
         }
@@ -270,14 +280,19 @@ impl Guest<X86> for X86Guest {
         number: u32,
         space: &GuestSpace<X86>,
     ) -> Result<(Self, Interrupts), Status> {
-        let interrupts =
-            Interrupts { apic: LocalApic::new(number), vector: vector::VectorState::new(arch, &domain.account)? };
+        let has_posted = back_end() == Virtualisation::Vmx && vmx::has_posted_interrupts();
+        let interrupts = Interrupts {
+            apic: LocalApic::new(number),
+            posted: has_posted.then(|| Posted::new(arch, &domain.account)).transpose()?,
+            vector: vector::VectorState::new(arch, &domain.account)?,
+        };
         let guest = match back_end() {
             Virtualisation::Svm => {
                 Self::Svm(GuestCpu::new(domain, svm::SvmVcpu::new(arch, &domain.account, space.root())?)?)
             }
             Virtualisation::Vmx => {
-                Self::Vmx(GuestCpu::new(domain, vmx::VmxVcpu::new(arch, &domain.account, space.root())?)?)
+                let hardware = vmx::VmxVcpu::new(arch, &domain.account, space.root(), interrupts.posted.as_ref())?;
+                Self::Vmx(GuestCpu::new(domain, hardware)?)
             }
             // There is no virtual machine without a back end.
             Virtualisation::None => return Err(Status::NotSupported),

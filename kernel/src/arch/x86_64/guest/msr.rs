@@ -1,7 +1,7 @@
 //! MSRs of a guest that are not its own registers in the hardware.
 
 use dragonfly_abi::guest::MsrPolicy;
-use dragonfly_hw::x86::apic::{TPR, x2apic_msr};
+use dragonfly_hw::x86::apic::{ICR_LOW, TPR, x2apic_msr};
 use dragonfly_hw::x86::msr::{
     Efer, IA32_APIC_BASE, IA32_EFER, IA32_TIME_STAMP_COUNTER, IA32_TSC_ADJUST, IA32_TSC_AUX, IA32_TSC_DEADLINE,
 };
@@ -36,6 +36,7 @@ impl<H: Hardware> GuestCpu<H> {
         let apic = &vcpu.interrupts.apic;
         match register {
             register if X2APIC.contains(&register) => {
+                self.hardware.take_back(apic);
                 apic.set_task_priority(self.hardware.cr8() << 4 | apic.task_priority() & 0xf);
                 apic.read_msr(register, self.clock()).map_or(Access::Forbidden, Access::Done)
             }
@@ -56,15 +57,21 @@ impl<H: Hardware> GuestCpu<H> {
     pub(super) fn write_msr(&mut self, vcpu: &Vcpu<X86>, register: u32, value: u64) -> Access {
         let apic = &vcpu.interrupts.apic;
         match register {
-            register if X2APIC.contains(&register) => match apic.write_msr(register, value, self.clock()) {
-                Ok(effect) => {
-                    if register == x2apic_msr(TPR) {
-                        self.hardware.set_cr8(apic.task_priority() >> 4);
-                    }
-                    Access::Effect(effect)
+            register if X2APIC.contains(&register) => {
+                // An interrupt command has nothing to do with what is lent.
+                if register != x2apic_msr(ICR_LOW) {
+                    self.hardware.take_back(apic);
                 }
-                Err(_) => Access::Forbidden,
-            },
+                match apic.write_msr(register, value, self.clock()) {
+                    Ok(effect) => {
+                        if register == x2apic_msr(TPR) {
+                            self.hardware.set_cr8(apic.task_priority() >> 4);
+                        }
+                        Access::Effect(effect)
+                    }
+                    Err(_) => Access::Forbidden,
+                }
+            }
             IA32_TSC_DEADLINE => {
                 apic.set_tsc_deadline(value, self.clock());
                 Access::Effect(Effect::TimerChanged)
@@ -81,10 +88,16 @@ impl<H: Hardware> GuestCpu<H> {
                 self.set_tsc_offset(self.tsc_offset.wrapping_add(change));
                 Access::Effect(Effect::TimerChanged)
             }
-            IA32_APIC_BASE => match apic.set_apic_base(value) {
-                Ok(()) => Access::Effect(Effect::TimerChanged),
-                Err(_) => Access::Forbidden,
-            },
+            IA32_APIC_BASE => {
+                self.hardware.take_back(apic);
+                match apic.set_apic_base(value) {
+                    Ok(()) => {
+                        self.hardware.set_x2apic(apic.is_x2apic());
+                        Access::Effect(Effect::TimerChanged)
+                    }
+                    Err(_) => Access::Forbidden,
+                }
+            }
             IA32_TSC_AUX => {
                 vcpu.interrupts.vector.tsc_aux.store(value & 0xffff_ffff, core::sync::atomic::Ordering::Relaxed);
                 vector::set_tsc_aux(value);

@@ -12,7 +12,7 @@ use dragonfly_vapic::Effect;
 
 use super::hardware::{Event, Exit, Hardware};
 use super::msr::Access;
-use super::{GuestCpu, Wait, message, vector};
+use super::{GuestCpu, Interrupts, Wait, message, vector};
 use crate::Ref;
 use crate::arch::GuestExit;
 use crate::arch::x86_64::{X86, interrupts, registers};
@@ -164,6 +164,16 @@ impl<H: Hardware> GuestCpu<H> {
                     self.skip();
                     return self.leave(vcpu, GuestExit::Paused);
                 }
+                Exit::Eoi(vector) => {
+                    count(words, ExitCounter::MsrWrite);
+                    self.length = 0;
+                    return self.vmm_after(vcpu, ExitReason::ApicEoi, [vector.into(), 0, 0]);
+                }
+                Exit::SelfInterrupt(vector) => {
+                    count(words, ExitCounter::MsrWrite);
+                    apic.send_self(vector);
+                    has_news = true;
+                }
                 Exit::Undefined => self.inject(Exception::InvalidOpcode, None),
                 Exit::Forbidden => self.inject(Exception::GeneralProtection, Some(0)),
                 Exit::Nmi | Exit::Done => count(words, ExitCounter::Other),
@@ -183,8 +193,13 @@ impl<H: Hardware> GuestCpu<H> {
 
     /// Sees to what others have asked for and what the guest is to be offered. Gives an exit if it does not run.
     fn look_at_requests(&mut self, vcpu: &Vcpu<X86>) -> Option<GuestExit> {
-        let apic = &vcpu.interrupts.apic;
-        if apic.is_idle() && self.wait == Wait::Nothing && !self.is_nmi_pending {
+        let Interrupts { apic, posted, .. } = &vcpu.interrupts;
+        if let Some(posted) = posted
+            && posted.has_news()
+        {
+            posted.move_to(apic);
+        }
+        if apic.is_idle() && self.wait == Wait::Nothing && !self.is_nmi_pending && self.hardware.is_supplied() {
             self.hardware.offer(None);
             return None;
         }
@@ -218,6 +233,9 @@ impl<H: Hardware> GuestCpu<H> {
         if self.wait == Wait::Startup {
             return Some(self.leave(vcpu, GuestExit::Halted));
         }
+        if self.hardware.delivers() {
+            return self.supply(vcpu);
+        }
         // The hardware compares with the guest's task priority itself, which changes without an exit.
         let (class, old) = (self.hardware.cr8(), apic.task_priority());
         apic.set_task_priority(0);
@@ -236,6 +254,22 @@ impl<H: Hardware> GuestCpu<H> {
             apic.offer(vector);
         }
         self.hardware.offer(self.offered);
+        None
+    }
+
+    /// Lets the hardware deliver what there is, or gives an exit if there is nothing that ends a halt.
+    // Not inlined: most exits need few registers.
+    #[inline(never)]
+    fn supply(&mut self, vcpu: &Vcpu<X86>) -> Option<GuestExit> {
+        let apic = &vcpu.interrupts.apic;
+        if self.wait != Wait::Nothing {
+            self.hardware.take_back(apic);
+            if self.wait == Wait::Unmaskable || apic.pending().is_none() {
+                return Some(self.leave(vcpu, GuestExit::Halted));
+            }
+            self.wait = Wait::Nothing;
+        }
+        self.hardware.lend(apic);
         None
     }
 

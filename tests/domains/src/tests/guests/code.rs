@@ -52,6 +52,15 @@ pieces! {
         add ebx, eax
         hlt
     "
+    /// 32-bit protected mode: jumps to the task of selector 0x28. Behind it, at 16, is where that task is to go on.
+    task_switch "
+    .code32
+        .byte 0xea
+        .long 0
+        .short 0x28
+        .balign 16
+        out 0x80, al
+    "
     /// Real mode: string output, string input, each repeated.
     strings "
     .code16

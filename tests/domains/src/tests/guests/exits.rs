@@ -1,6 +1,6 @@
 //! What guests do, and how it comes back.
 
-use dragonfly_abi::arch::guest::{ExitCounter, General};
+use dragonfly_abi::arch::guest::{ExitCounter, General, Segment};
 use dragonfly_abi::guest::{DoorbellKind, ExitReason, MemoryAccess, MsrPolicy, PortAccess, RunFlags, Virtualisation};
 use dragonfly_abi::{Rights, Status};
 use dragonfly_rt::cpus;
@@ -143,6 +143,39 @@ pub fn hypercalls(_: &Context) -> Outcome {
     guest.set_general(General::Rax, 5);
     expect(guest.go_on()?, ExitReason::Hypercall)?;
     equal("KVM's answer", guest.general(General::Rax), 1000_u64.wrapping_neg())
+}
+
+pub fn task_switch(_: &Context) -> Outcome {
+    let guest = Guest::new(code::task_switch())?;
+    guest.make_tables()?;
+    // A descriptor of the other task's state, then that: EIP and EFLAGS, ES and CS, SS and DS; no LDT (SDM 3A, "Task-State
+    // Segment (TSS)").
+    const SELECTOR: u16 = 0x28;
+    for (address, word) in [
+        (0x3000 + u64::from(SELECTOR), 0x0000_8900_3200_0067_u64),
+        (0x3220, 2 << 32 | (CODE + 16)),
+        (0x3248, 8 << 32 | 24),
+        (0x3250, 24 << 32 | 24),
+    ] {
+        guest.memory.write(address, &word.to_le_bytes())?;
+    }
+    guest.change(|state| {
+        let data = Segment { selector: 24, attributes: 0xc093, limit: 0xffff_ffff, reserved: 0, base: 0 };
+        (state.ds, state.es, state.ss) = (data, data, data);
+        state.cs = Segment { selector: 8, attributes: 0xc09b, ..data };
+        (state.gdtr.base, state.gdtr.limit) = (0x3000, u64::from(SELECTOR) + 7);
+        state.cr0 = 0x31;
+    });
+    let exit = guest.start()?;
+    match System::OWN.virtualisation()? {
+        // The kernel lets the processor do it.
+        Virtualisation::Svm => expect_output(exit, 0x80).map(drop),
+        // VT-x leaves all of them to software (SDM 3C, "Task Switches").
+        _ => {
+            let exit = expect(exit, ExitReason::TaskSwitch)?;
+            equal("selector and length", (exit.details[0], exit.length), (SELECTOR.into(), 7))
+        }
+    }
 }
 
 pub fn shutdown(_: &Context) -> Outcome {

@@ -28,7 +28,9 @@ pub fn interrupts(_: &Context) -> Outcome {
         expect_output(guest.go_on()?, 0x80)?;
         expect_output(guest.go_on()?, 0x81)?;
     }
-    equal("interrupts", guest.vcpu.state().read().exits[ExitCounter::Injected as usize], 11)
+    // By the kernel, or all by the processor.
+    let injected = guest.vcpu.state().read().exits[ExitCounter::Injected as usize];
+    that(matches!(injected, 11 | 0), format_args!("{injected} of 11 interrupts"))
 }
 
 pub fn interrupt_ends_halt(context: &Context) -> Outcome {

@@ -12,7 +12,7 @@ use dragonfly_hw::x86::msr::{
 use dragonfly_hw::x86::svm::permission::{IOPM_SIZE, MSRPM_SIZE, msrpm_bit};
 use dragonfly_memory::PhysicalMemory;
 
-use super::super::capability::{Names, new_map};
+use super::super::capability::{Names, is_wanted, new_map};
 use crate::arch::x86_64::X86;
 use crate::arch::x86_64::registers::read_msr;
 
@@ -30,7 +30,10 @@ const GUEST_MSRS: [u32; 11] = [
     IA32_SYSENTER_EIP,
     IA32_PAT,
 ];
-/// CPUID 0x8000_000a, EDX.
+/// Features that are used where they are: names, options that switch them off.
+const OPTIONAL: [(&str, &str, ExtendedAEdx); 2] =
+    [("nRIP", "svm.nrip", ExtendedAEdx::NRIPS), ("pause-filter", "svm.pause-filter", ExtendedAEdx::PAUSE_FILTER)];
+/// CPUID 0x8000_000a, EDX, without what is switched off.
 static FEATURES: AtomicU32 = AtomicU32::new(0);
 /// How many address space identifiers there are.
 pub static ASIDS: AtomicU32 = AtomicU32::new(0);
@@ -38,7 +41,7 @@ pub static ASIDS: AtomicU32 = AtomicU32::new(0);
 pub static IOPM: AtomicU64 = AtomicU64::new(0);
 pub static MSRPM: AtomicU64 = AtomicU64::new(0);
 
-/// Whether the processor has a feature.
+/// Whether the processor has a feature that is not switched off.
 pub fn has(feature: ExtendedAEdx) -> bool {
     ExtendedAEdx::from_bits_retain(FEATURES.load(Ordering::Relaxed)).contains(feature)
 }
@@ -51,7 +54,8 @@ pub fn detect() -> bool {
         return false;
     }
     let leaf = __cpuid(LEAF_SVM);
-    FEATURES.store(leaf.edx, Ordering::Relaxed);
+    let off = OPTIONAL.iter().filter(|(_, option, _)| !is_wanted(option)).map(|(.., feature)| feature.bits());
+    FEATURES.store(off.fold(leaf.edx, |features, off| features & !off), Ordering::Relaxed);
     ASIDS.store(leaf.ebx.max(2), Ordering::Relaxed);
     if VmCr::from_bits_retain(read_msr(VM_CR)).contains(VmCr::SVMDIS) {
         log::warn!("no virtual machines: the firmware has disabled SVM");
@@ -74,15 +78,9 @@ pub fn detect() -> bool {
     }
     IOPM.store(ports.as_u64(), Ordering::Relaxed);
     MSRPM.store(msrs.as_u64(), Ordering::Relaxed);
-    let features = [
-        ("nRIP", ExtendedAEdx::NRIPS),
-        ("flush-by-ASID", ExtendedAEdx::FLUSH_BY_ASID),
-        ("decode-assists", ExtendedAEdx::DECODE_ASSISTS),
-        ("pause-filter", ExtendedAEdx::PAUSE_FILTER),
-    ];
     let list =
-        |is_there: bool| features.iter().filter(move |(_, feature)| has(*feature) == is_there).map(|(name, _)| *name);
+        |is_there: bool| OPTIONAL.iter().filter(move |(.., feature)| has(*feature) == is_there).map(|(name, ..)| *name);
     log::info!("virtual machines by SVM, {} address spaces; used: {}", leaf.ebx, Names(list(true)));
-    log::info!("SVM features that are missing: {}", Names(list(false)));
+    log::info!("SVM features that are missing or off: {}", Names(list(false)));
     true
 }

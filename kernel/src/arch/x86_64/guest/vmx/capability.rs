@@ -3,6 +3,7 @@
 
 use core::arch::x86_64::__cpuid;
 
+use dragonfly_hw::x86::apic::{EOI, IRR, ISR, PPR, SELF_IPI, TPR, VECTOR_REGISTERS, x2apic_msr};
 use dragonfly_hw::x86::control::{Cr0, Cr4};
 use dragonfly_hw::x86::cpuid::{LEAF_FEATURES, Leaf1Ecx};
 use dragonfly_hw::x86::msr::{
@@ -19,9 +20,9 @@ use dragonfly_hw::x86::vmx::region::{MSR_BITMAP_SIZE, MSR_BITMAP_WRITE, msr_bitm
 use dragonfly_memory::{HostPhys, PageSize, PhysicalMemory};
 use spin::Once;
 
-use super::super::capability::{Names, new_map};
+use super::super::capability::{Names, is_wanted, new_map};
 use crate::arch::x86_64::registers::read_msr;
-use crate::arch::x86_64::{X86, boot, clock};
+use crate::arch::x86_64::{X86, clock};
 
 /// Registers that the guest reads and writes itself: the VMCS has them, or they are its own while it runs.
 const GUEST_MSRS: [u32; 7] =
@@ -94,6 +95,15 @@ pub struct Setup {
     pub cr4: FixedBits,
     /// Which registers are the guest's to read and write.
     pub msr_bitmap: HostPhys,
+    /// The same in x2APIC mode, if the processor has that mode of guests.
+    pub x2apic_msr_bitmap: Option<HostPhys>,
+}
+
+impl Setup {
+    /// Whether the processor takes interrupts for guests out of memory.
+    pub fn has_posted_interrupts(&self) -> bool {
+        PinControls::from_bits_retain(self.pin).contains(PinControls::POSTED_INTERRUPTS)
+    }
 }
 
 static SETUP: Once<Setup> = Once::new();
@@ -101,11 +111,6 @@ static SETUP: Once<Setup> = Once::new();
 /// How guests are run, if they can be.
 pub fn setup() -> Option<&'static Setup> {
     SETUP.get()
-}
-
-/// Whether a feature is not switched off on the kernel's command line.
-fn is_wanted(option: &str) -> bool {
-    boot::command_line().value(option) != Some("off")
 }
 
 /// Finds out whether this machine has what guests need, and says why not.
@@ -152,13 +157,21 @@ fn choose() -> Result<Setup, &'static str> {
     let features = [
         ("vpid", "vmx.vpid", SecondaryControls::ENABLE_VPID, has_vpid),
         ("pause-loop exiting", "vmx.ple", SecondaryControls::PAUSE_LOOP_EXITING, true),
+        ("virtual-interrupt delivery", "vmx.vid", SecondaryControls::VIRTUAL_INTERRUPT_DELIVERY, true),
+        ("APIC-register virtualisation", "vmx.apic-registers", SecondaryControls::APIC_REGISTER_VIRTUALIZATION, true),
     ];
     let mut wanted = SECONDARY | INSTRUCTIONS;
     for (_, option, control, is_there) in features {
         wanted.set(control, is_there && is_wanted(option));
     }
-    let secondary = SecondaryControls::from_bits_retain(offered.adjust(wanted.bits()));
+    let mut secondary = SecondaryControls::from_bits_retain(offered.adjust(wanted.bits()));
+    let delivers = secondary.contains(SecondaryControls::VIRTUAL_INTERRUPT_DELIVERY);
+    let has_x2apic = delivers && offered.allowed() & SecondaryControls::VIRTUALIZE_X2APIC_MODE.bits() != 0;
+    if !has_x2apic {
+        secondary.remove(SecondaryControls::APIC_REGISTER_VIRTUALIZATION);
+    }
     let mut wanted = PIN;
+    wanted.set(PinControls::POSTED_INTERRUPTS, delivers && is_wanted("vmx.posted-interrupts"));
     wanted.set(PinControls::PREEMPTION_TIMER, is_wanted("vmx.preemption-timer"));
     let pin = allowed(IA32_VMX_TRUE_PINBASED_CTLS).adjust(wanted.bits());
     let exit = allowed(IA32_VMX_TRUE_EXIT_CTLS).adjust(EXIT.bits());
@@ -192,14 +205,16 @@ fn choose() -> Result<Setup, &'static str> {
         largest_page,
         cr0: FixedBits { fixed_0: cr0.fixed_0 & !paging, ..cr0 },
         cr4: fixed(IA32_VMX_CR4_FIXED0, IA32_VMX_CR4_FIXED1),
-        msr_bitmap: msr_bitmap().ok_or("no memory for permission maps")?,
+        msr_bitmap: msr_bitmap(&[], &[]).ok_or(NO_MAPS)?,
+        x2apic_msr_bitmap: if has_x2apic { Some(x2apic_msr_bitmap(secondary).ok_or(NO_MAPS)?) } else { None },
     };
     report(&setup, features.map(|(name, _, control, _)| (name, secondary.contains(control))));
     Ok(setup)
 }
 
-fn report(setup: &Setup, features: [(&'static str, bool); 2]) {
+fn report(setup: &Setup, features: [(&'static str, bool); 4]) {
     let all = features.into_iter().chain([
+        ("posted interrupts", setup.has_posted_interrupts()),
         ("preemption timer", PinControls::from_bits_retain(setup.pin).contains(PinControls::PREEMPTION_TIMER)),
         ("accessed and dirty flags", setup.eptp.contains(Eptp::AD)),
         ("2M pages", setup.largest_page != PageSize::Size4K),
@@ -216,11 +231,33 @@ fn preemption_timer() -> u32 {
     u32::try_from(ticks >> Misc(read_msr(IA32_VMX_MISC)).preemption_timer_shift()).unwrap_or(u32::MAX)
 }
 
-/// A map that makes every access an exit but those to [`GUEST_MSRS`] and reads of [`READABLE_MSRS`].
-fn msr_bitmap() -> Option<HostPhys> {
+/// What there is no memory for.
+const NO_MAPS: &str = "no memory for permission maps";
+
+/// As [`msr_bitmap`], but for what the processor virtualizes of x2APIC mode: it keeps these registers itself.
+fn x2apic_msr_bitmap(secondary: SecondaryControls) -> Option<HostPhys> {
+    const WRITES: [u32; 3] = [x2apic_msr(TPR), x2apic_msr(EOI), x2apic_msr(SELF_IPI)];
+    const READS: [u32; 18] = {
+        let mut list = [x2apic_msr(TPR); 18];
+        list[1] = x2apic_msr(PPR);
+        let mut index = 0;
+        while index < VECTOR_REGISTERS {
+            list[2 + index as usize] = x2apic_msr(ISR) + index;
+            list[10 + index as usize] = x2apic_msr(IRR) + index;
+            index += 1;
+        }
+        list
+    };
+    let has_reads = secondary.contains(SecondaryControls::APIC_REGISTER_VIRTUALIZATION);
+    msr_bitmap(if has_reads { &READS } else { &READS[..1] }, &WRITES)
+}
+
+/// A map that makes every access an exit but those to [`GUEST_MSRS`], reads of [`READABLE_MSRS`], and those named.
+fn msr_bitmap(reads: &[u32], writes: &[u32]) -> Option<HostPhys> {
     let map = new_map(MSR_BITMAP_SIZE)?;
-    let reads = GUEST_MSRS.into_iter().chain(READABLE_MSRS).filter_map(msr_bitmap_bit);
-    let writes = GUEST_MSRS.into_iter().filter_map(msr_bitmap_bit).map(|bit| bit + MSR_BITMAP_WRITE);
+    let reads = GUEST_MSRS.iter().chain(&READABLE_MSRS).chain(reads).filter_map(|msr| msr_bitmap_bit(*msr));
+    let writes = GUEST_MSRS.iter().chain(writes).filter_map(|msr| msr_bitmap_bit(*msr));
+    let writes = writes.map(|bit| bit + MSR_BITMAP_WRITE);
     for bit in reads.chain(writes) {
         // SAFETY: The map was just made, is this large, and no guest uses it yet.
         unsafe {

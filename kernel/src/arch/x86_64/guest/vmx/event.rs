@@ -1,5 +1,4 @@
 //! What a guest is interrupted by.
-#![expect(unsafe_code, reason = "the task priority is in the virtual-APIC page")]
 
 use dragonfly_hw::x86::control::{Cr0, Rflags};
 use dragonfly_hw::x86::exception::Exception;
@@ -8,13 +7,11 @@ use dragonfly_hw::x86::vmx::event::{Interruption, InterruptionType};
 use dragonfly_hw::x86::vmx::field::Field;
 use dragonfly_hw::x86::vmx::state::Interruptibility;
 
-use super::super::hardware::Event;
+use super::super::hardware::{Event, Hardware};
 use super::VmxVcpu;
 use super::state;
 use super::vmcs::{read, write};
 
-/// Offset of the task priority in the virtual-APIC page (SDM 3C, "Virtual APIC State").
-const TASK_PRIORITY: usize = 0x80;
 /// Bits of an event that mean something on entry.
 const EVENT: u32 = 0x8000_0fff;
 
@@ -78,7 +75,7 @@ impl VmxVcpu {
             return;
         };
         let class = vector >> 4;
-        if class <= self.task_priority() >> 4 {
+        if class <= self.cr8() {
             self.set_primary(PrimaryControls::INTERRUPT_WINDOW_EXITING, false);
             self.set_threshold(class);
             return;
@@ -123,17 +120,5 @@ impl VmxVcpu {
         }
         self.set_primary(PrimaryControls::NMI_WINDOW_EXITING, !can_take);
         can_take
-    }
-
-    /// The virtual task-priority register.
-    pub(super) fn task_priority(&self) -> u8 {
-        // SAFETY: The page is this object's, and the guest does not run: the processor leaves it alone.
-        unsafe { self.apic.pointer().add(TASK_PRIORITY).read_volatile() }
-    }
-
-    /// Sets it.
-    pub(super) fn set_task_priority(&mut self, priority: u8) {
-        // SAFETY: As in `task_priority`.
-        unsafe { self.apic.pointer().add(TASK_PRIORITY).write_volatile(priority) };
     }
 }

@@ -7,6 +7,7 @@ use core::sync::atomic::Ordering;
 
 use dragonfly_abi::arch::guest::General;
 use dragonfly_abi::guest::PortAccess;
+use dragonfly_hw::x86::apic::SELF_IPI;
 use dragonfly_hw::x86::control::Cr0;
 use dragonfly_hw::x86::exception::Exception;
 use dragonfly_hw::x86::msr::{IA32_CSTAR, IA32_FMASK, IA32_LSTAR, IA32_STAR};
@@ -141,6 +142,10 @@ impl VmxVcpu {
             BasicReason::TPR_BELOW_THRESHOLD => {
                 self.set_threshold(0);
                 Exit::Window
+            }
+            BasicReason::VIRTUALIZED_EOI => Exit::Eoi(qualification as u8),
+            BasicReason::APIC_WRITE if qualification == SELF_IPI.into() => {
+                Exit::SelfInterrupt(self.apic.register(SELF_IPI) as u8)
             }
             BasicReason::CR_ACCESS => control_register(CrAccess::from_bits_retain(qualification)),
             // Whatever waits for the host comes now.

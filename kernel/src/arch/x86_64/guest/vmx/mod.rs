@@ -1,13 +1,14 @@
 //! Intel VT-x with extended page tables (SDM 3C, "Introduction to Virtual Machine Extensions" and what follows it).
 //!
 //! [`capability`] finds out what there is and chooses the controls, [`cpu`] is what a CPU keeps, [`vmcs`] the control
-//! structure and where it is. [`entry`] is the way in and out, [`exit`] tells why the guest was left, [`event`] injects,
+//! structure and where it is, [`apic`] the virtual-APIC page. [`entry`] is the way in and out, [`exit`] tells why the guest was left, [`event`] injects,
 //! and [`state`] has the guest's registers.
 
 use core::sync::atomic::Ordering;
 
 use dragonfly_abi::Status;
 use dragonfly_abi::arch::guest::General;
+use dragonfly_hw::x86::apic::TPR;
 use dragonfly_hw::x86::control::Rflags;
 use dragonfly_hw::x86::vmx::control::{PrimaryControls, SecondaryControls};
 use dragonfly_hw::x86::vmx::ept::eptp;
@@ -15,17 +16,21 @@ use dragonfly_hw::x86::vmx::exit::BasicReason;
 use dragonfly_hw::x86::vmx::field::Field;
 use dragonfly_hw::x86::vmx::state::Interruptibility;
 use dragonfly_memory::{Account, HostPhys, PageSize};
+use dragonfly_vapic::LocalApic;
 
 use super::Local as GuestLocal;
 use super::hardware::{ControlRegisters, Event, Exit, Hardware, Segments, SystemRegisters};
+use super::posted::Posted;
 use crate::Ref;
 use crate::arch::x86_64::registers::read_cr3;
 use crate::arch::x86_64::{KernelHeap, X86, per_cpu};
 use crate::frames::OwnedFrame;
 use crate::shared_page::SharedPage;
+use apic::VirtualApic;
 use cpu::SystemCall;
 use vmcs::{Vmcs, read, write};
 
+mod apic;
 mod capability;
 mod cpu;
 mod entry;
@@ -43,6 +48,11 @@ pub fn largest_page() -> PageSize {
     capability::setup().map_or(PageSize::Size4K, |setup| setup.largest_page)
 }
 
+/// Whether processors here take interrupts for guests out of memory.
+pub fn has_posted_interrupts() -> bool {
+    capability::setup().is_some_and(capability::Setup::has_posted_interrupts)
+}
+
 /// Lets this CPU run guests. False if it cannot.
 pub fn enable_on_this_cpu(local: &mut Local) -> bool {
     capability::setup().is_some_and(|setup| local.enable(setup))
@@ -54,8 +64,7 @@ const NOWHERE: usize = usize::MAX;
 /// A virtual CPU.
 pub struct VmxVcpu {
     vmcs: Vmcs,
-    /// The virtual-APIC page, of which the task priority is used.
-    apic: OwnedFrame<X86>,
+    apic: VirtualApic,
     eptp: u64,
     has_vpid: bool,
     /// The CPU whose host state the VMCS has.
@@ -84,12 +93,20 @@ pub struct VmxVcpu {
 }
 
 impl VmxVcpu {
-    /// As after reset, with a second stage.
-    pub fn new(arch: X86, account: &Ref<Account<KernelHeap>, X86>, root: HostPhys) -> Result<Self, Status> {
+    /// As after reset, with a second stage, and its posted interrupts if there are any.
+    pub fn new(
+        arch: X86,
+        account: &Ref<Account<KernelHeap>, X86>,
+        root: HostPhys,
+        posted: Option<&Posted>,
+    ) -> Result<Self, Status> {
         let setup = capability::setup().ok_or(Status::NotSupported)?;
-        let vcpu = Self {
+        let mut vcpu = Self {
             vmcs: Vmcs::new(arch, account, setup)?,
-            apic: OwnedFrame::new(arch, account)?,
+            apic: VirtualApic::new(
+                OwnedFrame::new(arch, account)?,
+                setup.secondary.contains(SecondaryControls::VIRTUAL_INTERRUPT_DELIVERY),
+            ),
             eptp: eptp(root.as_u64(), setup.eptp),
             has_vpid: setup.secondary.contains(SecondaryControls::ENABLE_VPID),
             host_of: NOWHERE,
@@ -107,7 +124,8 @@ impl VmxVcpu {
             is_injected: false,
         };
         vcpu.vmcs.load();
-        state::write_controls(setup, &vcpu);
+        state::write_controls(setup, &vcpu, posted);
+        vcpu.virtualize_x2apic(true);
         state::write_reset();
         Ok(vcpu)
     }
@@ -227,6 +245,29 @@ impl Hardware for VmxVcpu {
         core::mem::take(&mut self.is_injected)
     }
 
+    #[inline]
+    fn delivers(&self) -> bool {
+        self.apic.delivers
+    }
+
+    #[inline]
+    fn is_supplied(&self) -> bool {
+        self.apic.is_supplied()
+    }
+
+    fn lend(&mut self, apic: &LocalApic) {
+        self.apic.lend(apic);
+    }
+
+    fn take_back(&mut self, apic: &LocalApic) {
+        self.apic.take_back(apic);
+    }
+
+    fn set_x2apic(&mut self, is_x2apic: bool) {
+        self.make_current();
+        self.virtualize_x2apic(is_x2apic);
+    }
+
     fn inject(&mut self, event: Event) {
         if event.is_valid() {
             self.make_current();
@@ -239,7 +280,7 @@ impl Hardware for VmxVcpu {
     }
 
     fn cr8(&self) -> u8 {
-        self.task_priority() >> 4
+        self.apic.register(TPR) as u8 >> 4
     }
 
     fn set_cr8(&mut self, class: u8) {
@@ -247,7 +288,7 @@ impl Hardware for VmxVcpu {
         // The threshold must not be above it at an entry (SDM 3C, "VM-Execution Control Fields"); whoever offers an
         // interrupt sets it again.
         self.set_threshold(0);
-        self.set_task_priority(class << 4);
+        self.apic.set_register(TPR, u32::from(class) << 4);
     }
 
     fn pointer(&self) -> (u64, u64) {

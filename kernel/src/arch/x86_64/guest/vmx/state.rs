@@ -13,10 +13,12 @@ use dragonfly_hw::x86::vmx::field::Field;
 use dragonfly_hw::x86::vmx::state::{AccessRights, Interruptibility};
 
 use super::super::hardware::{ControlRegisters, Segments, SystemRegisters};
+use super::super::posted::Posted;
 use super::VmxVcpu;
 use super::capability::{GUEST_CR4, Setup, setup};
 use super::cpu::SystemCall;
 use super::vmcs::{read, write};
+use crate::arch::x86_64::interrupts::POSTED;
 use crate::arch::x86_64::registers::read_msr;
 
 /// DR6 after reset (SDM 3A, "Processor State After Reset").
@@ -76,7 +78,7 @@ const TASK: usize = 7;
 const LOCAL_TABLE: usize = 6;
 
 /// Writes what a VMCS has to have beside the guest's and the host's state.
-pub fn write_controls(setup: &Setup, vcpu: &VmxVcpu) {
+pub fn write_controls(setup: &Setup, vcpu: &VmxVcpu, posted: Option<&Posted>) {
     let exceptions = [Exception::Debug, Exception::AlignmentCheck, Exception::MachineCheck];
     let exceptions = exceptions.into_iter().fold(0, |bits, exception| bits | 1 << exception.vector());
     for (field, value) in [
@@ -96,7 +98,7 @@ pub fn write_controls(setup: &Setup, vcpu: &VmxVcpu) {
         (Field::ENTRY_INTERRUPTION_INFORMATION, Interruption::NONE.0.into()),
         (Field::TPR_THRESHOLD, 0),
         (Field::MSR_BITMAP, setup.msr_bitmap.as_u64()),
-        (Field::VIRTUAL_APIC_ADDRESS, vcpu.apic.address().as_u64()),
+        (Field::VIRTUAL_APIC_ADDRESS, vcpu.apic.page.address().as_u64()),
         (Field::EPTP, vcpu.eptp),
         (Field::TSC_OFFSET, 0),
         (Field::VMCS_LINK_POINTER, u64::MAX),
@@ -109,6 +111,21 @@ pub fn write_controls(setup: &Setup, vcpu: &VmxVcpu) {
         // Loops with up to 128 ticks between two PAUSEs, for longer than 4096: what Linux's KVM uses.
         write(Field::PLE_GAP, 128);
         write(Field::PLE_WINDOW, 4096);
+    }
+    if setup.secondary.contains(SecondaryControls::VIRTUAL_INTERRUPT_DELIVERY) {
+        for field in [
+            Field::GUEST_INTERRUPT_STATUS,
+            Field::EOI_EXIT_BITMAP_0,
+            Field::EOI_EXIT_BITMAP_1,
+            Field::EOI_EXIT_BITMAP_2,
+            Field::EOI_EXIT_BITMAP_3,
+        ] {
+            write(field, 0);
+        }
+    }
+    if let Some(posted) = posted {
+        write(Field::POSTED_INTERRUPT_NOTIFICATION_VECTOR, POSTED.into());
+        write(Field::POSTED_INTERRUPT_DESCRIPTOR_ADDRESS, posted.address().as_u64());
     }
     if setup.secondary.contains(SecondaryControls::ENABLE_XSAVES_XRSTORS) {
         write(Field::XSS_EXITING_BITMAP, 0);

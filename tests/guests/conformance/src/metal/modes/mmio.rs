@@ -49,6 +49,8 @@ fn loads(mode: &Mode) -> Check {
     load("MOVZX of a word", &code!("movzx eax, word ptr fs:[ebx]"), 0xffff)?;
     load("MOVSX of a byte", &code!("movsx eax, byte ptr fs:[ebx]"), 0xffff_ffff)?;
     load("MOVSX to 16 bits", &code!("movsx ax, byte ptr fs:[ebx]"), 0x1122_ffff)?;
+    load("IMUL", &code!("imul eax, dword ptr fs:[ebx]"), 0_u32.wrapping_sub(0x1122_3344))?;
+    load("IMUL of 16 bits with a constant", &code!("imul ax, word ptr fs:[ebx], 7"), 0x1122_fff9)?;
     let code = code!(each ["push dword ptr gs:[ebx]", "pop eax"], ["push dword ptr gs:[ebx]", "pop eax"],
         ["push qword ptr gs:[ebx]", "pop rax"]);
     let after = mode.finish("PUSH", &code, Registers::default())?;
