@@ -130,6 +130,12 @@ impl LocalApic {
         self.look() == 0
     }
 
+    /// Whether other CPUs asked for something beside interrupts that was not taken.
+    #[inline]
+    pub fn has_requests(&self) -> bool {
+        self.look() & !WORD_BITS != 0
+    }
+
     /// What other CPUs asked for beside interrupts. Once taken it is the caller's to see through.
     #[inline]
     pub fn take_requests(&self) -> Requests {

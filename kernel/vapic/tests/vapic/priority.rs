@@ -13,6 +13,16 @@ fn nothing_is_pending_at_first() {
 }
 
 #[test]
+fn a_look_for_interrupts_forgets_no_other_request() {
+    let apic = enabled(0);
+    apic.post_nmi();
+    assert_eq!(apic.pending(), None);
+    assert!(!apic.has_work() && apic.has_requests());
+    assert!(apic.take_requests().nmi());
+    assert!(!apic.has_requests());
+}
+
+#[test]
 fn the_highest_vector_is_delivered_first() {
     let apic = enabled(0);
     for vector in [0x41, 0xef, 0x10, 0x80, 0xff, 0x7f] {

@@ -159,6 +159,12 @@ pub trait Hardware {
     /// Moves past an instruction.
     fn skip(&mut self, length: u32);
 
+    /// Moves past the instruction that caused the exit that has just been decoded.
+    #[inline]
+    fn skip_instruction(&mut self) {
+        let length = self.length();
+        self.skip(length);
+    }
     /// Clears RFLAGS.RF.
     fn clear_resume_flag(&mut self);
 

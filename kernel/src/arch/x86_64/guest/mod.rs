@@ -251,12 +251,12 @@ impl<H: Hardware> GuestCpu<H> {
     fn has_event(&self, interrupts: &Interrupts) -> bool {
         match self.wait {
             Wait::Nothing => true,
+            // What a look for interrupts has come upon is no news any more, and waits all the same.
             Wait::Interrupt => {
                 let Interrupts { apic, posted, .. } = interrupts;
-                apic.has_work() || apic.pending().is_some() || posted.as_ref().is_some_and(Posted::has_news)
+                apic.pending().is_some() || apic.has_requests() || posted.as_ref().is_some_and(Posted::has_news)
             }
-            // Interrupts that were posted are looked at, too, which costs a round and loses nothing.
-            Wait::Unmaskable | Wait::Startup => interrupts.apic.has_work(),
+            Wait::Unmaskable | Wait::Startup => interrupts.apic.has_requests(),
         }
     }
 

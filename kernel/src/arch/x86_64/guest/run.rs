@@ -365,8 +365,7 @@ impl<H: Hardware> GuestCpu<H> {
 
     #[inline]
     fn skip(&mut self) {
-        let length = self.hardware.length();
-        self.hardware.skip(length);
+        self.hardware.skip_instruction();
     }
 
     fn inject(&mut self, exception: Exception, error_code: Option<u32>) {

@@ -149,6 +149,10 @@ pub fn commands_to_this_cpu() -> Check {
     apic::write(ESR, 0);
     ensure("error of a vector below 16", apic::read(ESR) & 1 << 5 != 0)?;
     apic::write(ESR, 0);
+    apic::interrupt_self(5);
+    apic::write(ESR, 0);
+    ensure("error of one to this CPU by SELF_IPI", apic::read(ESR) & 1 << 5 != 0)?;
+    apic::write(ESR, 0);
     equal("errors after that", apic::read(ESR), 0)
 }
 

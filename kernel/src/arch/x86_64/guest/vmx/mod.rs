@@ -213,6 +213,12 @@ impl Hardware for VmxVcpu {
     }
 
     #[inline]
+    fn skip_instruction(&mut self) {
+        // The VMCS is current, and the processor tells the length of all instructions that are skipped.
+        self.skip(read(Field::EXIT_INSTRUCTION_LENGTH) as u32 & 0xf);
+    }
+
+    #[inline]
     fn skip(&mut self, length: u32) {
         self.make_current();
         let rip = read(Field::GUEST_RIP);
