@@ -27,6 +27,11 @@ pub fn is_wanted(option: &str) -> bool {
     boot::command_line().value(option) != Some("off")
 }
 
+/// Whether a feature is switched on there.
+pub fn is_asked_for(option: &str) -> bool {
+    boot::command_line().value(option) == Some("on")
+}
+
 /// A permission map that intercepts everything.
 pub fn new_map(bytes: usize) -> Option<HostPhys> {
     let pages = (bytes as u64).div_ceil(PAGE_SIZE).next_power_of_two();

@@ -20,7 +20,7 @@ use dragonfly_hw::x86::vmx::region::{MSR_BITMAP_SIZE, MSR_BITMAP_WRITE, msr_bitm
 use dragonfly_memory::{HostPhys, PageSize, PhysicalMemory};
 use spin::Once;
 
-use super::super::capability::{Names, is_wanted, new_map};
+use super::super::capability::{Names, is_asked_for, is_wanted, new_map};
 use crate::arch::x86_64::registers::read_msr;
 use crate::arch::x86_64::{X86, clock};
 
@@ -157,7 +157,13 @@ fn choose() -> Result<Setup, &'static str> {
     let features = [
         ("vpid", "vmx.vpid", SecondaryControls::ENABLE_VPID, has_vpid),
         ("pause-loop exiting", "vmx.ple", SecondaryControls::PAUSE_LOOP_EXITING, true),
-        ("virtual-interrupt delivery", "vmx.vid", SecondaryControls::VIRTUAL_INTERRUPT_DELIVERY, true),
+        // Off unless asked for: see docs/CAVEATS.md.
+        (
+            "virtual-interrupt delivery",
+            "vmx.vid",
+            SecondaryControls::VIRTUAL_INTERRUPT_DELIVERY,
+            is_asked_for("vmx.vid"),
+        ),
         ("APIC-register virtualisation", "vmx.apic-registers", SecondaryControls::APIC_REGISTER_VIRTUALIZATION, true),
     ];
     let mut wanted = SECONDARY | INSTRUCTIONS;
