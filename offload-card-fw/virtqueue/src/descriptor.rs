@@ -4,7 +4,7 @@ use bitflags::bitflags;
 use zerocopy::{FromBytes, Immutable, IntoBytes, little_endian};
 
 use crate::chain::Segment;
-use crate::memory::{GuestAddress, GuestMemory, GuestSlice, MemoryError};
+use crate::memory::{Access, GuestAddress, GuestMemory, GuestSlice, MemoryError};
 use crate::{QueueError, RingFeatures};
 
 /// Bytes of a descriptor.
@@ -102,6 +102,16 @@ pub(crate) fn read<T: FromBytes + IntoBytes>(table: &GuestSlice<'_>, index: usiz
     let offset = index.checked_mul(DESCRIPTOR_SIZE).ok_or(MemoryError::OutOfBounds)?;
     table.read(offset, descriptor.as_mut_bytes())?;
     Ok(descriptor)
+}
+
+/// Lets the CPU fetch the first `bytes` of what a descriptor refers to, which may be anything yet.
+#[inline(always)]
+pub(crate) fn prefetch<M: GuestMemory>(memory: &M, segment: Segment, flags: Flags, bytes: usize) {
+    let access =
+        if flags.contains(Flags::WRITE) && !flags.contains(Flags::INDIRECT) { Access::Write } else { Access::Read };
+    if let Ok(piece) = memory.piece(segment.address, bytes.min(segment.len as usize)) {
+        piece.prefetch(access);
+    }
 }
 
 /// The table to which an indirect descriptor refers, and how many descriptors it has. VIRTQ_DESC_F_WRITE in the

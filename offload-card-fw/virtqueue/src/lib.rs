@@ -55,7 +55,7 @@ pub use config::{MAX_QUEUE_SIZE, Position, QueueConfig, QueueState, RingAddresse
 pub use cursor::{ChainError, Reader, Writer};
 pub use error::QueueError;
 pub use in_flight::in_flight_region_size;
-pub use memory::{GuestAddress, GuestMemory, GuestSlice, MemoryError, WithInFlight};
+pub use memory::{Access, GuestAddress, GuestMemory, GuestSlice, MemoryError, WithInFlight};
 #[cfg(not(loom))]
 pub use memory::{MAX_REGIONS, MemoryMap, RegionError};
 pub use notification::Notification;

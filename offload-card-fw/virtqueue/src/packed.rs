@@ -5,7 +5,7 @@ use crate::sync::{Ordering, fence};
 use crate::chain::{Chain, ChainId};
 use crate::descriptor::{self, DESCRIPTOR_SIZE, Flags, PackedDescriptor};
 use crate::in_flight::PackedTracker;
-use crate::memory::{GuestMemory, GuestSlice};
+use crate::memory::{Access, GuestMemory, GuestSlice};
 use crate::queue::{Areas, descriptors_gone, device_gone, driver_gone};
 use crate::{Position, QueueConfig, QueueError, RingFeatures};
 
@@ -136,6 +136,39 @@ impl Packed {
         self.next_available = position;
         self.in_flight += descriptors;
         Ok(Some(ChainId::new(id, descriptors, entry)))
+    }
+
+    /// Lets the CPU fetch the next descriptors, if the first of them is available, and the first `bytes` that each refers to.
+    /// Descriptors are overwritten when they are used, mostly each by itself.
+    #[inline]
+    pub(crate) fn prefetch<M: GuestMemory>(
+        &self,
+        areas: &Areas<'_>,
+        memory: &M,
+        count: u16,
+        bytes: usize,
+    ) -> Result<(), QueueError> {
+        let Position { index, wrap } = self.next_available;
+        let is_there = |index| {
+            // Relaxed: only looked at; `pop` acquires.
+            areas.flags(Position { index, wrap }, Ordering::Relaxed).map(|flags| is_available(flags, wrap))
+        };
+        if !is_there(index)? {
+            return Ok(());
+        }
+        // Those beyond the ring's end are few, and at its beginning.
+        let count = count.min(self.size - index);
+        let (first, len) = (DESCRIPTOR_SIZE * usize::from(index), DESCRIPTOR_SIZE * usize::from(count));
+        areas.descriptors.part(first, len).map_err(descriptors_gone)?.prefetch(Access::Write);
+        for index in index..index + count {
+            if !is_there(index)? {
+                break;
+            }
+            let copy: PackedDescriptor =
+                descriptor::read(&areas.descriptors, usize::from(index)).map_err(descriptors_gone)?;
+            descriptor::prefetch(memory, copy.segment(), copy.flags(), bytes);
+        }
+        Ok(())
     }
 
     /// Takes again the next chain that was in flight at the restart.

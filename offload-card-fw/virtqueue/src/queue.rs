@@ -227,6 +227,19 @@ impl<M: GuestMemory> Attached<'_, '_, M> {
         self.try_pop(chain).map_err(|error| self.stop(error))
     }
 
+    /// Lets the CPU fetch what is needed to take the next chains and give them back, of at most `count`, and the first
+    /// `bytes` of what each one's first descriptor refers to. A hint, for devices that take several in a row: all of it is
+    /// on its way at once.
+    ///
+    /// # Errors
+    /// Why the queue has stopped.
+    #[inline]
+    pub fn prefetch(&mut self, count: u16, bytes: usize) -> Result<(), QueueError> {
+        self.check()?;
+        ring!(&mut self.queue.ring, ring => ring.prefetch(&self.areas, self.memory, count, bytes))
+            .map_err(|error| self.stop(error))
+    }
+
     /// Puts the chain that was taken last back, as if it had not been: for devices that need several chains for what they
     /// have, and find too few. May be repeated, with the chain taken before that, unless it was given back.
     ///

@@ -3,9 +3,9 @@
 use crate::sync::{Ordering, fence};
 
 use crate::chain::{Chain, ChainId};
-use crate::descriptor::{self, Flags, SplitDescriptor};
+use crate::descriptor::{self, DESCRIPTOR_SIZE, Flags, SplitDescriptor};
 use crate::in_flight::SplitTracker;
-use crate::memory::{GuestMemory, GuestSlice};
+use crate::memory::{Access, GuestMemory, GuestSlice};
 use crate::queue::{Areas, descriptors_gone, device_gone, driver_gone};
 use crate::{QueueConfig, QueueError, RingFeatures};
 
@@ -128,25 +128,70 @@ impl Split {
         Ok(())
     }
 
+    /// Lets the CPU fetch the next chains' first descriptors, the first `bytes` that these refer to, and the used elements to
+    /// be written.
+    #[inline]
+    pub(crate) fn prefetch<M: GuestMemory>(
+        &mut self,
+        areas: &Areas<'_>,
+        memory: &M,
+        count: u16,
+        bytes: usize,
+    ) -> Result<(), QueueError> {
+        if self.seen_available.wrapping_sub(self.next_available) < count {
+            self.look(areas)?;
+        }
+        let count = self.seen_available.wrapping_sub(self.next_available).min(count).min(self.size);
+        let heads = || (0..count).map(|ahead| self.head(areas, self.next_available.wrapping_add(ahead)));
+        for head in heads() {
+            // One that is not in the table is found when it is taken.
+            if let Ok(descriptor) = areas.descriptors.part(DESCRIPTOR_SIZE * usize::from(head?), DESCRIPTOR_SIZE) {
+                descriptor.prefetch(Access::Read);
+            }
+        }
+        // Those beyond the ring's end are few, and at its beginning.
+        let first = self.slot(self.next_used);
+        let elements = usize::from(count).min(usize::from(self.size) - first);
+        areas.device.part(RING + 8 * first, 8 * elements).map_err(device_gone)?.prefetch(Access::Write);
+        for head in heads() {
+            if let Ok(copy) = descriptor::read::<SplitDescriptor>(&areas.descriptors, usize::from(head?)) {
+                descriptor::prefetch(memory, copy.segment(), copy.flags(), bytes);
+            }
+        }
+        Ok(())
+    }
+
     /// The head of the next available chain.
     #[inline(always)]
     fn next_head(&mut self, areas: &Areas<'_>) -> Result<Option<u16>, QueueError> {
         if self.next_available == self.seen_available {
-            // Acquire: descriptors and ring entries, written before the driver's barrier, are read after this (2.7.13.3).
-            let index = areas.driver.load_u16(INDEX, Ordering::Acquire).map_err(driver_gone)?;
-            let in_use = self.next_available.wrapping_sub(self.published);
-            if index.wrapping_sub(self.next_available) > self.size.saturating_sub(in_use) {
-                let (used, size) = (self.published, self.size);
-                return Err(QueueError::AvailableTooFar { available: index, used, size });
-            }
-            self.seen_available = index;
-            if index == self.next_available {
+            self.look(areas)?;
+            if self.seen_available == self.next_available {
                 return Ok(None);
             }
         }
+        self.head(areas, self.next_available).map(Some)
+    }
+
+    /// Looks how far the driver has come.
+    #[inline(always)]
+    fn look(&mut self, areas: &Areas<'_>) -> Result<(), QueueError> {
+        // Acquire: descriptors and ring entries, written before the driver's barrier, are read after this (2.7.13.3).
+        let index = areas.driver.load_u16(INDEX, Ordering::Acquire).map_err(driver_gone)?;
+        let in_use = self.next_available.wrapping_sub(self.published);
+        if index.wrapping_sub(self.next_available) > self.size.saturating_sub(in_use) {
+            let (used, size) = (self.published, self.size);
+            return Err(QueueError::AvailableTooFar { available: index, used, size });
+        }
+        self.seen_available = index;
+        Ok(())
+    }
+
+    /// The head of an available chain that was seen.
+    #[inline(always)]
+    fn head(&self, areas: &Areas<'_>, index: u16) -> Result<u16, QueueError> {
         // Relaxed: ordered by the Acquire of `idx`.
-        let entry = RING + 2 * self.slot(self.next_available);
-        areas.driver.load_u16(entry, Ordering::Relaxed).map_err(driver_gone).map(Some)
+        areas.driver.load_u16(RING + 2 * self.slot(index), Ordering::Relaxed).map_err(driver_gone)
     }
 
     /// Copies the chain at `head` and checks it.

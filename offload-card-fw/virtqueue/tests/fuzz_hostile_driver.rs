@@ -158,6 +158,9 @@ fn turn<M: GuestMemory>(
     outcomes: &mut Outcomes,
 ) -> Result<(), dragonfly_virtqueue::QueueError> {
     let mut chain = Chain::new();
+    if random.below(2) == 0 {
+        queue.attach(memory)?.prefetch(random.number() as u16, random.index(3000))?;
+    }
     for _ in 0..random.below(3) {
         if !queue.pop_into(memory, &mut chain)? {
             break;

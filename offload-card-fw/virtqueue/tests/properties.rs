@@ -30,6 +30,8 @@ struct Shape {
 enum Step {
     Add(Shape),
     Publish,
+    /// Has what so many chains need fetched, which changes nothing that can be seen.
+    Prefetch(u16),
     Pop,
     /// Puts the chain back that was taken last.
     Unpop,
@@ -49,6 +51,8 @@ fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         4 => shape.prop_map(Step::Add),
         3 => Just(Step::Publish),
+        1 => any::<u16>().prop_map(Step::Prefetch),
+        1 => (0..9_u16).prop_map(Step::Prefetch),
         5 => Just(Step::Pop),
         1 => Just(Step::Unpop),
         5 => (any::<usize>(), any::<bool>()).prop_map(|(which, at_once)| Step::Push(which, at_once)),
@@ -223,6 +227,7 @@ impl World {
         match step {
             Step::Add(shape) => self.add(shape),
             Step::Publish => self.publish(),
+            Step::Prefetch(count) => self.queue.attach(&self.memory).unwrap().prefetch(*count, 64).unwrap(),
             Step::Pop => self.pop(),
             Step::Unpop => self.unpop(),
             Step::Push(which, at_once) => self.push(*which, *at_once),

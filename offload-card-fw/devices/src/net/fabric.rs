@@ -16,7 +16,7 @@ use super::{
     delivery::{Delivery, Route, deliver},
     frame::Buffered,
     pool::Pool,
-    receiver::Receiver,
+    receiver::{Receiver, Waiting},
 };
 use crate::tables::{Devices, Net};
 
@@ -144,7 +144,8 @@ impl Fabric {
 
     /// The next frame that is to go outside, as it is to be on the wire; to be given back with [`Self::recycle`].
     pub fn take(&mut self, port: PortId) -> Option<Vec<u8>> {
-        self.next(port, OUTSIDE).map(|frame| frame.bytes)
+        let (queue, _) = self.waiting(port, OUTSIDE)?;
+        queue.take().map(|frame| frame.bytes)
     }
 
     /// Memory for a frame, which is empty.
@@ -211,14 +212,10 @@ impl Fabric {
         self.pool.take(len)
     }
 
-    /// The frame that waits for a pair of queues.
-    pub(super) fn peek(&self, port: PortId, pair: u16) -> Option<&Buffered> {
-        self.receivers.get(usize::from(port.0))?.peek(pair)
-    }
-
-    /// Takes the frame that waits for a pair of queues; to be given back with [`Self::recycle`].
-    pub(super) fn next(&mut self, port: PortId, pair: u16) -> Option<Buffered> {
-        self.receivers.get_mut(usize::from(port.0))?.take(pair)
+    /// What waits for a pair of queues, and where the memory of frames goes that were taken.
+    pub(super) fn waiting(&mut self, port: PortId, pair: u16) -> Option<(&mut Waiting, &mut Pool)> {
+        let queue = self.receivers.get_mut(usize::from(port.0))?.queue(pair)?;
+        Some((queue, &mut self.pool))
     }
 
     /// Says whether the guest's receive queue of this pair runs. Frames for one that does not are dropped.

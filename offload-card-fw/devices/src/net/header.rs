@@ -53,6 +53,10 @@ pub fn parse(header: &[u8; HEADER], features: Features) -> Option<Offload> {
 #[must_use]
 pub fn of(frame: &Buffered, buffers: u16) -> [u8; HEADER] {
     let Offload { checksum, segmentation, is_valid } = frame.offload;
+    if checksum.is_none() && segmentation.is_none() {
+        let [low, high] = buffers.to_le_bytes();
+        return [if is_valid { FLAG_DATA_VALID } else { 0 }, GSO_NONE, 0, 0, 0, 0, 0, 0, 0, 0, low, high];
+    }
     let mut flags = if is_valid { FLAG_DATA_VALID } else { 0 };
     let (mut start, mut offset) = (0, 0);
     if let Some(checksum) = checksum {

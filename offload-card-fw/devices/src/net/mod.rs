@@ -9,6 +9,8 @@
 //! A frame is copied twice: out of the sender's memory, as the switch must read what cannot change, and into the
 //! receiver's. Between, it waits in a bounded queue of the receiver's. It is copied once more for each further receiver,
 //! and twice where it is changed: cut into segments for one that does not take it whole.
+//!
+//! Frames move in bursts, for which the rings' lines and the buffers' first ones are fetched together.
 
 mod control;
 mod delivery;
@@ -35,3 +37,6 @@ const LINK_HEADER: usize = 14 + 8;
 const LONGEST_FRAME: usize = u16::MAX as usize + LINK_HEADER;
 /// Frames taken from or given to a ring in one turn.
 const BATCH: usize = 32;
+/// Bytes of each buffer of a turn that are fetched beforehand: short frames, and the begin of long ones, whose rest the CPU
+/// fetches by itself while they are copied.
+const PREFETCHED: usize = 128;

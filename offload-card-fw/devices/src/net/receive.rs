@@ -4,7 +4,7 @@ use alloc::{boxed::Box, vec::Vec};
 
 use dragonfly_virtqueue::{Attached, Chain, ChainError, GuestMemory, QueueError};
 
-use super::{BATCH, Fabric, Features, NetDevice, header};
+use super::{BATCH, Fabric, Features, NetDevice, PREFETCHED, header};
 use crate::serve::Service;
 
 /// The most buffers that a frame may fill. Linux makes them of 1,500 bytes at least, so that it needs 44.
@@ -33,17 +33,19 @@ impl NetDevice {
         let most = if features.contains(Features::MRG_RXBUF) { MAX_BUFFERS } else { 1 };
         let Some(slot) = self.queues.get_mut(usize::from(index)) else { return Ok(Service::default()) };
         slot.is_starved = false;
-        if fabric.peek(self.port, pair).is_none() {
+        let Some((waiting, pool)) = fabric.waiting(self.port, pair) else { return Ok(Service::default()) };
+        let most_frames = waiting.len().min(BATCH);
+        if most_frames == 0 {
             return Ok(Service::default());
         }
         let Some(queue) = slot.ring.queue(memory)? else { return Ok(Service::default()) };
         let mut ring = queue.attach(memory)?;
+        ring.prefetch(most_frames as u16, PREFETCHED)?;
         let (mut done, mut given) = (0, 0);
-        while done < BATCH
-            && let Some(frame) = fabric.peek(self.port, pair)
+        while done < most_frames
+            && let Some(frame) = waiting.peek()
         {
-            let is_wanted = self.state.wants(&frame.bytes);
-            if is_wanted {
+            if self.state.wants(&frame.bytes) {
                 let Some(count) = slot.buffers.take(&mut ring, (header_len + frame.bytes.len()) as u64, most)? else {
                     slot.is_starved = true;
                     break;
@@ -51,20 +53,13 @@ impl NetDevice {
                 // At most `MAX_BUFFERS`.
                 let header = header::of(frame, count as u16);
                 let header = header.get(..header_len).unwrap_or(&header);
-                let mut lens = [0; MAX_BUFFERS];
                 let chains = slot.buffers.chains.get(..count).unwrap_or_default();
-                // Buffers that are too short or not there cost the guest the frame.
-                if write(chains, memory, header, &frame.bytes, &mut lens).is_err() {
-                    lens.fill(0);
-                }
-                for (chain, len) in chains.iter().zip(lens) {
-                    ring.stage(chain.id(), len)?;
-                }
+                give(chains, memory, header, &frame.bytes, &mut ring)?;
                 slot.buffers.give_back(count);
                 given += 1;
             }
-            if let Some(frame) = fabric.next(self.port, pair) {
-                fabric.recycle(frame.bytes);
+            if let Some(frame) = waiting.take() {
+                pool.put(frame.bytes);
             }
             done += 1;
         }
@@ -118,6 +113,27 @@ impl Buffers {
     pub(super) fn forget(&mut self) {
         self.taken = 0;
     }
+}
+
+/// Writes header and frame to chains, and gives them back. Buffers that are too short or not there cost the guest the frame.
+fn give<M: GuestMemory>(
+    chains: &[Box<Chain>],
+    memory: &M,
+    header: &[u8],
+    frame: &[u8],
+    ring: &mut Attached<'_, '_, M>,
+) -> Result<(), QueueError> {
+    // Nearly all frames: the lengths of many buffers are not cleared for one.
+    if let [chain] = chains {
+        let mut len = [0];
+        let is_written = write(chains, memory, header, frame, &mut len).is_ok();
+        return ring.stage(chain.id(), if is_written { len[0] } else { 0 });
+    }
+    let mut lens = [0; MAX_BUFFERS];
+    if write(chains, memory, header, frame, &mut lens).is_err() {
+        lens.fill(0);
+    }
+    chains.iter().zip(lens).try_for_each(|(chain, len)| ring.stage(chain.id(), len))
 }
 
 /// Writes header and frame to chains, one full after the other, and how much to each.

@@ -16,27 +16,31 @@ pub struct Receiver {
     /// What frames may leave to it.
     pub features: Features,
     queues: Vec<Waiting>,
+    /// The queues that run.
+    running: Vec<u16>,
 }
 
 /// Frames for one pair of queues, or for what is outside.
 #[derive(Debug, Default)]
-struct Waiting {
+pub struct Waiting {
     frames: VecDeque<Buffered>,
     /// Bytes of memory that the frames take up.
     bytes: usize,
-    /// Whether somebody takes them: a guest's receive queue runs.
-    runs: bool,
 }
 
 impl Receiver {
     /// Somebody with so many pairs of queues, none of which runs.
     pub fn new(pairs: u16) -> Self {
-        Self { features: Features::default(), queues: (0..pairs).map(|_| Waiting::default()).collect() }
+        Self {
+            features: Features::default(),
+            queues: (0..pairs).map(|_| Waiting::default()).collect(),
+            running: Vec::new(),
+        }
     }
 
     /// Whether any queue runs.
     pub fn runs(&self) -> bool {
-        self.queues.iter().any(|queue| queue.runs)
+        !self.running.is_empty()
     }
 
     /// Lets a frame wait; those of a flow wait in one queue, in their order. Without a queue, or without room, it is lost.
@@ -49,10 +53,12 @@ impl Receiver {
                 return pool.put(frame.bytes);
             }
         }
-        let running = self.queues.iter().filter(|queue| queue.runs).count() as u64;
-        // Below the number of queues. The high half is mixed best.
-        let choice = (flow_hash >> 32).checked_rem(running).unwrap_or(0) as usize;
-        match self.queues.iter_mut().filter(|queue| queue.runs).nth(choice) {
+        let queue = match *self.running.as_slice() {
+            [only] => Some(only),
+            // Below the number of queues. The high half is mixed best.
+            ref all => (flow_hash >> 32).checked_rem(all.len() as u64).and_then(|at| all.get(at as usize)).copied(),
+        };
+        match queue.and_then(|queue| self.queues.get_mut(usize::from(queue))) {
             Some(queue) if queue.frames.len() < MAX_FRAMES && queue.bytes < MAX_BYTES => {
                 queue.bytes += frame.bytes.capacity();
                 queue.frames.push_back(frame);
@@ -61,26 +67,20 @@ impl Receiver {
         }
     }
 
-    /// The frame that a queue gives next.
-    pub fn peek(&self, pair: u16) -> Option<&Buffered> {
-        self.queues.get(usize::from(pair))?.frames.front()
-    }
-
-    /// Takes the frame that a queue gives next.
-    pub fn take(&mut self, pair: u16) -> Option<Buffered> {
-        let queue = self.queues.get_mut(usize::from(pair))?;
-        let frame = queue.frames.pop_front()?;
-        queue.bytes = queue.bytes.saturating_sub(frame.bytes.capacity());
-        Some(frame)
+    /// What waits for a queue.
+    pub fn queue(&mut self, pair: u16) -> Option<&mut Waiting> {
+        self.queues.get_mut(usize::from(pair))
     }
 
     /// Says whether a queue runs. What waits for one that does not is lost.
     pub fn set_running(&mut self, pair: u16, runs: bool, pool: &mut Pool) {
-        if let Some(queue) = self.queues.get_mut(usize::from(pair)) {
-            queue.runs = runs;
-            if !runs {
-                queue.clear(pool);
-            }
+        let Some(queue) = self.queues.get_mut(usize::from(pair)) else { return };
+        self.running.retain(|running| *running != pair);
+        if runs {
+            self.running.push(pair);
+            self.running.sort_unstable();
+        } else {
+            queue.clear(pool);
         }
     }
 
@@ -91,6 +91,23 @@ impl Receiver {
 }
 
 impl Waiting {
+    /// How many frames wait.
+    pub fn len(&self) -> usize {
+        self.frames.len()
+    }
+
+    /// The first frame.
+    pub fn peek(&self) -> Option<&Buffered> {
+        self.frames.front()
+    }
+
+    /// Takes the first frame.
+    pub fn take(&mut self) -> Option<Buffered> {
+        let frame = self.frames.pop_front()?;
+        self.bytes = self.bytes.saturating_sub(frame.bytes.capacity());
+        Some(frame)
+    }
+
     fn clear(&mut self, pool: &mut Pool) {
         self.bytes = 0;
         self.frames.drain(..).for_each(|frame| pool.put(frame.bytes));

@@ -3,7 +3,7 @@
 use dragonfly_virtqueue::{Chain, GuestMemory, QueueError};
 
 use super::{
-    BATCH, Fabric, Features, LINK_HEADER, LONGEST_FRAME, NetDevice,
+    BATCH, Fabric, Features, LINK_HEADER, LONGEST_FRAME, NetDevice, PREFETCHED,
     frame::Buffered,
     header::{self, HEADER},
 };
@@ -30,6 +30,7 @@ impl NetDevice {
         let Some(slot) = self.queues.get_mut(usize::from(index)) else { return Ok(Service::default()) };
         let Some(queue) = slot.ring.queue(memory)? else { return Ok(Service::default()) };
         let mut ring = queue.attach(memory)?;
+        ring.prefetch(BATCH as u16, PREFETCHED)?;
         let (mut taken, mut bytes) = (0, 0);
         while taken < BATCH && bytes < MAX_TURN_BYTES && ring.pop_into(&mut self.chain)? {
             taken += 1;

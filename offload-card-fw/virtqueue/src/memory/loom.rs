@@ -7,7 +7,7 @@ use std::ops::Range;
 use loom::cell::UnsafeCell;
 use loom::sync::atomic::{AtomicU16, Ordering};
 
-use super::{GuestAddress, GuestMemory, MemoryError};
+use super::{Access, GuestAddress, GuestMemory, MemoryError};
 
 /// Bytes of memory, from their beginning, that only plain copies and fields behind them may touch.
 pub type Plain = Range<usize>;
@@ -96,6 +96,8 @@ impl GuestSlice<'_> {
         let at = at.min(self.len);
         (Self { len: at, ..*self }, Self { start: self.start + at, len: self.len - at, ..*self })
     }
+
+    pub(crate) const fn prefetch(&self, _: Access) {}
 
     pub(crate) fn read(&self, offset: usize, into: &mut [u8]) -> Result<(), MemoryError> {
         for (at, bytes) in into.chunks_exact_mut(2).enumerate() {

@@ -21,6 +21,8 @@ mod host;
 mod loom;
 #[cfg(not(loom))]
 mod map;
+#[cfg_attr(loom, expect(dead_code, reason = "loom has no caches"))]
+mod prefetch;
 #[cfg(not(loom))]
 mod slice;
 #[cfg(all(test, not(loom)))]
@@ -35,6 +37,7 @@ pub use host::HostMemory;
 pub use loom::{GuestSlice, LoomMemory, Plain};
 #[cfg(not(loom))]
 pub use map::{MAX_REGIONS, MemoryMap, RegionError};
+pub use prefetch::Access;
 #[cfg(not(loom))]
 pub use slice::GuestSlice;
 use thiserror::Error;
