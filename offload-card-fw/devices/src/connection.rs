@@ -1,10 +1,15 @@
 //! A client that uses a device.
 
+use core::cell::Cell;
+
 use dragonfly_vhost_user::{Platform, Received, Reply, Session, SessionError};
 use dragonfly_virtqueue::{GuestMemory, QueueError};
-use log::warn;
+use log::{debug, warn};
 
 use crate::serve::Serve;
+
+/// Broken rings of one client that the log has at its usual level: a guest can break them as often as it likes.
+pub const MAX_LINES: u32 = 32;
 
 /// How a client's guest is reached.
 pub trait GuestAccess: Platform {
@@ -33,6 +38,7 @@ pub type ConnectionError<P> = SessionError<QueueError, <P as Platform>::Error>;
 #[derive(Debug)]
 pub struct Connection<P> {
     session: Session,
+    lines_left: Cell<u32>,
     /// How the guest is reached.
     pub platform: P,
 }
@@ -50,7 +56,14 @@ impl<P: GuestAccess> Connection<P> {
     /// A client that has said nothing.
     #[must_use]
     pub fn new(platform: P) -> Self {
-        Self { session: Session::default(), platform }
+        Self { session: Session::default(), lines_left: Cell::new(MAX_LINES), platform }
+    }
+
+    /// The same, with so many lines left for the log: what [`Self::close`] gave for a client of the same guest.
+    #[must_use]
+    pub fn with_lines(self, lines: u32) -> Self {
+        self.lines_left.set(lines);
+        self
     }
 
     /// Does what a message says.
@@ -81,7 +94,13 @@ impl<P: GuestAccess> Connection<P> {
                     }
                 }
                 Err(reason) => {
-                    warn!("{}: queue {index} has stopped: {reason}", device.name());
+                    let left = self.lines_left.get();
+                    self.lines_left.set(left.saturating_sub(1));
+                    if left > 0 {
+                        warn!("{}: queue {index} has stopped: {reason}", device.name());
+                    } else {
+                        debug!("{}: queue {index} has stopped: {reason}", device.name());
+                    }
                     self.platform.report_broken(index);
                 }
             }
@@ -101,10 +120,12 @@ impl<P: GuestAccess> Connection<P> {
         has_work
     }
 
-    /// Ends the session: no ring of the device runs any more, and no memory is mapped.
-    pub fn close<D: Serve>(mut self, device: &mut D, shared: &mut D::Shared) {
+    /// Ends the session: no ring of the device runs any more, and no memory is mapped. Gives the lines for the log that are
+    /// left.
+    pub fn close<D: Serve>(mut self, device: &mut D, shared: &mut D::Shared) -> u32 {
         self.session.close(device, &mut self.platform);
         device.rings_changed(shared);
+        self.lines_left.get()
     }
 }
 

@@ -21,7 +21,7 @@ mod ring;
 mod serve;
 pub mod tables;
 
-pub use connection::{Connection, ConnectionError, GuestAccess, Round};
+pub use connection::{Connection, ConnectionError, GuestAccess, MAX_LINES, Round};
 pub use disk::{AnyDisk, DiskDevice, DiskError};
 pub use key::{KeyFileError, parse_key};
 pub use net::{Control, Fabric, NetDevice, PortError};

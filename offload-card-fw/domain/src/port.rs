@@ -1,7 +1,7 @@
 //! A device with the session of the VMM that uses it.
 
 use arrayvec::ArrayVec;
-use dragonfly_card_devices::{Connection, Round, Serve};
+use dragonfly_card_devices::{Connection, MAX_LINES, Round, Serve};
 use dragonfly_vhost_user::{HEADER_LEN, Header, MAX_RESOURCES, MessageError, Received, Reply, SessionError};
 use dragonfly_virtqueue::QueueError;
 use thiserror::Error;
@@ -29,12 +29,14 @@ pub(crate) type Resources<R> = ArrayVec<R, MAX_RESOURCES>;
 pub(crate) struct Port<D, P> {
     pub(crate) device: D,
     connection: Option<Connection<P>>,
+    /// Of the log, for broken rings: a guest may end its sessions, too, as often as it likes.
+    lines_left: u32,
 }
 
 impl<D: Serve, P: Client> Port<D, P> {
     /// A device that nobody uses.
     pub(crate) fn new(device: D) -> Self {
-        Self { device, connection: None }
+        Self { device, connection: None, lines_left: MAX_LINES }
     }
 
     /// Does what a message says, in a new session with a new platform if there is none.
@@ -49,7 +51,8 @@ impl<D: Serve, P: Client> Port<D, P> {
         platform: impl FnOnce() -> P,
     ) -> Result<Option<Reply<P::Resource>>, Broken<P::Error>> {
         let outcome = split(bytes).and_then(|(header, payload)| {
-            let connection = self.connection.get_or_insert_with(|| Connection::new(platform()));
+            let lines = self.lines_left;
+            let connection = self.connection.get_or_insert_with(|| Connection::new(platform()).with_lines(lines));
             let message = Received { header, payload, resources };
             connection.handle(message, &mut self.device, shared).map_err(Broken::Session)
         });
@@ -79,7 +82,7 @@ impl<D: Serve, P: Client> Port<D, P> {
     /// Ends the session, if there is one.
     pub(crate) fn close(&mut self, shared: &mut D::Shared) {
         if let Some(connection) = self.connection.take() {
-            connection.close(&mut self.device, shared);
+            self.lines_left = connection.close(&mut self.device, shared);
         }
     }
 }

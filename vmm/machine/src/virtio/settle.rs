@@ -4,7 +4,7 @@
 use core::ops::Range;
 
 use dragonfly_guest_boot::GuestPhys;
-use log::info;
+use log::debug;
 
 use super::backend::{Failed, QueueSetup};
 use super::registers::{Isr, NO_VECTOR, Queue, Registers, Status};
@@ -74,7 +74,7 @@ impl VirtioPci {
         }
         self.registers.status |= Status::NEEDS_RESET;
         if self.registers.status.contains(Status::DRIVER_OK) {
-            info!("a virtio device has failed: its driver is told to reset it");
+            debug!("a virtio device has failed: its driver is told to reset it");
             self.config_changed();
         }
         self.settle();
