@@ -79,8 +79,10 @@ impl Running {
             let start = (number == 0).then_some(&start);
             threads.push((number, running.thread(number, cpu, start, &processor)));
         }
+        let places = places(file);
         for (number, thread) in threads {
-            let started = builder(file, number).spawn(move || thread.run());
+            let place = places.get(number as usize % places.len().max(1)).copied();
+            let started = builder(file, place.unwrap_or(number)).spawn(move || thread.run());
             running.threads.push(started.map_err(|status| spawn_problem(file, number, status))?);
         }
         info!("{} runs: {} vCPUs, {} MiB", file.name, file.vcpus, file.memory >> 20);
@@ -120,11 +122,19 @@ impl Drop for Running {
     }
 }
 
-/// Where a vCPU's thread runs, and how much.
-fn builder(file: &MachineFile, number: u32) -> Builder {
-    let count = (file.cpus.len() as u32).max(1);
-    let chosen = file.cpus.get((number % count) as usize).copied();
-    let builder = Builder::new(chosen.unwrap_or(number % cpus().max(1)), file.priority);
+/// The CPUs that vCPUs' threads take turns on: those of the machine file, or all that the VMM may use, which shows by using
+/// them.
+fn places(file: &MachineFile) -> Vec<u32> {
+    if !file.cpus.is_empty() {
+        return file.cpus.clone();
+    }
+    let may_use = |cpu: &u32| Builder::new(*cpu, file.priority).spawn(|| ()).and_then(JoinHandle::join).is_ok();
+    (0..cpus()).filter(may_use).collect()
+}
+
+/// A vCPU's thread on this CPU, and how much of it.
+fn builder(file: &MachineFile, cpu: u32) -> Builder {
+    let builder = Builder::new(cpu, file.priority);
     match file.budget {
         Some(budget) => builder.budget(budget.budget_ns, budget.period_ns),
         None => builder,
