@@ -59,7 +59,7 @@ pub fn applets(busybox: &Busybox) -> Result<Vec<String>> {
     Ok(String::from_utf8_lossy(&output.stdout).lines().map(str::to_string).collect())
 }
 
-/// Names and contents of the scripts in a folder.
+/// Names and contents of the scripts in a folder, the shell's and Perl's.
 fn scripts(folder: &Path) -> Result<Vec<(String, Vec<u8>)>> {
     let mut scripts = Vec::new();
     let entries = fs::read_dir(folder).with_context(|| format!("cannot read {}", folder.display()))?;
@@ -67,7 +67,7 @@ fn scripts(folder: &Path) -> Result<Vec<(String, Vec<u8>)>> {
     // In an order of our own, so that the archive is the same each time.
     paths.sort();
     for path in paths {
-        if path.extension().is_some_and(|extension| extension == "sh") {
+        if path.extension().is_some_and(|extension| extension == "sh" || extension == "pl") {
             let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
             scripts.push((name, fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?));
         }

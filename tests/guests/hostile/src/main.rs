@@ -5,6 +5,7 @@
 //! | --- | --- |
 //! | `steps=N` | how many attacks, on all vCPUs together; 10000 |
 //! | `seed=S` | 1 |
+//! | `driver=T` | attacks the machine's disk and then its network as a driver that lies, for T seconds; then an honest driver uses both |
 //! | `end=fault`, `tables`, `reserved`, `device` | the last attack, which no guest survives: a triple fault, page tables that are none, a reserved bit of CR4, code in a device; else it switches itself off |
 #![cfg_attr(target_os = "none", no_std, no_main)]
 

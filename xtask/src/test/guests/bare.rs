@@ -1,6 +1,6 @@
 //! The stages that boot guests without an operating system: one that checks its machine from inside, and one that attacks.
 
-use std::fs;
+use std::{fs, path::Path};
 
 use anyhow::{Context, Result};
 use dragonfly_machine_file::MachineFile;
@@ -10,7 +10,7 @@ use crate::{
     build::cargo::{self, Profile, Program},
     cli::Emulator,
     emulator::Machine,
-    guest::{description::Guest, stream::GuestEnd},
+    guest::{description::Guest, devices, stream::GuestEnd},
     test::report::{Outcome, StageResult},
 };
 
@@ -91,6 +91,14 @@ const fn bochs(guests: &'static [BareGuest]) -> BareScenario {
         at_most_s: 1800,
     }
 }
+
+/// Lies to the card as the driver of a disk and a network; both work afterwards.
+pub const HOSTILE_DRIVER: BareGuest = BareGuest {
+    machine: "hostile-driver",
+    program: HOSTILE,
+    last_line: "[hostile] end: disk true, network true",
+    end: GuestEnd::PoweredOff,
+};
 
 /// The machine from inside.
 pub const CONFORMANCE_1: BareScenario = qemu(&[conformance("conformance-1")]);
@@ -184,7 +192,7 @@ impl BareStage<'_> {
     pub fn run(&self) -> Result<StageResult> {
         let BareScenario { emulator, cpus, is_exact: deterministic, without, options: more, guests: plans, at_most_s } =
             *self.scenario;
-        let guests = plans.iter().map(|plan| self.guest(plan)).collect::<Result<Vec<_>>>()?;
+        let guests = plans.iter().map(|plan| guest(&self.host, plan)).collect::<Result<Vec<_>>>()?;
         let machine = Machine { deterministic, ..Machine::new(emulator, cpus) };
         let options = without.iter().map(|feature| feature.option).chain(more.iter().copied());
         let booted = self.host.boot(machine, options, at_most_s, &guests, plans.iter().map(|_| 1))?;
@@ -198,22 +206,21 @@ impl BareStage<'_> {
         }
         self.host.finish(&booted, outcomes, Vec::new(), printed)
     }
+}
 
-    fn guest(&self, plan: &BareGuest) -> Result<Guest> {
-        let path = self.host.project.root.join("tests/guests/machines").join(format!("{}.toml", plan.machine));
-        let text = fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
-        let machine = MachineFile::parse(plan.machine, &text)?;
-        let program =
-            cargo::build_bin(self.host.project, self.host.tools.is_offline(), &plan.program, Profile::Release)?;
-        let bytes = fs::read(&program).with_context(|| format!("cannot read {}", program.display()))?;
-        Ok(Guest {
-            machine,
-            text,
-            files: vec![(plan.program.bin.into(), bytes)],
-            source: None,
-            devices: Default::default(),
-        })
-    }
+/// The guest that a plan describes.
+///
+/// # Errors
+/// Fails when its program cannot be built, or its machine file cannot be read.
+pub fn guest(host: &GuestHost<'_>, plan: &BareGuest) -> Result<Guest> {
+    let path = host.project.root.join("tests/guests/machines").join(format!("{}.toml", plan.machine));
+    let text = fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+    let machine = MachineFile::parse(plan.machine, &text)?;
+    let program = cargo::build_bin(host.project, host.tools.is_offline(), &plan.program, Profile::Release)?;
+    let bytes = fs::read(&program).with_context(|| format!("cannot read {}", program.display()))?;
+    let mut files = vec![(plan.program.bin.into(), bytes)];
+    let devices = devices::read(plan.machine, &text, Path::new(""), &mut files)?;
+    Ok(Guest { machine, text, files, source: None, devices })
 }
 
 /// The hypervisor says that it does without.
@@ -227,7 +234,8 @@ fn judge_absence(feature: &Feature, log: &[String]) -> Outcome {
 }
 
 /// What a guest said of its checks, and how it came to its end.
-fn judge(plan: &BareGuest, console: &Console) -> Vec<Outcome> {
+#[must_use]
+pub fn judge(plan: &BareGuest, console: &Console) -> Vec<Outcome> {
     let mut outcomes = Vec::new();
     let mut started = None;
     for line in console.texts() {

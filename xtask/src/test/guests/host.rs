@@ -117,6 +117,14 @@ impl Booted {
         }
     }
 
+    /// What attackers do is told, but not each time that they do it.
+    pub fn judge_log(&self) -> Outcome {
+        const NAME: &str = "the log is not flooded";
+        const MAX_LINES: usize = 400;
+        let lines = self.boot.log.len();
+        if lines <= MAX_LINES { Outcome::passed(NAME) } else { Outcome::failed(NAME, &format!("it has {lines} lines")) }
+    }
+
     /// The hypervisor ends well if all of its guests do; it never panics.
     pub fn judge_host(&self, all_guests_end_well: bool) -> Outcome {
         const NAME: &str = "hypervisor";

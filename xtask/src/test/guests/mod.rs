@@ -1,19 +1,22 @@
 //! The stages that boot Linux guests, as `run` does, and see what they do.
 //!
-//! [`scenario`] is the table of guests, [`console`] takes down what they print and answers what they ask, [`judge`] reads
-//! it, [`messages`] finds kernel messages that tell of trouble, [`direct`] learns which of those mean nothing. [`host`]
+//! [`scenario`] is the table of guests, [`tables`] are their devices, [`console`] takes down what they print and answers what they ask, [`judge`] reads
+//! it, [`messages`] finds kernel messages that tell of trouble, [`direct`] learns which of those mean nothing. [`echo`] is
+//! what guests reach outside. [`host`]
 //! boots them. [`bare`] are the guests without an operating system. [`run_status`] tests the exit status of `run` itself,
 //! [`run_access`] what its user has of it.
 
 pub mod bare;
 pub mod console;
 pub mod direct;
+pub mod echo;
 pub mod host;
 pub mod judge;
 pub mod messages;
 pub mod run_access;
 pub mod run_status;
 pub mod scenario;
+pub mod tables;
 
 use std::{fs, path::Path};
 
@@ -22,6 +25,7 @@ use dragonfly_machine_file::MachineFile;
 
 use self::{
     direct::DirectBoots,
+    echo::Echo,
     host::GuestHost,
     messages::KnownMessages,
     scenario::{INITRD, KERNEL, LinuxGuest, Scenario, System},
@@ -50,13 +54,26 @@ impl GuestStage<'_> {
     /// # Errors
     /// Fails when something cannot be had or built, or an emulator does not start.
     pub fn run(&self) -> Result<StageResult> {
-        let Scenario { emulator, cpus, guests: plans, at_most_s, card_restarts } = *self.scenario;
-        let guests = plans.iter().map(|plan| self.guest(plan)).collect::<Result<Vec<_>>>()?;
+        let Scenario { emulator, cpus, guests: plans, bare, at_most_s, card_restarts, has_echo } = *self.scenario;
+        let echo = has_echo.then(Echo::start).transpose()?;
+        let mut guests = plans.iter().map(|plan| self.guest(plan, echo.as_ref())).collect::<Result<Vec<_>>>()?;
+        guests.extend(bare.iter().map(|plan| bare::guest(&self.host, plan)).collect::<Result<Vec<_>>>()?);
         let machine = Machine::new(emulator, cpus);
-        let booted = self.host.boot(machine, [], at_most_s, &guests, plans.iter().map(|plan| plan.boots))?;
-        let all_end_well = plans.iter().all(|plan| plan.script.end() == GuestEnd::PoweredOff);
+        let booted = self.host.boot(
+            machine,
+            [],
+            at_most_s,
+            &guests,
+            plans.iter().map(|plan| plan.boots).chain(bare.iter().map(|_| 1)),
+        )?;
+        let all_end_well = plans
+            .iter()
+            .map(|plan| plan.script.end())
+            .chain(bare.iter().map(|plan| plan.end))
+            .all(|end| end == GuestEnd::PoweredOff);
         let mut outcomes = vec![booted.judge_host(all_end_well)];
         outcomes.extend((card_restarts > 0).then(|| booted.judge_card(card_restarts)));
+        outcomes.extend((!bare.is_empty()).then(|| booted.judge_log()));
         let mut notes = Vec::new();
         let mut printed = Vec::new();
         for (plan, console) in plans.iter().zip(&booted.consoles.guests) {
@@ -72,15 +89,19 @@ impl GuestStage<'_> {
             let lines = console.lines.iter();
             printed.extend(lines.map(|line| format!("{:9.3} {}: {}", line.at.as_secs_f64(), plan.name, line.text)));
         }
+        for (plan, console) in bare.iter().zip(booted.consoles.guests.iter().skip(plans.len())) {
+            outcomes.extend(bare::judge(plan, console));
+            printed.extend(console.texts().map(|line| format!("{}: {line}", plan.machine)));
+        }
         self.host.finish(&booted, outcomes, notes, printed)
     }
 
-    fn guest(&self, plan: &LinuxGuest) -> Result<Guest> {
+    fn guest(&self, plan: &LinuxGuest, echo: Option<&Echo>) -> Result<Guest> {
         let tools = self.host.tools;
         let linux = tools.guest_kernel(plan.linux)?;
         let kernel = fs::read(&linux.image).with_context(|| format!("cannot read {}", linux.image.display()))?;
         let image = if plan.system == System::Disk { Some(disk::ensure(tools)?.image) } else { None };
-        let text = plan.machine_file(image.as_deref());
+        let text = plan.machine_file(image.as_deref(), echo.map(Echo::port));
         let machine = MachineFile::parse(plan.name, &text)?;
         let (busybox, root) = (tools.busybox()?, &self.host.project.root);
         let initrd = if machine.disks + machine.nets > 0 {

@@ -2,7 +2,11 @@
 
 use std::path::Path;
 
-use self::Script::{Crash, Devices, Exhaust, Load, Peers, Reboot, SmallDevices, Work};
+use self::Script::{Beside, Caller, Crash, Devices, Exhaust, Guarded, Load, Peers, Queues, Reboot, SmallDevices, Work};
+use super::{
+    bare::{self, BareGuest},
+    tables,
+};
 use crate::{
     cli::Emulator,
     guest::stream::GuestEnd,
@@ -18,10 +22,14 @@ pub struct Scenario {
     pub cpus: u32,
     /// The guests.
     pub guests: &'static [LinuxGuest],
+    /// Guests without an operating system beside them.
+    pub bare: &'static [BareGuest],
     /// Seconds of wall time after which it is given up.
     pub at_most_s: u64,
     /// How often the card is started anew meanwhile.
     pub card_restarts: u32,
+    /// Whether there is a server behind the uplink that sends back what it is sent.
+    pub has_echo: bool,
 }
 
 /// A Linux guest with Debian's kernel.
@@ -73,6 +81,14 @@ pub enum Script {
     Peers,
     /// Keeps disk and network of the card's busy for the seconds that the word `df.seconds` says.
     Load,
+    /// Is guarded by security groups, and holds the limits of its disks to what they are.
+    Guarded,
+    /// Tries what security groups, its own identity and limits allow.
+    Caller,
+    /// Keeps all queues of a network device and a disk busy.
+    Queues,
+    /// Uses disk and network beside a guest whose driver lies.
+    Beside,
 }
 
 impl Script {
@@ -88,6 +104,10 @@ impl Script {
             Self::SmallDevices => "small-devices",
             Self::Peers => "peers",
             Self::Load => "load",
+            Self::Guarded => "guarded",
+            Self::Caller => "caller",
+            Self::Queues => "queues",
+            Self::Beside => "beside",
         }
     }
 
@@ -133,6 +153,21 @@ impl Script {
             ],
             Self::Peers => &["the other answers", "iperf3", "kernel messages"],
             Self::Load => &["each round is whole", "the gateway answers in the end", "kernel messages"],
+            Self::Beside => &["each round is whole", "slowed down within bounds", "kernel messages"],
+            Self::Queues => &[
+                "pairs of queues",
+                "each pair sends",
+                "each pair receives",
+                "each pair interrupts",
+                "a job for each CPU",
+                "each queue of the disk interrupts",
+                "transfers between guests",
+                "transfers through the uplink",
+            ],
+            Self::Guarded => &["callers", "limits of disks", "kernel messages"],
+            Self::Caller => {
+                &["rules", "answers", "errors", "anti-spoofing", "limit of what is sent", "kernel messages"]
+            }
         }
     }
 
@@ -146,13 +181,10 @@ impl Script {
     #[must_use]
     pub fn end(self) -> GuestEnd {
         match self {
-            Self::Work | Self::Reboot | Self::Devices | Self::SmallDevices | Self::Peers | Self::Load => {
-                GuestEnd::PoweredOff
-            }
             // Its kernel resets by a triple fault.
             Self::Crash => GuestEnd::Crashed,
-            // It asks for a reboot, which its machine file takes for power-off.
-            Self::Exhaust => GuestEnd::PoweredOff,
+            // Exhaust asks for a reboot, which its machine file takes for power-off.
+            _ => GuestEnd::PoweredOff,
         }
     }
 
@@ -166,19 +198,22 @@ impl Script {
     #[must_use]
     pub fn words(self) -> &'static str {
         match self {
-            Self::Work | Self::Reboot | Self::Devices | Self::SmallDevices | Self::Peers | Self::Load => "",
             Self::Crash => " panic=-1 reboot=t",
             Self::Exhaust => " panic=-1",
+            _ => "",
         }
     }
 }
 
 impl LinuxGuest {
-    /// The machine file, with the image of the disk that the system is on.
+    /// The machine file, with the image of the disk that the system is on, and the port of the server behind the uplink.
     #[must_use]
-    pub fn machine_file(&self, image: Option<&Path>) -> String {
+    pub fn machine_file(&self, image: Option<&Path>, port: Option<u16>) -> String {
         let Self { name, vcpus, script, tables, seconds, .. } = self;
-        let time = if *seconds > 0 { format!(" df.seconds={seconds}") } else { String::new() };
+        let mut words = if *seconds > 0 { format!(" df.seconds={seconds}") } else { String::new() };
+        if let Some(port) = port {
+            words.push_str(&format!(" df.port={port}"));
+        }
         let (root, disk) = match image {
             Some(path) => (" root=/dev/vda", format!("[[disk]]\nname = \"root\"\nimage = \"{}\"\n", path.display())),
             None => ("", String::new()),
@@ -186,7 +221,7 @@ impl LinuxGuest {
         let on_reboot = if *script == Reboot { "reboot" } else { "power-off" };
         format!(
             "name = \"{name}\"\nvcpus = {vcpus}\nmemory = \"256MiB\"\nkernel = \"{KERNEL}\"\ninitrd = \"{INITRD}\"\n\
-             cmdline = \"console=ttyS0 quiet hostname={name} df.run={}{}{time}{root}\"\non_reboot = \"{on_reboot}\"\n{disk}{tables}",
+             cmdline = \"console=ttyS0 quiet hostname={name} df.run={}{}{words}{root}\"\non_reboot = \"{on_reboot}\"\n{disk}{tables}",
             script.name(),
             script.words(),
         )
@@ -203,11 +238,19 @@ const fn guest(name: &'static str, linux: GuestLinux, vcpus: u32, script: Script
 }
 
 const fn qemu(guests: &'static [LinuxGuest]) -> Scenario {
-    Scenario { emulator: Emulator::Qemu, cpus: 2, guests, at_most_s: 300, card_restarts: 0 }
+    Scenario { emulator: Emulator::Qemu, cpus: 2, guests, bare: &[], at_most_s: 300, card_restarts: 0, has_echo: false }
 }
 
 const fn bochs(guests: &'static [LinuxGuest]) -> Scenario {
-    Scenario { emulator: Emulator::Bochs, cpus: 1, guests, at_most_s: 1800, card_restarts: 0 }
+    Scenario {
+        emulator: Emulator::Bochs,
+        cpus: 1,
+        guests,
+        bare: &[],
+        at_most_s: 1800,
+        card_restarts: 0,
+        has_echo: false,
+    }
 }
 
 /// The default guest.
@@ -226,24 +269,37 @@ pub const OVERCOMMITTED: Scenario = qemu(&[guest("debian", Debian12Cloud, 4, Wor
 /// The newer kernel.
 pub const DEBIAN_13: Scenario = qemu(&[guest("debian", Debian13Cloud, 2, Work)]);
 
-/// Tables of a disk in the card's memory and a network.
-const DISK_AND_NET: &str = "[[disk]]\nname = \"ram\"\nsize = \"64MiB\"\n[[net]]\nname = \"net\"\n";
-const NET: &str = "[[net]]\nname = \"net\"\n";
-/// As the small system's script has it described.
-const SMALL: &str =
-    "[[disk]]\nname = \"disk\"\nsize = \"64MiB\"\nserial = \"card-test\"\nqueues = 2\n[[net]]\nname = \"net\"\n";
-
 const fn on_disk(name: &'static str, vcpus: u32, tables: &'static str, script: Script) -> LinuxGuest {
     LinuxGuest { system: System::Disk, tables, ..guest(name, Debian12Cloud, vcpus, script) }
 }
 
 /// The default guest of `run` at work on the card's devices.
-pub const DEVICES: Scenario = Scenario { cpus: 3, ..qemu(&[on_disk("debian", 2, DISK_AND_NET, Devices)]) };
+pub const DEVICES: Scenario = Scenario { cpus: 3, ..qemu(&[on_disk("debian", 2, tables::DISK_AND_NET, Devices)]) };
 /// Two of them.
 pub const PEERS: Scenario =
-    Scenario { cpus: 3, ..qemu(&[on_disk("one", 1, NET, Peers), on_disk("two", 1, NET, Peers)]) };
+    Scenario { cpus: 3, ..qemu(&[on_disk("one", 1, tables::NET, Peers), on_disk("two", 1, tables::NET, Peers)]) };
+/// A guest that security groups guard, and two that call it.
+pub const SECURITY: Scenario = Scenario {
+    cpus: 4,
+    at_most_s: 600,
+    ..qemu(&[
+        on_disk("guarded", 1, tables::GUARDED, Guarded),
+        on_disk("friend", 1, tables::FRIEND, Caller),
+        on_disk("stranger", 1, tables::STRANGER, Caller),
+    ])
+};
+/// A guest beside one whose driver lies to the card.
+pub const HOSTILE_DRIVER: Scenario =
+    Scenario { cpus: 3, bare: &[bare::HOSTILE_DRIVER], ..qemu(&[on_disk("debian", 1, tables::NET, Beside)]) };
+/// Two guests with many queues.
+pub const QUEUES: Scenario = Scenario {
+    cpus: 3,
+    at_most_s: 600,
+    has_echo: true,
+    ..qemu(&[on_disk("one", 4, tables::QUEUES_8, Queues), on_disk("two", 2, tables::QUEUES_2, Queues)])
+};
 const fn loaded(seconds: u32) -> LinuxGuest {
-    LinuxGuest { seconds, ..on_disk("debian", 2, NET, Load) }
+    LinuxGuest { seconds, ..on_disk("debian", 2, tables::NET, Load) }
 }
 
 /// A guest whose card is started anew, five times in some 20 seconds.
@@ -252,8 +308,10 @@ pub const CARD_RESTARTS: Scenario = Scenario { cpus: 3, card_restarts: 5, ..qemu
 pub const CARD_RESTARTS_100: Scenario =
     Scenario { cpus: 3, card_restarts: 100, at_most_s: 1200, ..qemu(&[loaded(400)]) };
 /// The card on VT-x.
-pub const BOCHS_DEVICES: Scenario =
-    Scenario { cpus: 2, ..bochs(&[LinuxGuest { tables: SMALL, ..guest("debian", Debian12Cloud, 1, SmallDevices) }]) };
+pub const BOCHS_DEVICES: Scenario = Scenario {
+    cpus: 2,
+    ..bochs(&[LinuxGuest { tables: tables::SMALL, ..guest("debian", Debian12Cloud, 1, SmallDevices) }])
+};
 
 /// Debian 12 in Bochs.
 pub const BOCHS: Scenario = bochs(&[guest("debian", Debian12Cloud, 1, Work)]);
@@ -292,22 +350,29 @@ mod tests {
 
     #[test]
     fn machine_files_say_what_the_table_says() {
-        let crasher = MachineFile::parse("m.toml", &guest("a", Debian12Cloud, 3, Crash).machine_file(None)).unwrap();
+        let crasher =
+            MachineFile::parse("m.toml", &guest("a", Debian12Cloud, 3, Crash).machine_file(None, None)).unwrap();
         assert_eq!((crasher.name.as_str(), crasher.vcpus, crasher.on_reboot), ("a", 3, OnReboot::PowerOff));
         assert!(crasher.cmdline.ends_with("df.run=crash panic=-1 reboot=t"), "{}", crasher.cmdline);
-        let rebooter = MachineFile::parse("m.toml", &guest("b", Debian12Cloud, 1, Reboot).machine_file(None)).unwrap();
+        let rebooter =
+            MachineFile::parse("m.toml", &guest("b", Debian12Cloud, 1, Reboot).machine_file(None, None)).unwrap();
         assert_eq!(rebooter.on_reboot, OnReboot::Reboot);
-        let on_disk = MachineFile::parse("m.toml", &DEVICES.guests[0].machine_file(Some(Path::new("/i.img")))).unwrap();
+        let on_disk =
+            MachineFile::parse("m.toml", &DEVICES.guests[0].machine_file(Some(Path::new("/i.img")), Some(9))).unwrap();
         assert_eq!((on_disk.disks, on_disk.nets), (2, 1));
-        assert!(on_disk.cmdline.ends_with("df.run=devices root=/dev/vda"), "{}", on_disk.cmdline);
+        assert!(on_disk.cmdline.ends_with("df.run=devices df.port=9 root=/dev/vda"), "{}", on_disk.cmdline);
     }
 
     #[test]
     fn each_script_makes_the_checks_that_the_table_expects() {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/guests/linux");
-        let read = |name: &str| fs::read_to_string(folder.join(format!("{name}.sh"))).unwrap();
-        for script in [Work, Reboot, Crash, Exhaust, Devices, SmallDevices, Peers, Load] {
-            let text = read("check") + &read("card") + &read(script.name());
+        let read = |name: &str| fs::read_to_string(folder.join(name)).unwrap();
+        for script in
+            [Work, Reboot, Crash, Exhaust, Devices, SmallDevices, Peers, Load, Guarded, Caller, Queues, Beside]
+        {
+            let mut text = read("check.sh") + &read("card.sh") + &read(&format!("{}.sh", script.name()));
+            // Programs that scripts call.
+            text.extend(["guarded.pl", "caller.pl", "disk-limits.pl"].map(read));
             for check in script.checks() {
                 assert!(text.contains(&format!("ok \"{check}\"")), "{check} in {}", script.name());
             }

@@ -2,17 +2,21 @@
 #![expect(unsafe_code, reason = "attacks are made of instructions")]
 
 mod attacks;
+mod driver;
+mod honest;
 mod interrupts;
 mod memory;
 mod registers;
+mod virtio;
 
 use core::arch::asm;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 
 use dragonfly_guest_kit::{
     Random, apic, argument, catch, cpu, finish, interrupts as arrivals, number_argument, print, put_serial_in_order,
-    set_idt, smp, this_cpu,
+    set_idt, smp, this_cpu, time,
 };
+use virtio::Function;
 
 /// Attacks in a row before the CPU is put in order.
 const ROW: u64 = 64;
@@ -27,6 +31,9 @@ static STEPS: AtomicU64 = AtomicU64::new(0);
 #[unsafe(no_mangle)]
 fn guest_main() {
     let (steps, seed) = (number_argument("steps", 10_000), number_argument("seed", 1));
+    if let seconds @ 1.. = number_argument("driver", 0) {
+        lie(seconds, seed);
+    }
     print!("[hostile] start: {steps} steps, seed {seed}\n");
     HAS_NMIS.store(seed.is_multiple_of(2), Relaxed);
     let cpus = smp::cpus();
@@ -47,6 +54,28 @@ fn guest_main() {
     put_serial_in_order();
     print!("\n[hostile] end: {} steps, {} exceptions\n", STEPS.load(Relaxed), EXCEPTIONS.load(Relaxed));
     end()
+}
+
+/// Attacks a disk and a network for so many seconds; then finds out whether they are in order.
+fn lie(seconds: u64, seed: u64) -> ! {
+    print!("[hostile] start: {seconds} s, seed {seed}\n");
+    let functions = [1, 2].map(Function::new);
+    let mut random = Random::new(seed);
+    let end = cpu::tsc() + seconds * 1000 * time::ticks_per_ms();
+    let mut steps = 0;
+    while cpu::tsc() < end {
+        if steps % ROW == 0 {
+            functions.iter().for_each(Function::restore);
+            put_in_order();
+        }
+        driver::step(&functions, &mut random);
+        steps += 1;
+    }
+    put_in_order();
+    print!("[hostile] {steps} steps\n");
+    let (disk, network) = (honest::disk(&functions[0]), honest::network(&functions[1]));
+    print!("[hostile] end: disk {disk}, network {network}\n");
+    finish()
 }
 
 /// So many attacks (upper half) from a seed (lower half).

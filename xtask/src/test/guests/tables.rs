@@ -1,0 +1,117 @@
+//! The devices of the scenarios' guests: tables of their machine files.
+
+/// A disk in the card's memory and a network.
+pub const DISK_AND_NET: &str = "[[disk]]\nname = \"ram\"\nsize = \"64MiB\"\n[[net]]\nname = \"net\"\n";
+
+/// A network.
+pub const NET: &str = "[[net]]\nname = \"net\"\n";
+
+/// As the small system's script has it described.
+pub const SMALL: &str =
+    "[[disk]]\nname = \"disk\"\nsize = \"64MiB\"\nserial = \"card-test\"\nqueues = 2\n[[net]]\nname = \"net\"\n";
+
+/// A guest of four vCPUs with as many queues as there may be.
+pub const QUEUES_8: &str =
+    "[[disk]]\nname = \"ram\"\nsize = \"32MiB\"\nqueues = 4\n[[net]]\nname = \"net\"\nqueues = 8\n";
+
+/// One of two vCPUs.
+pub const QUEUES_2: &str =
+    "[[disk]]\nname = \"ram\"\nsize = \"32MiB\"\nqueues = 2\n[[net]]\nname = \"net\"\nqueues = 2\n";
+
+/// The guest of `guarded.sh`: `caller.pl` has the table of what its groups let pass, and the limits of its disks are
+/// those of `disk-limits.pl`.
+pub const GUARDED: &str = r#"
+[[disk]]
+name = "requests"
+size = "8MiB"
+iops = 100
+
+[[disk]]
+name = "bytes"
+size = "8MiB"
+bandwidth = "1MiB"
+
+[[net]]
+name = "net"
+groups = ["lease", "services"]
+
+[[rule]]
+group = "lease"
+direction = "out"
+action = "allow-stateless"
+protocol = "udp"
+ports = "67"
+
+[[rule]]
+group = "lease"
+direction = "in"
+action = "allow-stateless"
+protocol = "udp"
+ports = "68"
+
+# What callers give their orders by.
+[[rule]]
+group = "services"
+direction = "in"
+action = "allow"
+protocol = "tcp"
+ports = "7000"
+
+[[rule]]
+group = "services"
+direction = "in"
+action = "allow"
+protocol = "tcp"
+ports = "80"
+remote = "10.0.2.16"
+
+[[rule]]
+group = "services"
+direction = "in"
+action = "allow"
+protocol = "tcp"
+ports = "8000-8080"
+
+[[rule]]
+group = "services"
+direction = "in"
+action = "allow"
+protocol = "udp"
+ports = "5000-5010"
+
+[[rule]]
+group = "services"
+direction = "in"
+action = "deny"
+protocol = "udp"
+ports = "5005"
+priority = 10
+
+[[rule]]
+group = "services"
+direction = "in"
+action = "allow"
+protocol = "icmp"
+remote = "10.0.2.16"
+
+[[rule]]
+group = "services"
+direction = "out"
+action = "allow"
+protocol = "udp"
+ports = "53"
+
+[[rule]]
+group = "services"
+direction = "out"
+action = "allow"
+protocol = "tcp"
+ports = "443"
+remote = "10.0.2.16/32"
+"#;
+
+/// The guest that its rules name, which is limited in packets.
+pub const FRIEND: &str = "[[net]]\nname = \"net\"\naddresses = [\"10.0.2.16\"]\npackets_per_second = 200\n";
+
+/// One that they do not name, limited in bytes.
+pub const STRANGER: &str = "[[net]]\nname = \"net\"\naddresses = [\"10.0.2.17\"]\nbandwidth = \"200KiB\"\n";
