@@ -1,16 +1,14 @@
 //! A disk of the machine file as a virtio-blk device.
 
-use alloc::{boxed::Box, string::String, vec::Vec};
+use alloc::{string::String, vec::Vec};
 use core::fmt;
 
-use dragonfly_storage::{
-    BlockBackend, DataUnit, EncryptedDisk, XtsAes256,
-    blk::{BlockDevice, ID_BYTES, RequestQueue, Settings},
-};
+use dragonfly_storage::blk::{BlockDevice, ID_BYTES, RequestQueue, Settings};
 use dragonfly_vhost_user::{ConfigError, Device, RingConfig};
 use dragonfly_virtqueue::{GuestMemory, QueueError};
 
 use crate::{
+    contents::SharedDisk,
     ring::{self, Ring},
     serve::{Serve, Service},
     tables::Disk,
@@ -19,21 +17,10 @@ use crate::{
 /// Requests served of one ring before the next one's turn.
 const BATCH: u32 = 64;
 
-/// What holds a disk's contents.
-pub type AnyDisk = Box<dyn BlockBackend + Send>;
-
-/// Why a disk cannot be served: the fault of whoever described it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum DiskError {
-    /// Sectors of 512 bytes are encrypted each by itself, but the disk has larger blocks.
-    #[error("it has blocks larger than 512 bytes and cannot be encrypted: use another disk, or leave `key_file` out")]
-    LargeBlocks,
-}
-
 /// A disk and its queues.
 pub struct DiskDevice {
     name: String,
-    device: BlockDevice<AnyDisk>,
+    device: BlockDevice<SharedDisk>,
     features: u64,
     queues: Vec<Slot>,
 }
@@ -48,27 +35,18 @@ struct Slot {
 }
 
 impl DiskDevice {
-    /// A device whose contents are in `contents`, as ciphertext if there is a key.
-    ///
-    /// # Errors
-    /// [`DiskError::LargeBlocks`].
-    pub fn new(disk: &Disk, contents: AnyDisk, key: Option<XtsAes256>) -> Result<Self, DiskError> {
-        let contents = match key {
-            None => contents,
-            Some(key) => {
-                let encrypted = EncryptedDisk::new(contents, key, DataUnit::Bytes512);
-                Box::new(encrypted.map_err(|_| DiskError::LargeBlocks)?)
-            }
-        };
+    /// A device with these contents.
+    #[must_use]
+    pub fn new(disk: &Disk, contents: SharedDisk) -> Self {
         let mut id = [0; ID_BYTES];
         id.iter_mut().zip(disk.serial.bytes()).for_each(|(to, from)| *to = from);
         let settings = Settings { id, queues: disk.queues, limits: disk.limits };
-        Ok(Self {
+        Self {
             name: disk.name.clone(),
             device: BlockDevice::new(contents, settings, 0),
             features: 0,
             queues: (0..disk.queues).map(|_| Slot::default()).collect(),
-        })
+        }
     }
 
     fn slot(&mut self, index: u16) -> Option<&mut Slot> {

@@ -3,7 +3,7 @@
 //! - `tables`: the devices that a machine file describes.
 //! - `connection`: a client that uses a device: its session, and rounds over its rings. `serve`: what that needs of a device.
 //! - `ring`: rings as sessions describe them, made into queues.
-//! - `disk`, `key`: virtio-blk over any disk, and keys of encrypted ones.
+//! - `disk`: virtio-blk over any disk. `contents`, `pools`, `key`: the layers that a disk is made of.
 //! - `net`: virtio-net, and the switch between its devices.
 //!
 //! Who opens files, maps memory, waits and tells the time is not known here. That is [`GuestAccess`], and whoever calls
@@ -14,15 +14,19 @@
 extern crate alloc;
 
 mod connection;
+mod contents;
 mod disk;
 mod key;
 mod net;
+mod pools;
 mod ring;
 mod serve;
 pub mod tables;
 
 pub use connection::{Connection, ConnectionError, GuestAccess, MAX_LINES, Round};
-pub use disk::{AnyDisk, DiskDevice, DiskError};
+pub use contents::{Contents, ContentsError, SharedDisk, Store, encrypt, open_store};
+pub use disk::DiskDevice;
 pub use key::{KeyFileError, parse_key};
 pub use net::{Control, Fabric, NetDevice, PortError};
+pub use pools::Pools;
 pub use serve::{Serve, Service};

@@ -27,11 +27,10 @@ mod worker;
 #[cfg(test)]
 mod tests;
 
-use alloc::boxed::Box;
 use alloc::sync::Arc;
 
 use dragonfly_abi::Status;
-use dragonfly_card_devices::{AnyDisk, Fabric};
+use dragonfly_card_devices::{Fabric, Pools, SharedDisk};
 use dragonfly_card_gate::GATE_NAME;
 use dragonfly_physical::{Wake, open_disks, open_uplinks};
 use dragonfly_rt::sync::Mutex;
@@ -100,8 +99,8 @@ fn make_card(wake: Wake) -> Result<Card<GatePlatform>, Status> {
     let account = Domain::OWN.info()?;
     let ram_bytes = account.quota.saturating_sub(account.used).saturating_sub(OWN_MEMORY).min(MOST_RAM);
     let disks = open_disks(DISKS, wake.cpu).into_iter();
-    let disks = disks.map(|disk| (disk.serial().into(), Box::new(disk) as AnyDisk)).collect();
-    let mut stores = Stores { ram_bytes, disks };
+    let disks = disks.map(|disk| (disk.serial().into(), Arc::new(disk) as SharedDisk)).collect();
+    let mut stores = Stores { ram_bytes, disks, pools: Pools::default() };
     let mut random = Random::new();
     let mut card = Card::new(Fabric::new(random.next()));
     let machines = machines::read(bundle);

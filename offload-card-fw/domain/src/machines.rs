@@ -1,13 +1,13 @@
 //! The machine files of the bundle: which devices the guests have.
 
-use alloc::boxed::Box;
 use alloc::format;
 use alloc::string::String;
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use dragonfly_archive::Archive;
-use dragonfly_card_devices::tables::{Devices, Disk, Medium};
-use dragonfly_card_devices::{AnyDisk, Control, DiskDevice, NetDevice, parse_key};
+use dragonfly_card_devices::tables::{Devices, Disk, Medium, View};
+use dragonfly_card_devices::{Contents, ContentsError, Control, DiskDevice, NetDevice, Pools, SharedDisk, parse_key};
 use dragonfly_settings::{Document, SettingsError};
 use dragonfly_storage::{RamDisk, SECTOR_BYTES, XtsAes256};
 use dragonfly_vswitch::MacAddress;
@@ -30,7 +30,18 @@ pub(crate) struct Stores {
     /// Bytes that are left for disks in memory.
     pub(crate) ram_bytes: u64,
     /// Physical disks that no machine has taken, with their serial numbers.
-    pub(crate) disks: Vec<(String, AnyDisk)>,
+    pub(crate) disks: Vec<(String, SharedDisk)>,
+    /// Physical disks that hold volumes of several machines, by their serial numbers.
+    pub(crate) pools: Pools,
+}
+
+/// Why a disk cannot be made.
+struct Fault(String);
+
+impl From<ContentsError> for Fault {
+    fn from(error: ContentsError) -> Self {
+        Self(format!("{error}"))
+    }
 }
 
 /// Reads the bundle's machine files, in the order of their numbers. One that cannot be understood is told on the log and left
@@ -68,7 +79,7 @@ pub(crate) fn add<P: Client>(machine: &Machine, card: &mut Card<P>, bundle: &[u8
     match make(machine, card, bundle, stores) {
         Ok((disks, nets)) => {
             for disk in &devices.disks {
-                info!("machine {number}, {name}: disk {}, {}", disk.name, description(&disk.medium));
+                info!("machine {number}, {name}: disk {}, {}", disk.name, description(disk, devices));
             }
             for net in &devices.nets {
                 info!("machine {number}, {name}: network device {}, address {}", net.name, net.mac);
@@ -79,10 +90,18 @@ pub(crate) fn add<P: Client>(machine: &Machine, card: &mut Card<P>, bundle: &[u8
     }
 }
 
-fn description(medium: &Medium) -> String {
-    match medium {
+fn description(disk: &Disk, devices: &Devices) -> String {
+    let medium = match &disk.medium {
         Medium::Image(image) => format!("image {image}"),
         Medium::Ram(bytes) => format!("{} MiB of memory", bytes >> 20),
+        Medium::Volume { pool, volume } => {
+            format!("volume {volume} of {}", devices.pools.get(*pool).map_or("no pool", |pool| &pool.name))
+        }
+    };
+    match &disk.view {
+        View::Whole => medium,
+        View::Live => format!("{medium}, with snapshots"),
+        View::Snapshot(name) => format!("{medium}, snapshot {name}"),
     }
 }
 
@@ -91,12 +110,11 @@ type Made = (Vec<DiskDevice>, Vec<NetDevice>);
 
 fn make<P: Client>(machine: &Machine, card: &mut Card<P>, bundle: &[u8], stores: &mut Stores) -> Result<Made, String> {
     let Machine { number, devices, .. } = machine;
+    let mut layers = Contents::default();
     let disks = devices.disks.iter().enumerate().map(|(place, disk)| {
-        let made = contents(*number, place, disk, stores).and_then(|contents| {
-            let key = key(*number, disk, bundle)?;
-            DiskDevice::new(disk, contents, key).map_err(|reason| format!("{reason}"))
-        });
-        made.map_err(|reason| format!("disk {}: {reason}", disk.name))
+        let open = || Ok((medium(machine, place, disk, stores)?, key(*number, disk, bundle)?));
+        let contents = layers.of(disk, open).map_err(|Fault(reason)| format!("disk {}: {reason}", disk.name))?;
+        Ok::<_, String>(DiskDevice::new(disk, contents))
     });
     let disks = disks.collect::<Result<_, _>>()?;
     let ports = card.fabric().add_machine(devices).map_err(|reason| format!("{reason}"))?;
@@ -104,33 +122,42 @@ fn make<P: Client>(machine: &Machine, card: &mut Card<P>, bundle: &[u8], stores:
     Ok((disks, nets))
 }
 
-/// What holds a disk's contents.
-fn contents(number: u32, place: usize, disk: &Disk, stores: &mut Stores) -> Result<AnyDisk, String> {
+/// What a disk is in.
+fn medium(machine: &Machine, place: usize, disk: &Disk, stores: &mut Stores) -> Result<SharedDisk, Fault> {
+    let Stores { ram_bytes, disks, pools } = stores;
     match &disk.medium {
         Medium::Ram(bytes) => {
-            let left = stores.ram_bytes;
-            stores.ram_bytes = left.checked_sub(*bytes).ok_or_else(|| {
+            let left = *ram_bytes;
+            *ram_bytes = left.checked_sub(*bytes).ok_or_else(|| {
                 let (wanted, left) = (bytes.div_ceil(1 << 20), left >> 20);
-                format!("has {wanted} MiB of memory, but the card has {left} MiB left: give it more by `memory` in bundle.toml")
+                Fault(format!(
+                    "has {wanted} MiB of memory, but the card has {left} MiB left: give it more by `memory` in bundle.toml"
+                ))
             })?;
-            Ok(Box::new(RamDisk::new(bytes / SECTOR_BYTES as u64)))
+            Ok(Arc::new(RamDisk::new(bytes / SECTOR_BYTES as u64)))
         }
-        Medium::Image(image) => {
-            let serial = format!("g{number}d{place}");
-            let found = stores.disks.iter().position(|(candidate, _)| *candidate == serial);
-            let found = found.ok_or_else(|| {
-                format!("the machine has no disk with the serial number {serial}, which is to hold {image}")
-            })?;
-            Ok(stores.disks.swap_remove(found).1)
+        Medium::Image(image) => physical(disks, &format!("g{}d{place}", machine.number), image),
+        Medium::Volume { pool, volume } => {
+            let pool = machine.devices.pools.get(*pool).ok_or_else(|| Fault("has no pool".into()))?;
+            pools.volume(&pool.serial, volume, machine.devices.is_written(&disk.medium), || {
+                physical(disks, &pool.serial, &pool.image)
+            })
         }
     }
 }
 
+/// Takes the physical disk with this serial number.
+fn physical(disks: &mut Vec<(String, SharedDisk)>, serial: &str, image: &str) -> Result<SharedDisk, Fault> {
+    let found = disks.iter().position(|(candidate, _)| candidate == serial);
+    let none = || Fault(format!("the machine has no disk with the serial number {serial}, which is to hold {image}"));
+    Ok(disks.swap_remove(found.ok_or_else(none)?).1)
+}
+
 /// The key of an encrypted disk, from the bundle.
-fn key(number: u32, disk: &Disk, bundle: &[u8]) -> Result<Option<XtsAes256>, String> {
+fn key(number: u32, disk: &Disk, bundle: &[u8]) -> Result<Option<XtsAes256>, Fault> {
     let Some(path) = &disk.key_file else { return Ok(None) };
     let name = format!("machines/{number}/{path}");
     let found = Archive::new(bundle).find(&name).ok().flatten();
-    let entry = found.ok_or_else(|| format!("the bundle has no {name}: add the file"))?;
-    parse_key(entry.data).map(Some).map_err(|reason| format!("{name}: {reason}"))
+    let entry = found.ok_or_else(|| Fault(format!("the bundle has no {name}: add the file")))?;
+    parse_key(entry.data).map(Some).map_err(|reason| Fault(format!("{name}: {reason}")))
 }

@@ -7,13 +7,14 @@ use std::{
 };
 
 use anyhow::{Context, Result};
-use dragonfly_card_devices::{Control, Fabric, NetDevice, Serve};
+use dragonfly_card_devices::{Control as NetControl, Fabric, NetDevice, Serve};
 use dragonfly_vswitch::{PortId, policy::GroupId};
 use log::error;
 use rustix::rand::{GetRandomFlags, getrandom};
 
 use crate::{
-    disk,
+    control::Control,
+    disk::Opener,
     machine::Machine,
     orders::{Orders, orders},
     port::Port,
@@ -35,7 +36,8 @@ impl Card {
     /// # Errors
     /// Something cannot be used.
     pub fn check(machine: &Machine) -> Result<()> {
-        machine.devices.disks.iter().try_for_each(|disk| disk::open(disk, &machine.folder).map(drop))?;
+        let mut opener = Opener::new(&machine.devices, &machine.folder);
+        machine.devices.disks.iter().try_for_each(|disk| opener.open(disk).map(drop))?;
         network(machine).map(drop)
     }
 
@@ -46,18 +48,24 @@ impl Card {
     /// Something cannot be used; then nothing is served.
     pub fn start(machine: &Machine, poll: Duration, stop: StopSignal) -> Result<Self> {
         // Everything is opened before anything is served.
+        let mut opener = Opener::new(&machine.devices, &machine.folder);
         let mut disks = Vec::new();
         for (disk, socket) in machine.devices.disks.iter().zip(&machine.disk_sockets) {
-            disks.push((&disk.name, disk::open(disk, &machine.folder)?, socket));
+            disks.push((&disk.name, opener.open(disk)?, socket));
         }
         let Network { fabric, ports: numbers, first_group } = network(machine)?;
+        let control = machine.control.as_ref().map(|path| Control::listen(path, opener.stores())).transpose()?;
         let mut card = Self { stop, threads: Vec::new(), rules: None };
+        if let Some(control) = control {
+            let stop = card.stop.clone();
+            card.spawn("control", move || control.serve(&stop))?;
+        }
         for (name, device, socket) in disks {
             card.serve(name, vec![Port::listen(device, socket)?], ((), None), poll)?;
         }
         let mut ports = Vec::new();
         for ((net, number), socket) in machine.devices.nets.iter().zip(numbers).zip(&machine.net_sockets) {
-            ports.push(Port::listen(NetDevice::new(net, number, Control::FrontEnd), socket)?);
+            ports.push(Port::listen(NetDevice::new(net, number, NetControl::FrontEnd), socket)?);
         }
         if !ports.is_empty() {
             let (counter, orders) = orders().context("cannot make an event")?;
@@ -85,13 +93,16 @@ impl Card {
         D::Shared: Send + 'static,
     {
         let stop = self.stop.clone();
-        let work = move || {
+        self.spawn(name, move || {
             let worker = Worker::new(ports, shared, poll, &stop)?;
             match orders {
                 Some(orders) => worker.with_orders(orders)?.run(),
                 None => worker.run(),
             }
-        };
+        })
+    }
+
+    fn spawn(&mut self, name: &str, work: impl FnOnce() -> io::Result<()> + Send + 'static) -> Result<()> {
         let builder = thread::Builder::new().name(name.into());
         self.threads.push(builder.spawn(work).context("cannot start a thread")?);
         Ok(())

@@ -4,14 +4,16 @@
 //! - `card`: all devices of a machine file, and the threads that serve them.
 //! - `worker`, `poller`, `orders`: a thread that polls rings while there is work, sleeps when there is none, and takes orders.
 //! - `rules`: security groups that change while the card runs.
-//! - `port`, `inbox`: a device's socket and the client that calls there.
+//! - `port`, `inbox`, `socket`: a device's socket and the client that calls there.
 //! - `platform`, `shared_memory`: what a session needs of Linux; the latter has the only `unsafe`.
 //! - `disk`, `image`: disks in files.
+//! - `tool`, `snapshots`: what the command line does to disks beside serving them. `control`: the same while guests use them.
 //!
 //! What the devices do is in crates that know no operating system: `dragonfly-card-devices`, and what that uses.
 
 pub mod card;
 pub mod cli;
+pub mod control;
 pub mod disk;
 pub mod image;
 pub mod inbox;
@@ -23,4 +25,7 @@ pub mod poller;
 pub mod port;
 pub mod rules;
 pub mod shared_memory;
+pub mod snapshots;
+pub mod socket;
+pub mod tool;
 pub mod worker;

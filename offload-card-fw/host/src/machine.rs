@@ -14,6 +14,8 @@ pub struct Machine {
     pub disk_sockets: Vec<PathBuf>,
     /// Where clients of each network device call.
     pub net_sockets: Vec<PathBuf>,
+    /// Where `offload-card snapshot` reaches the process that serves the devices.
+    pub control: Option<PathBuf>,
     /// The machine file's folder.
     pub folder: PathBuf,
 }
@@ -27,7 +29,7 @@ impl Machine {
         let name = file.display().to_string();
         let document = Document::parse(&name, text)?;
         let top = document.top();
-        top.only_keys(&TABLES)?;
+        top.only_keys(&[&TABLES[..], &["control"]].concat())?;
         let folder = file.parent().unwrap_or(Path::new("")).to_path_buf();
         let devices = Devices::read(&top, &["socket"], |_| None)?;
         if devices.disks.is_empty() && devices.nets.is_empty() {
@@ -36,27 +38,31 @@ impl Machine {
         }
         let mut sockets = Vec::new();
         for section in top.tables("disk")?.iter().chain(&top.tables("net")?) {
-            let socket = socket(section, &folder)?;
+            let socket = socket(section, "socket", &folder)?;
             if sockets.contains(&socket) {
                 let message = format!("has \"{}\" again: give each device a socket of its own", socket.display());
                 return Err(section.error("socket", message));
             }
             sockets.push(socket);
         }
+        let control = top.string("control")?.map(|_| socket(&top, "control", &folder)).transpose()?;
+        if control.as_ref().is_some_and(|control| sockets.contains(control)) {
+            return Err(top.error("control", "is the socket of a device: give it one of its own".into()));
+        }
         let net_sockets = sockets.split_off(devices.disks.len());
-        Ok(Self { devices, disk_sockets: sockets, net_sockets, folder })
+        Ok(Self { devices, disk_sockets: sockets, net_sockets, control, folder })
     }
 }
 
-/// The socket that every device has.
-fn socket(section: &Section<'_>, folder: &Path) -> Result<PathBuf, SettingsError> {
+/// The socket that a key names.
+fn socket(section: &Section<'_>, key: &str, folder: &Path) -> Result<PathBuf, SettingsError> {
     /// What `sockaddr_un` has room for, with a zero at the end.
     const MAX_SOCKET_PATH: usize = 107;
-    let socket = folder.join(section.required("socket", section.string("socket")?)?);
+    let socket = folder.join(section.required(key, section.string(key)?)?);
     let len = socket.as_os_str().len();
     if len > MAX_SOCKET_PATH {
         let message = format!("has a path of {len} bytes: Linux takes {MAX_SOCKET_PATH}, so name a shorter one");
-        return Err(section.error("socket", message));
+        return Err(section.error(key, message));
     }
     Ok(socket)
 }
@@ -83,6 +89,7 @@ mod tests {
         let disk = "[[disk]]\nname = 'a'\nsocket = 's'\nsize = '1MiB'\n";
         for (text, message) in [
             (String::new(), ":1: `disk` is missing: describe at least one device in a table [[disk]] or [[net]]"),
+            (format!("control = 's'\n{disk}"), ":1: `control` is the socket of a device: give it one of its own"),
             ("disks = 1".into(), ":1: `disks` is not a known key: did you mean `disk`?"),
             ("[[disk]]\nname = 'a'\nsize = '1MiB'".into(), ":1: `socket` is missing: add it to this table"),
             (

@@ -7,7 +7,15 @@ use std::{fs, path::Path, process::ExitCode, thread, time::Duration};
 use anyhow::{Context, Result};
 use clap::Parser;
 use log::{error, info, warn};
-use offload_card::{card::Card, cli::Cli, journal, machine::Machine, rules::Rules, worker::StopSignal};
+use offload_card::{
+    card::Card,
+    cli::{Cli, Command},
+    journal,
+    machine::Machine,
+    rules::Rules,
+    tool,
+    worker::StopSignal,
+};
 use signal_hook::{
     consts::{SIGHUP, SIGINT, SIGTERM},
     iterator::Signals,
@@ -21,6 +29,19 @@ fn main() -> ExitCode {
     if let Err(error) = journal::start(cli.log.into()) {
         eprintln!("error: {error}");
         return ExitCode::FAILURE;
+    }
+    if let Some(command) = &cli.command {
+        let done = match command {
+            Command::Volume(arguments) => tool::volume(arguments),
+            Command::Snapshot(arguments) => tool::snapshot(arguments),
+        };
+        return match done {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => {
+                error!("{error:#}");
+                ExitCode::from(BAD_INPUT)
+            }
+        };
     }
     let stop = match StopSignal::new() {
         Ok(stop) => stop,
@@ -53,7 +74,7 @@ fn read(file: &Path) -> Result<Machine> {
 
 /// The card that the machine file describes, if it is to be served.
 fn prepare(cli: &Cli, stop: StopSignal) -> Result<Option<Card>> {
-    let file = &cli.machine;
+    let file = cli.machine.as_ref().context("give a --machine file")?;
     let machine = read(file)?;
     if cli.check {
         Card::check(&machine)?;

@@ -2,14 +2,11 @@
 
 use std::{
     fs, io,
-    os::unix::{
-        fs::FileTypeExt,
-        net::{UnixListener, UnixStream},
-    },
+    os::unix::net::{UnixListener, UnixStream},
     path::{Path, PathBuf},
 };
 
-use anyhow::{Context, Result, bail};
+use anyhow::Result;
 use dragonfly_card_devices::{Connection, ConnectionError, Round, Serve};
 use log::{debug, info, warn};
 
@@ -17,6 +14,7 @@ use crate::{
     inbox::{Inbox, InboxError},
     platform::LinuxPlatform,
     poller::{Poller, Token},
+    socket,
 };
 
 /// A device, the socket where clients call, and the one that does.
@@ -42,19 +40,7 @@ impl<D: Serve> Port<D> {
     /// # Errors
     /// There is something else, or the socket cannot be made.
     pub fn listen(device: D, path: &Path) -> Result<Self> {
-        match fs::symlink_metadata(path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Ok(metadata) if metadata.file_type().is_socket() => {
-                if UnixStream::connect(path).is_ok() {
-                    bail!("{}: another process listens there: stop it, or name another socket", path.display());
-                }
-                fs::remove_file(path).with_context(|| format!("cannot replace {}", path.display()))?;
-            }
-            Ok(_) => bail!("{}: there is a file that is no socket: name another place", path.display()),
-            Err(error) => return Err(error).with_context(|| format!("cannot look at {}", path.display())),
-        }
-        let listener = UnixListener::bind(path).with_context(|| format!("cannot make {}", path.display()))?;
-        listener.set_nonblocking(true)?;
+        let listener = socket::listen(path)?;
         Ok(Self { device, number: 0, listener, path: path.into(), client: None })
     }
 

@@ -32,6 +32,14 @@ impl StopSignal {
         Ok(Self(Arc::new(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?)))
     }
 
+    /// Tells whoever waits there of it.
+    ///
+    /// # Errors
+    /// The kernel has no room.
+    pub fn register(&self, poller: &Poller) -> io::Result<()> {
+        poller.add(&*self.0, Token::Stop)
+    }
+
     /// Ends all workers that know of it.
     pub fn stop(&self) {
         // It fails only when it was given 2^64 times.
@@ -57,7 +65,7 @@ impl<D: Serve> Worker<D> {
     /// The kernel has no room.
     pub fn new(mut ports: Vec<Port<D>>, shared: D::Shared, poll: Duration, stop: &StopSignal) -> io::Result<Self> {
         let poller = Poller::new()?;
-        poller.add(&*stop.0, Token::Stop)?;
+        stop.register(&poller)?;
         for (number, port) in (0..).zip(&mut ports) {
             port.register(number, &poller)?;
         }

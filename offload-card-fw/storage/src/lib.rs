@@ -1,6 +1,6 @@
 //! The card's storage, with no hypervisor, no operating system and no clock in it.
 //!
-//! - `backend`: [`BlockBackend`], what a disk is; [`RamDisk`], [`NullDisk`].
+//! - `backend`: [`BlockBackend`], what a disk is; [`RamDisk`], [`NullDisk`], [`ReadOnlyDisk`].
 //! - `volumes`: a disk partitioned into volumes.
 //! - `crypt`: AES-256-XTS, a key for each volume.
 //! - `snapshot`: copy-on-write snapshots that survive power loss at any write.
@@ -23,7 +23,7 @@ mod slots;
 pub mod snapshot;
 pub mod volumes;
 
-pub use backend::{BlockBackend, BlockError, Extent, Geometry, NullDisk, RamDisk, SECTOR_BYTES, Sector};
+pub use backend::{BlockBackend, BlockError, Extent, Geometry, NullDisk, RamDisk, ReadOnlyDisk, SECTOR_BYTES, Sector};
 pub use crypt::{DataUnit, EncryptedDisk, KEY_BYTES, KeyError, XtsAes256};
 pub use limit::{Limiter, Limits, Rate, TokenBucket, WaitUntil};
 pub use name::{MAX_NAME_BYTES, Name};

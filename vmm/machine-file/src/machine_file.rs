@@ -22,7 +22,7 @@ const DEFAULT_PRIORITY: u64 = 16;
 /// The most disks and network devices of a machine, in all: there are 31 places for them on its PCI bus.
 pub const MAX_DEVICES: u32 = 31;
 
-const KEYS: [&str; 14] = [
+const KEYS: [&str; 15] = [
     "name",
     "vcpus",
     "memory",
@@ -36,12 +36,14 @@ const KEYS: [&str; 14] = [
     "on_reboot",
     DISK,
     NET,
+    POOL,
     RULE,
 ];
 
 /// Tables of the offload card, whose keys it reads by itself.
 const DISK: &str = "disk";
 const NET: &str = "net";
+const POOL: &str = "pool";
 const RULE: &str = "rule";
 
 /// What to do when the guest asks for a reboot.
@@ -155,6 +157,7 @@ fn command_line(top: &Section<'_>) -> Result<String, SettingsError> {
 /// How many disks and network devices there are.
 fn devices(top: &Section<'_>) -> Result<(u32, u32), SettingsError> {
     let count = |key| top.tables(key).map(|tables| u32::try_from(tables.len()).unwrap_or(u32::MAX));
+    top.tables(POOL)?;
     top.tables(RULE)?;
     let (disks, nets) = (count(DISK)?, count(NET)?);
     let all = disks.saturating_add(nets);

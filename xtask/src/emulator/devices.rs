@@ -43,15 +43,15 @@ impl Devices {
     /// QEMU's options for them.
     pub(super) fn arguments(&self) -> Vec<OsString> {
         let mut line: Vec<OsString> = Vec::new();
-        for Drive { image, serial, is_kept } in &self.disks {
+        for (number, Drive { image, serial, is_kept }) in self.disks.iter().enumerate() {
             let snapshot = if *is_kept { "off" } else { "on" };
             // QEMU parts options at commas, and takes two of them for one that is meant.
-            let file = image.to_string_lossy().replace(',', ",,");
+            let (file, serial) = (image.to_string_lossy().replace(',', ",,"), serial.replace(',', ",,"));
             line.extend([
                 "-drive".into(),
-                format!("if=none,id={serial},format=raw,snapshot={snapshot},file={file}").into(),
+                format!("if=none,id=disk{number},format=raw,snapshot={snapshot},file={file}").into(),
             ]);
-            let device = format!("virtio-blk-pci,drive={serial},serial={serial},disable-legacy=on");
+            let device = format!("virtio-blk-pci,drive=disk{number},serial={serial},disable-legacy=on");
             line.extend(["-device".into(), device.into()]);
         }
         if let Some(forwards) = &self.uplink {
@@ -88,7 +88,7 @@ mod tests {
     fn an_image_that_is_not_to_be_changed_is_not() {
         let drive = Drive { image: "/a,b.img".into(), serial: "g0d1".into(), is_kept: false };
         let line = words(&Devices { disks: vec![drive.clone()], uplink: None });
-        assert!(line.contains("snapshot=on,file=/a,,b.img -device virtio-blk-pci,drive=g0d1,serial=g0d1"), "{line}");
+        assert!(line.contains("snapshot=on,file=/a,,b.img -device virtio-blk-pci,drive=disk0,serial=g0d1"), "{line}");
         let line = words(&Devices { disks: vec![Drive { is_kept: true, ..drive }], uplink: None });
         assert!(line.contains("snapshot=off"), "{line}");
     }

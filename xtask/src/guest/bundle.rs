@@ -263,7 +263,7 @@ mod tests {
             text,
             files: vec![("k".into(), b"kernel".to_vec())],
             source: None,
-            devices: Devices { images: Vec::new(), ram: if more.contains("size") { 64 << 20 } else { 0 } },
+            devices: Devices { ram: if more.contains("size") { 64 << 20 } else { 0 }, ..Devices::default() },
         }
     }
 

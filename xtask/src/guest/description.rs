@@ -118,7 +118,7 @@ pub fn guests(options: &Guests, tools: &Tools, root: &Path, extras: &Extras<'_>)
             net: extras.image.map(|_| NetTable { name: "net" }).into_iter().collect(),
         };
         let images = extras.image.map(|(path, is_kept)| Image { disk: 0, path: path.into(), is_kept });
-        let devices = Devices { images: images.into_iter().collect(), ram: 0 };
+        let devices = Devices { images: images.into_iter().collect(), ..Devices::default() };
         let text = toml::to_string(&file).context("cannot write a machine file")?;
         let machine = MachineFile::parse("options", &text).map_err(|error| fault_of_option(&error))?;
         Ok(Guest { machine, text, files: files.clone(), source: None, devices })

@@ -31,6 +31,8 @@ const SECTOR_BYTES: u64 = 512;
 pub struct Devices {
     /// Files of the host that are disks.
     pub images: Vec<Image>,
+    /// Files of the host that hold volumes, of other guests too.
+    pub pools: Vec<Drive>,
     /// Bytes of the disks that are memory of the card's.
     pub ram: u64,
 }
@@ -77,6 +79,8 @@ pub fn read(shown: &str, text: &str, folder: &Path, files: &mut Vec<(String, Vec
                 check_image(&path).map_err(|why| fault(section.error("image", format!("is \"{name}\", but {why}"))))?;
                 devices.images.push(Image { disk: place, path, is_kept: !disk.is_read_only });
             }
+            // Pools follow, each once.
+            Medium::Volume { .. } => {}
         }
         if let Some(name) = &disk.key_file {
             let path = folder.join(name);
@@ -87,6 +91,13 @@ pub fn read(shown: &str, text: &str, folder: &Path, files: &mut Vec<(String, Vec
             })?;
             files.push((name.clone(), contents));
         }
+    }
+    for (pool, section) in tables.pools.iter().zip(&top.tables("pool").map_err(fault)?) {
+        let path = folder.join(&pool.image);
+        let checked = check_image(&path).and_then(|()| path.canonicalize().map_err(|error| error.to_string()));
+        let image =
+            checked.map_err(|why| fault(section.error("image", format!("is \"{}\", but {why}", pool.image))))?;
+        devices.pools.push(Drive { image, serial: pool.serial.clone(), is_kept: true });
     }
     Ok(devices)
 }
@@ -129,9 +140,11 @@ pub fn address(guests: &[Guest], number: usize) -> Option<Ipv4Addr> {
 /// [`BadInput`] for a wish that no guest can fulfil, or what the emulator cannot add.
 pub fn emulated(emulator: Emulator, guests: &[Guest], wishes: &[Wish]) -> Result<Emulated, BadInput> {
     if emulator == Emulator::Bochs {
-        if let Some(image) = guests.iter().flat_map(|guest| &guest.devices.images).next() {
+        let images = guests.iter().flat_map(|guest| guest.devices.images.iter().map(|image| &image.path));
+        let pools = guests.iter().flat_map(|guest| guest.devices.pools.iter().map(|pool| &pool.image));
+        if let Some(image) = images.chain(pools).next() {
             let why = "Bochs has no virtio disks: give the disk a `size` in place of the image, or use --emulator qemu";
-            return Err(BadInput(format!("{}: {why}", image.path.display())));
+            return Err(BadInput(format!("{}: {why}", image.display())));
         }
         if !wishes.is_empty() {
             return Err(BadInput("--forward: the guests' network has no way out in Bochs: use --emulator qemu".into()));
@@ -146,6 +159,19 @@ pub fn emulated(emulator: Emulator, guests: &[Guest], wishes: &[Wish]) -> Result
             is_kept: *is_kept,
         })
     });
+    let mut disks: Vec<_> = drives.collect();
+    for pool in guests.iter().flat_map(|guest| &guest.devices.pools) {
+        // The card knows a pool by its serial number, in whichever machine file it stands.
+        match disks.iter().find(|known| known.serial == pool.serial || known.image == pool.image) {
+            None => disks.push(pool.clone()),
+            Some(known) if known == pool => {}
+            Some(_) => {
+                let why =
+                    "two machine files describe it by another `serial`, or another pool by the same: give each its own";
+                return Err(BadInput(format!("pool {}: {why}", pool.image.display())));
+            }
+        }
+    }
     let forwards = wishes.iter().map(|Wish { host, guest, number }| {
         let address = address(guests, *number).ok_or_else(|| {
             BadInput(format!("--forward {host}:{guest}: there is no guest {number} with a network to forward to"))
@@ -154,7 +180,7 @@ pub fn emulated(emulator: Emulator, guests: &[Guest], wishes: &[Wish]) -> Result
     });
     let forwards = forwards.collect::<Result<Vec<_>, BadInput>>()?;
     let has_network = guests.iter().any(|guest| guest.machine.nets > 0);
-    Ok(Emulated { disks: drives.collect(), uplink: has_network.then_some(forwards) })
+    Ok(Emulated { disks, uplink: has_network.then_some(forwards) })
 }
 
 #[cfg(test)]
@@ -186,6 +212,20 @@ mod tests {
     }
 
     #[test]
+    fn a_pool_of_several_guests_is_one_disk() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join("p.img"), [0; 1024]).unwrap();
+        let pool = |serial: &str| format!("[[pool]]\nname = \"p\"\nserial = \"{serial}\"\nimage = \"p.img\"\n");
+        let disk = "[[disk]]\nname = \"a\"\npool = \"p\"\nvolume = \"v\"\n";
+        let guest = |name, serial: &str| guest(name, &format!("{}{disk}", pool(serial)), folder.path());
+        let emulate = |guests: &[Guest]| emulated(Emulator::Qemu, guests, &[]);
+        let both = emulate(&[guest("x", "s"), guest("y", "s")]).unwrap();
+        let [drive] = &both.disks[..] else { panic!("one disk") };
+        assert_eq!((drive.serial.as_str(), drive.is_kept), ("s", true));
+        assert!(emulate(&[guest("x", "s"), guest("y", "t")]).unwrap_err().0.contains("give each its own"));
+    }
+
+    #[test]
     fn what_an_image_or_key_lacks_is_told_with_its_line() {
         let folder = tempfile::tempdir().unwrap();
         fs::write(folder.path().join("odd"), "x").unwrap();
@@ -194,7 +234,7 @@ mod tests {
             ("image = \"none\"\n", "m.toml:5: `image` is \"none\", but "),
             ("image = \"odd\"\n", "which are no whole sectors of 512: give a raw disk image"),
             ("size = \"1MiB\"\nkey_file = \"none\"\n", "m.toml:6: `key_file` is \"none\", but "),
-            ("", "m.toml:3: `image` is missing: name a file, or give a `size` for a disk in memory"),
+            ("", "m.toml:3: `image` is missing: name a file, "),
             ("size = \"1MiB\"\nsocket = \"s\"\n", "m.toml:6: `socket` is not a known key"),
         ] {
             let fault = read("m.toml", &format!("{base}{more}"), folder.path(), &mut Vec::new()).unwrap_err();

@@ -1,10 +1,11 @@
-//! The tables of a machine file that describe devices: `[[disk]]`, `[[net]]` and `[[rule]]`.
+//! The tables of a machine file that describe devices: `[[disk]]`, `[[pool]]`, `[[net]]` and `[[rule]]`.
 //!
 //! Files are known by the names that the tables give them; whoever opens them says what such a name means.
 
 mod address;
 mod disk;
 mod net;
+mod pool;
 mod rule;
 #[cfg(test)]
 mod tests;
@@ -15,17 +16,20 @@ use core::num::NonZeroU64;
 use dragonfly_settings::{Section, SettingsError};
 use dragonfly_vswitch::{MacAddress, policy::Rule};
 
-pub use disk::{Disk, Medium};
+pub use disk::{Disk, Medium, View};
 pub use net::Net;
+pub use pool::Pool;
 
 /// The keys of [`Devices`] at the top of a machine file.
-pub const TABLES: [&str; 3] = ["disk", "net", "rule"];
+pub const TABLES: [&str; 4] = ["disk", "net", "pool", "rule"];
 
 /// All devices that a machine file describes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Devices {
     /// The disks.
     pub disks: Vec<Disk>,
+    /// The disks that hold volumes, which disks name by their places here.
+    pub pools: Vec<Pool>,
     /// The network devices.
     pub nets: Vec<Net>,
     /// The security groups, which network devices name by their places here.
@@ -45,7 +49,17 @@ impl Devices {
         default_mac: impl Fn(usize) -> Option<MacAddress>,
     ) -> Result<Self, SettingsError> {
         let sections = top.tables("disk")?;
-        let disks = sections.iter().map(|section| Disk::read(section, more_keys)).collect::<Result<Vec<_>, _>>()?;
+        let pools = pool::read(&top.tables("pool")?)?;
+        let mut disks: Vec<Disk> = Vec::new();
+        for section in &sections {
+            let disk = Disk::read(section, more_keys, &pools)?;
+            for other in &disks {
+                if let Some(why) = disk.conflict(other) {
+                    return Err(section.error("name", format!("has the same medium as \"{}\", {why}", other.name)));
+                }
+            }
+            disks.push(disk);
+        }
         let groups = groups(&top.tables("rule")?)?;
         let net_sections = top.tables("net")?;
         let net = |(number, section)| Net::read(section, more_keys, default_mac(number), &groups);
@@ -58,7 +72,20 @@ impl Devices {
             }
             taken.push(name);
         }
-        Ok(Self { disks, nets, groups })
+        Ok(Self { disks, pools, nets, groups })
+    }
+
+    /// Whether a guest can write to the pool at this place.
+    #[must_use]
+    pub fn is_pool_written(&self, place: usize) -> bool {
+        let is_in_it = |disk: &Disk| matches!(disk.medium, Medium::Volume { pool, .. } if pool == place);
+        self.disks.iter().any(|disk| is_in_it(disk) && !disk.is_read_only)
+    }
+
+    /// Whether a guest can write to this medium.
+    #[must_use]
+    pub fn is_written(&self, medium: &Medium) -> bool {
+        self.disks.iter().any(|disk| disk.medium == *medium && !disk.is_read_only)
     }
 }
 

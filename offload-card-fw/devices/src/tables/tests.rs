@@ -53,10 +53,13 @@ fn a_disk_needs_little() {
 fn each_mistake_is_told_with_line_key_and_remedy() {
     let disk = "[[disk]]\nname = 'a'\nsocket = 's'\n";
     for (text, message) in [
-        (disk.into(), ":1: `image` is missing: name a file, or give a `size` for a disk in memory"),
+        (
+            disk.into(),
+            ":1: `image` is missing: name a file, give a `size` for a disk in memory, or a `pool` and a `volume`",
+        ),
         (
             format!("{disk}size = '1MiB'\nimage = 'i'"),
-            ":4: `size` is given beside `image`, which has a size of its own: leave one out",
+            ":4: `size` is given beside `image`: a disk is in one place, so leave one out",
         ),
         (format!("{disk}size = '1MiB'\nqueue = 2"), ":5: `queue` is not a known key: did you mean `queues`?"),
         (format!("{disk}size = '1MiB'\nqueues = 17"), ":5: `queues` is 17: give a number from 1 to 16"),
@@ -72,6 +75,87 @@ fn each_mistake_is_told_with_line_key_and_remedy() {
     ] {
         assert_eq!(parse(&text).unwrap_err(), format!("/etc/card/card.toml{message}"), "{text}");
     }
+}
+
+#[test]
+fn disks_are_volumes_of_a_pool_with_snapshots_or_without() {
+    let machine = parse(
+        r#"
+[[disk]]
+name = "root"
+socket = "root.sock"
+pool = "vault"
+volume = "debian"
+snapshots = true
+
+[[disk]]
+name = "before"
+socket = "before.sock"
+pool = "vault"
+volume = "debian"
+snapshot = "before-upgrade"
+
+[[pool]]
+name = "vault"
+image = "/dev/nvme0n1"
+serial = "S5XN"
+"#,
+    )
+    .unwrap();
+    let medium = Medium::Volume { pool: 0, volume: "debian".into() };
+    let [root, before] = machine.disks.as_slice() else { panic!("{machine:?}") };
+    assert_eq!((&root.medium, &root.view, root.is_read_only), (&medium, &View::Live, false));
+    let snapshot = View::Snapshot("before-upgrade".into());
+    assert_eq!((&before.medium, &before.view, before.is_read_only), (&medium, &snapshot, true));
+    let pool = Pool { name: "vault".into(), image: "/dev/nvme0n1".into(), serial: "S5XN".into() };
+    assert_eq!(machine.pools, [pool]);
+    assert!(machine.is_written(&medium) && machine.is_pool_written(0));
+}
+
+#[test]
+fn mistakes_about_pools_and_snapshots_are_told_with_line_key_and_remedy() {
+    let disk = |keys: &str| format!("[[disk]]\nname = 'a'\nsocket = 's'\n{keys}\n");
+    let more = |keys: &str| format!("[[disk]]\nname = 'b'\nsocket = 't'\n{keys}\n");
+    let pool = "[[pool]]\nname = 'p'\nimage = 'i'\n";
+    let twice = |one: &str, other: &str| disk(one) + &more(other);
+    for (text, message) in [
+        (disk("volume = 'v'"), ":4: `volume` is given without `pool`: name the pool that it is in"),
+        (disk("pool = 'p'"), ":4: `pool` is \"p\", which is no pool: describe it in a table [[pool]]"),
+        (disk("pool = 'q'") + pool, ":4: `pool` is \"q\", which is no pool: use one that a [[pool]] describes"),
+        (disk("pool = 'p'") + pool, ":1: `volume` is missing: add it to this table"),
+        (
+            disk("pool = 'p'\nimage = 'i'") + pool,
+            ":4: `pool` is given beside `image`: a disk is in one place, so leave one out",
+        ),
+        (pool.to_string() + pool, ":5: `name` has \"p\" again: describe each pool once"),
+        (
+            disk("size = '1MiB'\nsnapshots = true"),
+            ":5: `snapshots` is given for a disk in memory, which is gone with the card: use an `image` or a `volume`",
+        ),
+        (
+            disk("image = 'i'\nsnapshots = true\nsnapshot = 'x'"),
+            ":6: `snapshot` is given beside `snapshots`: that is the disk as it is now, this one as it was, so leave one out",
+        ),
+        (
+            twice("image = 'i'", "image = 'i'\nread_only = true"),
+            ":6: `name` has the same medium as \"a\", and one of them writes to it: make both `read_only`, or use two media",
+        ),
+        (
+            twice("image = 'i'\nsnapshots = true", "image = 'i'\nsnapshots = true"),
+            ":7: `name` has the same medium as \"a\", and one of them writes to it: make both `read_only`, or use two media",
+        ),
+        (
+            twice("image = 'i'\nread_only = true", "image = 'i'\nsnapshot = 'x'"),
+            ":7: `name` has the same medium as \"a\", without `snapshots`: give it to both, or use two media",
+        ),
+        (
+            twice("image = 'i'\nsnapshots = true\nkey_file = 'k'", "image = 'i'\nsnapshot = 'x'"),
+            ":8: `name` has the same medium as \"a\", with another `key_file`: give both the same",
+        ),
+    ] {
+        assert_eq!(parse(&text).unwrap_err(), format!("/etc/card/card.toml{message}"), "{text}");
+    }
+    assert!(parse(&twice("image = 'i'\nread_only = true", "image = 'i'\nread_only = true")).is_ok());
 }
 
 #[test]

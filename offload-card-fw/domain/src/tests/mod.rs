@@ -8,7 +8,7 @@ use std::rc::Rc;
 use std::vec;
 use std::vec::Vec;
 
-use dragonfly_card_devices::{Fabric, GuestAccess};
+use dragonfly_card_devices::{Fabric, GuestAccess, Pools};
 use dragonfly_card_gate::Answer;
 use dragonfly_vhost_user::wire::{InflightArea, VringAddress};
 use dragonfly_vhost_user::{
@@ -115,7 +115,7 @@ type FakeCard = Card<FakePlatform>;
 fn card(files: &[(&str, &str)]) -> FakeCard {
     let bundle = bundle(files);
     let mut card = Card::new(Fabric::new(1));
-    let mut stores = Stores { ram_bytes: 1 << 20, disks: Vec::new() };
+    let mut stores = Stores { ram_bytes: 1 << 20, disks: Vec::new(), pools: Pools::default() };
     for machine in machines::read(&bundle) {
         machines::add(&machine, &mut card, &bundle, &mut stores);
     }

@@ -1,10 +1,13 @@
 //! Machine files, and the devices made of them.
 
-use std::boxed::Box;
+use std::sync::Arc;
+use std::vec;
+use std::vec::Vec;
 
-use dragonfly_card_devices::{AnyDisk, Fabric};
+use dragonfly_card_devices::{Fabric, Pools, SharedDisk};
 use dragonfly_card_gate::{Answer, Devices};
 use dragonfly_storage::RamDisk;
+use dragonfly_storage::volumes::VolumeTable;
 
 use super::{FakeCard, bundle, read};
 use crate::card::Card;
@@ -17,8 +20,8 @@ fn devices(text: &str, ram_bytes: u64, serials: &[&str]) -> Result<Devices, Answ
         ("machines/0/key", &"ab".repeat(32).repeat(2)),
         ("machines/0/good", GOOD_KEY),
     ]);
-    let disks = serials.iter().map(|serial| ((*serial).into(), Box::new(RamDisk::new(8)) as AnyDisk)).collect();
-    let mut stores = Stores { ram_bytes, disks };
+    let disks = serials.iter().map(|serial| ((*serial).into(), Arc::new(RamDisk::new(8)) as SharedDisk)).collect();
+    let mut stores = Stores { ram_bytes, disks, pools: Pools::default() };
     let mut card: FakeCard = Card::new(Fabric::new(1));
     for machine in machines::read(&bundle) {
         machines::add(&machine, &mut card, &bundle, &mut stores);
@@ -69,4 +72,33 @@ fn a_machine_whose_devices_cannot_all_be_made_has_none() {
     ] {
         assert_eq!(devices(text, ram_bytes, serials), expected, "{text}");
     }
+}
+
+/// A physical disk that is a pool with one volume.
+fn pool() -> SharedDisk {
+    let disk: SharedDisk = Arc::new(RamDisk::new(8192));
+    VolumeTable::format(disk.clone()).unwrap().create("v", 2048).unwrap();
+    disk
+}
+
+#[test]
+fn machines_have_volumes_of_one_physical_disk_and_none_has_anothers() {
+    let file = |volume: &str| {
+        let disk = format!("[[disk]]\nname = \"d\"\npool = \"p\"\nvolume = \"{volume}\"\n");
+        format!("name = \"m\"\n{disk}[[pool]]\nname = \"p\"\nserial = \"vault\"\nimage = \"p.img\"\n")
+    };
+    let disk = pool();
+    VolumeTable::open(disk.clone()).unwrap().create("w", 2048).unwrap();
+    let texts = [file("v"), file("w"), file("v"), file("none")];
+    let names = ["machines/0.toml", "machines/1.toml", "machines/2.toml", "machines/3.toml"];
+    let files: Vec<_> = names.into_iter().zip(texts.iter().map(String::as_str)).collect();
+    let bundle = bundle(&files);
+    let mut stores = Stores { ram_bytes: 0, disks: vec![("vault".into(), disk)], pools: Pools::default() };
+    let mut card: FakeCard = Card::new(Fabric::new(1));
+    for machine in machines::read(&bundle) {
+        machines::add(&machine, &mut card, &bundle, &mut stores);
+    }
+    let one = Ok(Devices { disks: 1, nets: 0 });
+    let attached: Vec<_> = (0..4).map(|number| card.attach(number, u64::from(number) + 1)).collect();
+    assert_eq!(attached, [one, one, Err(Answer::Refused), Err(Answer::Refused)]);
 }

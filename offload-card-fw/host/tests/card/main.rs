@@ -7,6 +7,7 @@ mod nets;
 mod process;
 mod restarts;
 mod rules;
+mod snapshots;
 
 use std::{path::PathBuf, time::Duration};
 

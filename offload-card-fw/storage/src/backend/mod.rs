@@ -2,6 +2,7 @@
 
 mod null;
 mod ram;
+mod read_only;
 
 use alloc::boxed::Box;
 use alloc::sync::Arc;
@@ -10,6 +11,7 @@ use thiserror::Error;
 
 pub use null::NullDisk;
 pub use ram::RamDisk;
+pub use read_only::ReadOnlyDisk;
 
 /// Bytes of a sector: the unit of every position and count here, as in virtio 1.2 5.2.
 pub const SECTOR_BYTES: usize = 512;

@@ -78,6 +78,16 @@ impl<B: BlockBackend> SnapshotDisk<B> {
         self.state.lock().header.snapshots.iter().map(|record| record.info.clone()).collect()
     }
 
+    /// The newest snapshot of this name.
+    ///
+    /// # Errors
+    /// [`SnapshotError::NoSuchSnapshot`].
+    pub fn find(&self, name: &str) -> Result<SnapshotId, SnapshotError> {
+        let state = self.state.lock();
+        let found = state.header.snapshots.iter().rev().find(|record| record.info.name.as_str() == name);
+        found.map(|record| record.info.id).ok_or(SnapshotError::NoSuchSnapshot)
+    }
+
     /// Keeps the volume as it is now, safe from power loss.
     ///
     /// # Errors

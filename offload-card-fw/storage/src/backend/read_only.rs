@@ -1,0 +1,33 @@
+//! A disk that can be written, for those who may not.
+
+use super::{BlockBackend, BlockError, Extent, Geometry, Sector};
+
+/// Reads from the disk below and refuses to change it.
+#[derive(Clone, Copy, Debug)]
+pub struct ReadOnlyDisk<B>(pub B);
+
+impl<B: BlockBackend> BlockBackend for ReadOnlyDisk<B> {
+    fn geometry(&self) -> Geometry {
+        Geometry { is_read_only: true, ..self.0.geometry() }
+    }
+
+    fn read(&self, first: Sector, into: &mut [u8]) -> Result<(), BlockError> {
+        self.0.read(first, into)
+    }
+
+    fn write(&self, _first: Sector, _from: &[u8]) -> Result<(), BlockError> {
+        Err(BlockError::ReadOnly)
+    }
+
+    fn flush(&self) -> Result<(), BlockError> {
+        Ok(())
+    }
+
+    fn discard(&self, _extent: Extent) -> Result<(), BlockError> {
+        Err(BlockError::ReadOnly)
+    }
+
+    fn write_zeroes(&self, _extent: Extent, _may_unmap: bool) -> Result<(), BlockError> {
+        Err(BlockError::ReadOnly)
+    }
+}
