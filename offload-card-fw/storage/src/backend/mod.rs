@@ -12,6 +12,7 @@ use thiserror::Error;
 pub use null::NullDisk;
 pub use ram::RamDisk;
 pub use read_only::ReadOnlyDisk;
+pub(crate) use read_only::refuse_changes;
 
 /// Bytes of a sector: the unit of every position and count here, as in virtio 1.2 5.2.
 pub const SECTOR_BYTES: usize = 512;

@@ -2,6 +2,29 @@
 
 use super::{BlockBackend, BlockError, Extent, Geometry, Sector};
 
+/// What a disk that cannot be changed does when it is asked to.
+macro_rules! refuse_changes {
+    () => {
+        fn write(&self, _first: Sector, _from: &[u8]) -> Result<(), BlockError> {
+            Err(BlockError::ReadOnly)
+        }
+
+        fn flush(&self) -> Result<(), BlockError> {
+            Ok(())
+        }
+
+        fn discard(&self, _extent: Extent) -> Result<(), BlockError> {
+            Err(BlockError::ReadOnly)
+        }
+
+        fn write_zeroes(&self, _extent: Extent, _may_unmap: bool) -> Result<(), BlockError> {
+            Err(BlockError::ReadOnly)
+        }
+    };
+}
+
+pub(crate) use refuse_changes;
+
 /// Reads from the disk below and refuses to change it.
 #[derive(Clone, Copy, Debug)]
 pub struct ReadOnlyDisk<B>(pub B);
@@ -15,19 +38,5 @@ impl<B: BlockBackend> BlockBackend for ReadOnlyDisk<B> {
         self.0.read(first, into)
     }
 
-    fn write(&self, _first: Sector, _from: &[u8]) -> Result<(), BlockError> {
-        Err(BlockError::ReadOnly)
-    }
-
-    fn flush(&self) -> Result<(), BlockError> {
-        Ok(())
-    }
-
-    fn discard(&self, _extent: Extent) -> Result<(), BlockError> {
-        Err(BlockError::ReadOnly)
-    }
-
-    fn write_zeroes(&self, _extent: Extent, _may_unmap: bool) -> Result<(), BlockError> {
-        Err(BlockError::ReadOnly)
-    }
+    refuse_changes!();
 }

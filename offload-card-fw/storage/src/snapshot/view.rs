@@ -4,7 +4,7 @@ use alloc::sync::Arc;
 
 use super::disk::SnapshotDisk;
 use super::header::SnapshotId;
-use crate::backend::{BlockBackend, BlockError, Extent, Geometry, Sector};
+use crate::backend::{BlockBackend, BlockError, Extent, Geometry, Sector, refuse_changes};
 
 /// A volume as it was when the snapshot was made. Once that is deleted, reads fail with [`BlockError::Deleted`].
 pub struct Snapshot<B> {
@@ -27,19 +27,5 @@ impl<B: BlockBackend> BlockBackend for Snapshot<B> {
         self.volume.read_snapshot(self.id, first, into)
     }
 
-    fn write(&self, _first: Sector, _from: &[u8]) -> Result<(), BlockError> {
-        Err(BlockError::ReadOnly)
-    }
-
-    fn flush(&self) -> Result<(), BlockError> {
-        Ok(())
-    }
-
-    fn discard(&self, _extent: Extent) -> Result<(), BlockError> {
-        Err(BlockError::ReadOnly)
-    }
-
-    fn write_zeroes(&self, _extent: Extent, _may_unmap: bool) -> Result<(), BlockError> {
-        Err(BlockError::ReadOnly)
-    }
+    refuse_changes!();
 }
