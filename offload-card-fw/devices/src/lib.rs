@@ -27,6 +27,6 @@ pub use connection::{Connection, ConnectionError, GuestAccess, MAX_LINES, Round}
 pub use contents::{Contents, ContentsError, SharedDisk, Store, encrypt, open_store};
 pub use disk::DiskDevice;
 pub use key::{KeyFileError, parse_key};
-pub use net::{Control, Fabric, NetDevice, PortError};
+pub use net::{Control, Fabric, NetDevice, PortError, Unfinished};
 pub use pools::Pools;
 pub use serve::{Serve, Service};

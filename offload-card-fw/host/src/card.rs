@@ -19,8 +19,22 @@ use crate::{
     orders::{Orders, orders},
     port::Port,
     rules::Rules,
-    worker::{StopSignal, Worker},
+    uplink::Uplink,
+    worker::{Outside, StopSignal, Worker},
 };
+
+/// What a thread has beside the devices that it serves.
+struct Surroundings<S> {
+    shared: S,
+    orders: Option<Orders<S>>,
+    outside: Option<Box<dyn Outside<S>>>,
+}
+
+impl<S> Surroundings<S> {
+    fn none(shared: S) -> Self {
+        Self { shared, orders: None, outside: None }
+    }
+}
 
 /// A running card.
 #[derive(Debug)]
@@ -38,7 +52,8 @@ impl Card {
     pub fn check(machine: &Machine) -> Result<()> {
         let mut opener = Opener::new(&machine.devices, &machine.folder);
         machine.devices.disks.iter().try_for_each(|disk| opener.open(disk).map(drop))?;
-        network(machine).map(drop)
+        let Network { mut fabric, .. } = network(machine)?;
+        Uplink::open(&machine.outside, &mut fabric).map(drop)
     }
 
     /// Opens everything, makes the sockets and serves them: each disk by a thread of its own, the network devices and the
@@ -53,7 +68,8 @@ impl Card {
         for (disk, socket) in machine.devices.disks.iter().zip(&machine.disk_sockets) {
             disks.push((&disk.name, opener.open(disk)?, socket));
         }
-        let Network { fabric, ports: numbers, first_group } = network(machine)?;
+        let Network { mut fabric, ports: numbers, first_group } = network(machine)?;
+        let uplink = Uplink::open(&machine.outside, &mut fabric)?;
         let control = machine.control.as_ref().map(|path| Control::listen(path, opener.stores())).transpose()?;
         let mut card = Self { stop, threads: Vec::new(), rules: None };
         if let Some(control) = control {
@@ -61,7 +77,7 @@ impl Card {
             card.spawn("control", move || control.serve(&stop))?;
         }
         for (name, device, socket) in disks {
-            card.serve(name, vec![Port::listen(device, socket)?], ((), None), poll)?;
+            card.serve(name, vec![Port::listen(device, socket)?], Surroundings::none(()), poll)?;
         }
         let mut ports = Vec::new();
         for ((net, number), socket) in machine.devices.nets.iter().zip(numbers).zip(&machine.net_sockets) {
@@ -70,7 +86,8 @@ impl Card {
         if !ports.is_empty() {
             let (counter, orders) = orders().context("cannot make an event")?;
             card.rules = Some(Rules::new(machine.devices.clone(), first_group, counter));
-            card.serve("switch", ports, (fabric, Some(orders)), poll)?;
+            let outside = uplink.map(|uplink| Box::new(uplink) as Box<dyn Outside<Fabric>>);
+            card.serve("switch", ports, Surroundings { shared: fabric, orders: Some(orders), outside }, poll)?;
         }
         Ok(card)
     }
@@ -85,7 +102,7 @@ impl Card {
         &mut self,
         name: &str,
         ports: Vec<Port<D>>,
-        (shared, orders): (D::Shared, Option<Orders<D::Shared>>),
+        surroundings: Surroundings<D::Shared>,
         poll: Duration,
     ) -> Result<()>
     where
@@ -94,11 +111,15 @@ impl Card {
     {
         let stop = self.stop.clone();
         self.spawn(name, move || {
-            let worker = Worker::new(ports, shared, poll, &stop)?;
-            match orders {
-                Some(orders) => worker.with_orders(orders)?.run(),
-                None => worker.run(),
+            let Surroundings { shared, orders, outside } = surroundings;
+            let mut worker = Worker::new(ports, shared, poll, &stop)?;
+            if let Some(orders) = orders {
+                worker = worker.with_orders(orders)?;
             }
+            if let Some(outside) = outside {
+                worker = worker.with_outside(outside)?;
+            }
+            worker.run()
         })
     }
 

@@ -5,8 +5,8 @@
 //! - `worker`, `poller`, `orders`: a thread that polls rings while there is work, sleeps when there is none, and takes orders.
 //! - `rules`: security groups that change while the card runs.
 //! - `port`, `inbox`, `socket`: a device's socket and the client that calls there.
-//! - `platform`, `shared_memory`: what a session needs of Linux; the latter has the only `unsafe`.
-//! - `disk`, `image`: disks in files.
+//! - `platform`, `shared_memory`: what a session needs of Linux; the latter has `unsafe`.
+//! - `disk`, `image`: disks in files. `uplink`: the network's way out; its `link` has the other `unsafe`.
 //! - `tool`, `snapshots`: what the command line does to disks beside serving them. `control`: the same while guests use them.
 //!
 //! What the devices do is in crates that know no operating system: `dragonfly-card-devices`, and what that uses.
@@ -28,4 +28,5 @@ pub mod shared_memory;
 pub mod snapshots;
 pub mod socket;
 pub mod tool;
+pub mod uplink;
 pub mod worker;

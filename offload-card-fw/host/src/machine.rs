@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use dragonfly_card_devices::tables::{Devices, TABLES};
+use dragonfly_card_devices::tables::{Devices, OUTSIDE_TABLES, Outside, TABLES};
 use dragonfly_settings::{Document, Section, SettingsError};
 
 /// All that a machine file describes.
@@ -10,6 +10,8 @@ use dragonfly_settings::{Document, Section, SettingsError};
 pub struct Machine {
     /// The devices, whose files are named relative to [`Self::folder`].
     pub devices: Devices,
+    /// The network's way out.
+    pub outside: Outside,
     /// Where clients of each disk call.
     pub disk_sockets: Vec<PathBuf>,
     /// Where clients of each network device call.
@@ -29,9 +31,10 @@ impl Machine {
         let name = file.display().to_string();
         let document = Document::parse(&name, text)?;
         let top = document.top();
-        top.only_keys(&[&TABLES[..], &["control"]].concat())?;
+        top.only_keys(&[&TABLES[..], &OUTSIDE_TABLES, &["control"]].concat())?;
         let folder = file.parent().unwrap_or(Path::new("")).to_path_buf();
         let devices = Devices::read(&top, &["socket"], |_| None)?;
+        let outside = Outside::read(&top)?;
         if devices.disks.is_empty() && devices.nets.is_empty() {
             let message = "is missing: describe at least one device in a table [[disk]] or [[net]]";
             return Err(top.error("disk", message.into()));
@@ -50,7 +53,7 @@ impl Machine {
             return Err(top.error("control", "is the socket of a device: give it one of its own".into()));
         }
         let net_sockets = sockets.split_off(devices.disks.len());
-        Ok(Self { devices, disk_sockets: sockets, net_sockets, control, folder })
+        Ok(Self { devices, outside, disk_sockets: sockets, net_sockets, control, folder })
     }
 }
 

@@ -33,6 +33,8 @@ pub enum Token {
         /// The worker's number of the device.
         device: u32,
     },
+    /// What is outside the switch has sent something.
+    Outside,
     /// A ring has new buffers.
     Kick {
         /// The worker's number of the device.
@@ -47,6 +49,7 @@ impl Token {
     const LISTENER: u16 = u16::MAX - 1;
     const CLIENT: u16 = u16::MAX - 2;
     const ORDER: u16 = u16::MAX - 3;
+    const OUTSIDE: u16 = u16::MAX - 4;
 
     /// As epoll keeps it.
     #[must_use]
@@ -56,6 +59,7 @@ impl Token {
             Self::Order => (0, Self::ORDER),
             Self::Listener { device } => (device, Self::LISTENER),
             Self::Client { device } => (device, Self::CLIENT),
+            Self::Outside => (0, Self::OUTSIDE),
             Self::Kick { device, queue } => (device, queue),
         };
         epoll::EventData::new_u64(u64::from(device) << 16 | u64::from(what))
@@ -68,6 +72,7 @@ impl Token {
             Self::ORDER => Self::Order,
             Self::LISTENER => Self::Listener { device },
             Self::CLIENT => Self::Client { device },
+            Self::OUTSIDE => Self::Outside,
             queue => Self::Kick { device, queue },
         }
     }
@@ -139,6 +144,7 @@ mod tests {
             Token::Order,
             Token::Listener { device: 3 },
             Token::Client { device: u32::MAX },
+            Token::Outside,
             Token::Kick { device: 0, queue: 0 },
             Token::Kick { device: 7, queue: 31 },
         ] {

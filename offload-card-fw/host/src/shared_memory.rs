@@ -1,4 +1,4 @@
-//! Memory that a front end shares with this process, mapped: the only module with `unsafe`.
+//! Memory that a front end shares with this process, mapped: a module with `unsafe`.
 //!
 //! What is relied on: a mapping made here stays where it is, readable and writable, until it is dropped; nothing makes a
 //! reference to its bytes, which are reached through [`GuestSlice`]s alone; and a [`MemoryMap`] is given a mapping before

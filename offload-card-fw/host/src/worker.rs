@@ -2,7 +2,7 @@
 
 use std::{
     io,
-    os::fd::OwnedFd,
+    os::fd::{BorrowedFd, OwnedFd},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -47,12 +47,23 @@ impl StopSignal {
     }
 }
 
+/// What moves frames between the devices' switch and the world.
+pub trait Outside<S>: Send {
+    /// What can be read when something has come.
+    fn descriptor(&self) -> BorrowedFd<'_>;
+
+    /// Moves a bounded number of frames; `now_ns` is the time since some moment, in nanoseconds. `None` if nothing is there
+    /// any more, and nothing ever comes.
+    fn serve(&mut self, shared: &mut S, now_ns: u64) -> Option<Round>;
+}
+
 /// Devices that one thread serves.
 pub struct Worker<D: Serve> {
     poller: Poller,
     ports: Vec<Port<D>>,
     shared: D::Shared,
     orders: Option<Orders<D::Shared>>,
+    outside: Option<Box<dyn Outside<D::Shared>>>,
     begin: Instant,
     /// How long rings are polled after the last work was found.
     poll: Duration,
@@ -69,7 +80,7 @@ impl<D: Serve> Worker<D> {
         for (number, port) in (0..).zip(&mut ports) {
             port.register(number, &poller)?;
         }
-        Ok(Self { poller, ports, shared, orders: None, begin: Instant::now(), poll })
+        Ok(Self { poller, ports, shared, orders: None, outside: None, begin: Instant::now(), poll })
     }
 
     /// Takes orders, too.
@@ -79,6 +90,16 @@ impl<D: Serve> Worker<D> {
     pub fn with_orders(mut self, orders: Orders<D::Shared>) -> io::Result<Self> {
         self.poller.add(&orders, Token::Order)?;
         self.orders = Some(orders);
+        Ok(self)
+    }
+
+    /// Moves frames between the devices and what is outside, too.
+    ///
+    /// # Errors
+    /// The kernel has no room.
+    pub fn with_outside(mut self, outside: Box<dyn Outside<D::Shared>>) -> io::Result<Self> {
+        self.poller.add(outside.descriptor(), Token::Outside)?;
+        self.outside = Some(outside);
         Ok(self)
     }
 
@@ -126,8 +147,8 @@ impl<D: Serve> Worker<D> {
                             port.handle_messages(&mut self.shared, &self.poller)?;
                         }
                     }
-                    // The next round serves all rings.
-                    Token::Kick { .. } => {}
+                    // The next round serves all rings, and what is outside.
+                    Token::Kick { .. } | Token::Outside => {}
                 }
             }
         }
@@ -155,6 +176,15 @@ impl<D: Serve> Worker<D> {
         let mut all = Round::default();
         for port in &mut self.ports {
             all.add(port.serve(&mut self.shared, now_ns));
+        }
+        if let Some(outside) = &mut self.outside {
+            match outside.serve(&mut self.shared, now_ns) {
+                Some(round) => all.add(round),
+                None => {
+                    self.poller.remove(outside.descriptor());
+                    self.outside = None;
+                }
+            }
         }
         all
     }

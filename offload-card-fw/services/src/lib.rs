@@ -7,6 +7,8 @@
 //! - a DHCP server (RFC 2131, RFC 2132) that gives each guest's network device the one address that was set for it;
 //! - a DNS server (RFC 1035) that knows the machines by name and by address, and asks a resolver outside for the rest.
 //!
+//! [`Neighbours`] is another station, in the physical network: where tunnels end that the switch makes.
+//!
 //! All nets are in one network of IPv4, without VLAN tags. Frames need whole checksums: a guest's partial ones are
 //! completed by the switch for receivers without offloads (`dragonfly_vswitch::offload`).
 //!
@@ -24,11 +26,13 @@ mod dhcp;
 mod dns;
 mod frame;
 mod icmp;
+mod neighbours;
 mod services;
 
 pub use self::{
     config::{Config, ConfigError, Net, Source, host_label},
     dhcp::is_dhcp,
     dns::QUERIES_PER_NET,
+    neighbours::{Neighbours, Resolution},
     services::{Environment, Services},
 };

@@ -82,6 +82,7 @@ impl HostStage<'_> {
             HostWork::Loom => self.loom(&mut result)?,
             HostWork::Miri => self.miri(&mut result)?,
             HostWork::Fuzz => self.fuzz(&mut result)?,
+            HostWork::Network => self.network(&mut result)?,
         }
         result.duration = start.elapsed();
         Ok(result)
@@ -208,6 +209,22 @@ impl HostStage<'_> {
         self.many_tests(result, "all", &mut command, Ignored::Fails)
     }
 
+    /// Tests in network namespaces live in test targets whose names begin with `network`; they are told where tools are.
+    fn network(&self, result: &mut StageResult) -> Result<()> {
+        for name in ["ip", "unshare"] {
+            ensure!(on_path(name).is_some(), "`{name}` is missing: install the packages iproute2 and util-linux");
+        }
+        let peers = self.tools.peers()?;
+        let mut command = self.test_runner();
+        for package in self.packages() {
+            for target in test_targets(package).filter(|target| kind(target) == Kind::Network) {
+                command.args(["--package", &package.name, "--test", &target.name]);
+            }
+        }
+        command.env("DRAGONFLY_OVS", peers.bin()).env("DRAGONFLY_OVS_SCHEMA", &peers.schema);
+        self.many_tests(result, "all", &mut command, Ignored::Fails)
+    }
+
     /// cargo-nextest where there is one, else `cargo test`.
     fn test_runner(&self) -> Command {
         let mut command = self.cargo();
@@ -302,6 +319,7 @@ enum Kind {
     Plain,
     Fuzz,
     Loom,
+    Network,
 }
 
 fn kind(target: &Target) -> Kind {
@@ -309,6 +327,8 @@ fn kind(target: &Target) -> Kind {
         Kind::Fuzz
     } else if target.name.starts_with("loom") {
         Kind::Loom
+    } else if target.name.starts_with("network") {
+        Kind::Network
     } else {
         Kind::Plain
     }

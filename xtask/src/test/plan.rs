@@ -121,6 +121,8 @@ pub enum HostWork {
     Miri,
     /// Mutated input for every parser of foreign bytes.
     Fuzz,
+    /// Tests in network namespaces.
+    Network,
 }
 
 /// A boot of the test domain.
@@ -222,6 +224,12 @@ pub const STAGES: &[Stage] = &[
     host("lint-bare", "clippy, warnings denied, bare target", Level::Whole, HostWork::LintBare),
     host("loom", "every interleaving of locks and queues", Level::Whole, HostWork::Loom),
     host("miri", "undefined behaviour in unsafe code", Level::Whole, HostWork::Miri),
+    host(
+        "card-network",
+        "the card's way out and tunnels, with Linux and Open vSwitch, in network namespaces",
+        Level::Whole,
+        HostWork::Network,
+    ),
     boot("qemu-2cpu", "kernel tests, QEMU", Level::Quick, BootWork { cpus: 2, ..QEMU }),
     boot("bochs-1cpu", "kernel tests, Bochs", Level::Quick, BOCHS),
     boot(

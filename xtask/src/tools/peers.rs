@@ -1,6 +1,6 @@
 //! Programs that the card is measured beside: DPDK's testpmd and Open vSwitch on DPDK.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 
@@ -20,6 +20,12 @@ pub struct Peers {
 }
 
 impl Peers {
+    /// Folder of the start scripts.
+    #[must_use]
+    pub fn bin(&self) -> &Path {
+        &self.bin
+    }
+
     /// A program's start script.
     #[must_use]
     pub fn program(&self, name: &str) -> PathBuf {

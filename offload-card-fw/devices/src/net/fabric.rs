@@ -8,20 +8,26 @@ use dragonfly_vswitch::{
     identity::Identity,
     offload,
     policy::{Action, Direction, FilterConfig, GroupId, Ports, Rule, Service},
+    tunnel::Tunnel,
     vlan::VlanMode,
 };
 use thiserror::Error;
 
 use super::{
+    Features,
     delivery::{Delivery, Route, deliver},
     frame::Buffered,
+    header::{self, HEADER},
     pool::Pool,
     receiver::{Receiver, Waiting},
 };
-use crate::tables::{Devices, Net};
+use crate::tables::{Devices, Net, Tunnel as TunnelTable, Underlay};
 
 /// Ports of DHCP's server and client (RFC 2131 4.1).
 const DHCP: Ports = Ports { first: 67, last: 68 };
+
+/// What Ethernet carries without a word.
+const DEFAULT_MTU: u16 = 1500;
 
 /// The one queue of a port where there is no guest.
 const OUTSIDE: u16 = 0;
@@ -40,6 +46,15 @@ pub enum PortError {
     /// There are more security groups than have numbers.
     #[error("there are more than 65,535 security groups: leave some out")]
     Groups,
+}
+
+/// A frame, and what is left to do about it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unfinished {
+    /// `struct virtio_net_hdr` with all offloads negotiated, but for the number of buffers, which is 0.
+    pub header: [u8; HEADER],
+    /// The frame.
+    pub bytes: Vec<u8>,
 }
 
 /// What the network devices of a card share.
@@ -105,6 +120,14 @@ impl Fabric {
     /// # Errors
     /// There are too many ports.
     pub fn add_uplink(&mut self) -> Result<PortId, PortError> {
+        self.add_uplink_in(VlanMode::Access(0), DEFAULT_MTU)
+    }
+
+    /// Adds such a port in other VLANs, for packets of at most so many bytes.
+    ///
+    /// # Errors
+    /// As above.
+    pub fn add_uplink_in(&mut self, vlan: VlanMode, mtu: u16) -> Result<PortId, PortError> {
         let rule = |priority, direction, action, service| Rule { priority, direction, action, remote: None, service };
         let rules = [Direction::Egress, Direction::Ingress].map(|direction| {
             [
@@ -118,9 +141,48 @@ impl Fabric {
             // No rule opens a connection.
             filter: FilterConfig { connections: 1, ..FilterConfig::default() },
             stations: 1024,
+            vlan,
+            mtu,
             ..PortConfig::new(Role::Uplink)
         };
         self.add_outside("uplink", config)
+    }
+
+    /// Adds the port of a tunnel from this station through an uplink. Nothing passes until [`Self::set_next_hop`].
+    ///
+    /// # Errors
+    /// It is the same as another, or there are too many ports.
+    pub fn add_tunnel(&mut self, table: &TunnelTable, from: &Underlay, uplink: PortId) -> Result<PortId, PortError> {
+        let tunnel = Tunnel {
+            protocol: table.protocol,
+            network: table.network,
+            local: from.address.into(),
+            remote: table.remote.into(),
+            local_mac: from.mac,
+            next_hop_mac: MacAddress([0; 6]),
+            vlan: None,
+            uplink,
+            has_checksum: table.has_checksum,
+        };
+        let config = PortConfig {
+            vlan: VlanMode::Access(table.vlan),
+            // Without a rule nothing passes.
+            groups: Some(vec![]),
+            filter: FilterConfig { connections: 1, ..FilterConfig::default() },
+            // What fits into the uplink's packets is the limit.
+            mtu: u16::MAX,
+            stations: 1024,
+            ..PortConfig::new(Role::Tunnel(tunnel))
+        };
+        self.add_port(&table.name, config, Receiver::new(0))
+    }
+
+    /// Says who takes a tunnel's packets, and lets all frames pass.
+    pub fn set_next_hop(&mut self, tunnel: PortId, mac: MacAddress) {
+        // It fails only for what is no tunnel's port, which this does not harm.
+        if self.switch.set_next_hop(tunnel, mac).is_ok() {
+            let _ = self.switch.set_port_groups(tunnel, None);
+        }
     }
 
     /// Adds a port for services of the card itself, which have this address. Frames are moved as at an uplink.
@@ -142,10 +204,34 @@ impl Fabric {
         self.batch = batch;
     }
 
+    /// Puts frames into the switch that are unfinished, as far as their headers say; none are left in `frames`. One that
+    /// claims what no header can is dropped.
+    pub fn inject_unfinished(&mut self, port: PortId, frames: &mut Vec<Unfinished>, now_ns: u64) {
+        let mut batch = core::mem::take(&mut self.batch);
+        for Unfinished { header, bytes } in frames.drain(..) {
+            match header::parse(&header, Features::HOST_OFFLOADS) {
+                Some(offload) => batch.push(Buffered { bytes, offload }),
+                None => self.pool.put(bytes),
+            }
+        }
+        self.receive(port, &mut batch, now_ns);
+        self.batch = batch;
+    }
+
+    /// Lets frames leave by a port unfinished, to be taken by [`Self::take_unfinished`].
+    pub fn leave_unfinished(&mut self, port: PortId) {
+        self.set_features(port, Features::GUEST_OFFLOADS.receiver());
+    }
+
     /// The next frame that is to go outside, as it is to be on the wire; to be given back with [`Self::recycle`].
     pub fn take(&mut self, port: PortId) -> Option<Vec<u8>> {
         let (queue, _) = self.waiting(port, OUTSIDE)?;
         queue.take().map(|frame| frame.bytes)
+    }
+
+    /// The next frame that is to go outside, and what is left to do about it; its memory is to be given back.
+    pub fn take_unfinished(&mut self, port: PortId) -> Option<Unfinished> {
+        self.next(port, OUTSIDE).map(|frame| Unfinished { header: header::of(&frame, 0), bytes: frame.bytes })
     }
 
     /// Memory for a frame, which is empty.

@@ -28,7 +28,7 @@ mod transmit;
 use self::features::Features;
 pub use self::{
     device::{Control, NetDevice},
-    fabric::{Fabric, PortError},
+    fabric::{Fabric, PortError, Unfinished},
 };
 
 /// What comes before the packet in a frame: Ethernet's header and two tags.

@@ -1,10 +1,12 @@
-//! The tables of a machine file that describe devices: `[[disk]]`, `[[pool]]`, `[[net]]` and `[[rule]]`.
+//! The tables of a machine file that describe devices: `[[disk]]`, `[[pool]]`, `[[net]]` and `[[rule]]`; and those
+//! of the way out, `[uplink]` and `[[tunnel]]`, which only a card with a system under it reads.
 //!
 //! Files are known by the names that the tables give them; whoever opens them says what such a name means.
 
 mod address;
 mod disk;
 mod net;
+mod outside;
 mod pool;
 mod rule;
 #[cfg(test)]
@@ -18,6 +20,7 @@ use dragonfly_vswitch::{MacAddress, policy::Rule};
 
 pub use disk::{Disk, Medium, View};
 pub use net::Net;
+pub use outside::{Interface, OUTSIDE_TABLES, Outside, Tunnel, Underlay, Uplink};
 pub use pool::Pool;
 
 /// The keys of [`Devices`] at the top of a machine file.

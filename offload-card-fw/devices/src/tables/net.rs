@@ -17,12 +17,12 @@ use dragonfly_vswitch::{
 use super::{Group, address};
 
 const MAX_PAIRS: u64 = 8;
-const MAX_VLAN: u64 = 4094;
+pub(super) const MAX_VLAN: u64 = 4094;
 /// Memory for so many is 128 MiB.
 const MAX_CONNECTIONS: u64 = 1 << 20;
 /// What IPv6 needs (RFC 8200 5), and what is usual for jumbo frames.
-const MTUS: RangeInclusive<u64> = 1280..=9000;
-const DEFAULT_MTU: u64 = 1500;
+pub(super) const MTUS: RangeInclusive<u64> = 1280..=9000;
+pub(super) const DEFAULT_MTU: u64 = 1500;
 const MAX_PACKETS: u64 = 1_000_000_000;
 const BITS_PER_BYTE: u64 = 8;
 
@@ -72,12 +72,7 @@ impl Net {
         groups: &[Group],
     ) -> Result<Self, SettingsError> {
         section.only_keys(&[Self::KEYS, more_keys].concat())?;
-        let given_mac = section.string("mac")?.map(|text| {
-            mac(&text).ok_or_else(|| {
-                let message = format!("is \"{text}\": give a station's address like \"52:54:00:00:00:01\"");
-                section.error("mac", message)
-            })
-        });
+        let given_mac = section.string("mac")?.map(|text| mac(section, &text));
         let mac = section.required("mac", given_mac.transpose()?.or(default_mac))?;
         let packets = |key: &str| section.integer(key, 1..=MAX_PACKETS);
         let bits = |key: &str| Ok(section.size(key)?.map(|bytes| bytes.saturating_mul(BITS_PER_BYTE)));
@@ -127,8 +122,14 @@ fn addresses(section: &Section<'_>) -> Result<Vec<Prefix>, SettingsError> {
     texts.into_iter().map(read).collect()
 }
 
-/// The address of one station: not a group's, not zero.
-fn mac(text: &str) -> Option<MacAddress> {
+/// The address of one station, under the key `mac`: not a group's, not zero.
+pub(super) fn mac(section: &Section<'_>, text: &str) -> Result<MacAddress, SettingsError> {
+    station(text).ok_or_else(|| {
+        section.error("mac", format!("is \"{text}\": give a station's address like \"52:54:00:00:00:01\""))
+    })
+}
+
+fn station(text: &str) -> Option<MacAddress> {
     const GROUP: u8 = 1;
     let mut octets = [0; 6];
     let mut parts = text.split(':');

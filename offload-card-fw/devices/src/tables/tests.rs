@@ -5,6 +5,8 @@ use dragonfly_storage::Limits;
 use dragonfly_vswitch::{
     Prefix,
     policy::{Action, GroupId, Ports, Service},
+    tunnel::TunnelProtocol,
+    vlan::VlanMode,
 };
 
 use super::*;
@@ -265,5 +267,90 @@ fn each_mistake_in_a_rule_is_told() {
         ),
     ] {
         assert_eq!(parse(&text).unwrap_err(), format!("/etc/card/card.toml{message}"), "{text}");
+    }
+}
+
+fn outside(text: &str) -> Result<Outside, String> {
+    let document = Document::parse("card.toml", text).map_err(|error| error.to_string())?;
+    Outside::read(&document.top()).map_err(|error| error.to_string())
+}
+
+#[test]
+fn an_uplink_and_its_tunnels_have_what_their_tables_say() {
+    let Outside { uplink, tunnels } = outside(
+        r#"
+[uplink]
+interface = "eth0"
+vlan = 3
+tagged = [7, 8]
+mtu = 9000
+mac = "52:54:00:00:02:02"
+address = "192.0.2.2/25"
+gateway = "192.0.2.126"
+[[tunnel]]
+name = "blue"
+protocol = "geneve"
+network = 16777215
+remote = "198.51.100.1"
+vlan = 100
+checksum = true
+"#,
+    )
+    .unwrap();
+    let uplink = uplink.unwrap();
+    assert_eq!((uplink.interface, uplink.mtu), (Interface::Shared("eth0".into()), 9000));
+    assert_eq!(uplink.vlans, VlanMode::Trunk { tagged: vec![7, 8], native: Some(3) });
+    let station = uplink.station.unwrap();
+    assert_eq!((station.mac.0[5], station.prefix), (2, 25));
+    assert_eq!(station.next_hop([192, 0, 2, 125].into()), Some([192, 0, 2, 125].into()));
+    assert_eq!(station.next_hop([192, 0, 2, 129].into()), Some([192, 0, 2, 126].into()));
+    let [tunnel] = tunnels.as_slice() else { panic!("{tunnels:?}") };
+    assert_eq!((tunnel.protocol, tunnel.network, tunnel.vlan), (TunnelProtocol::Geneve, 0xff_ffff, 100));
+    assert!(tunnel.has_checksum);
+}
+
+#[test]
+fn an_uplink_needs_little_and_need_not_be() {
+    assert_eq!(outside("").unwrap(), Outside::default());
+    let uplink = outside("[uplink]\ntap = 'tap0'").unwrap().uplink.unwrap();
+    assert_eq!((uplink.vlans, uplink.mtu, uplink.station), (VlanMode::Access(0), 1500, None));
+}
+
+#[test]
+fn each_mistake_about_the_way_out_is_told_with_line_key_and_remedy() {
+    let tap = "[uplink]\ntap = 'tap0'\n";
+    let address = "mac = '52:54:00:00:02:02'\naddress = '192.0.2.2/24'\n";
+    let tunnel = "[[tunnel]]\nname = 't'\nprotocol = 'vxlan'\nnetwork = 1\nremote = ";
+    for (text, message) in [
+        ("[uplink]".into(), "1: `tap` is missing: name a TAP device, or an `interface` to share"),
+        (format!("{tap}interface = 'e'"), "3: `interface` is given beside `tap`: leave one of them out"),
+        (
+            "[uplink]\ntap = 'sixteen-letters-'".into(),
+            "2: `tap` is \"sixteen-letters-\": an interface's name has 1 to 15 letters, like \"tap0\"",
+        ),
+        (format!("{tap}gateway = '192.0.2.1'"), "3: `gateway` is given without `address`: give that, too"),
+        (format!("{tap}address = '192.0.2.2/24'"), "1: `mac` is missing: add it to this table"),
+        (
+            format!("{tap}address = '192.0.2.2'"),
+            "3: `address` is \"192.0.2.2\": give an address and its network's prefix like \"192.0.2.1/24\"",
+        ),
+        (
+            format!("{tap}{address}gateway = '192.0.3.1'"),
+            "5: `gateway` is 192.0.3.1, which is not in the network 192.0.2.2/24",
+        ),
+        (
+            format!("{tap}{tunnel}'192.0.2.1'"),
+            "7: `remote` needs an end in the physical network: give [uplink] an `address`",
+        ),
+        (
+            format!("{tap}{address}{tunnel}'192.0.3.1'"),
+            "9: `remote` is 192.0.3.1, which is in another network: give [uplink] a `gateway`",
+        ),
+        (
+            format!("{tap}{address}{tunnel}'192.0.2.1'\n{tunnel}'192.0.2.3'"),
+            "11: `name` has \"t\" again: give each tunnel a name of its own",
+        ),
+    ] {
+        assert_eq!(outside(&text).unwrap_err(), format!("card.toml:{message}"), "{text}");
     }
 }

@@ -7,6 +7,7 @@ mod receive;
 use alloc::{boxed::Box, collections::BTreeMap, vec::Vec};
 
 use crate::{
+    address::MacAddress,
     capture::CaptureConfig,
     counters::{Count, PortCounters},
     frame::Offload,
@@ -189,6 +190,17 @@ impl Switch {
         Ok(())
     }
 
+    /// Changes who takes a tunnel's packets.
+    ///
+    /// # Errors
+    /// [`ConfigError::NoSuchPort`], also if it is no tunnel's.
+    pub fn set_next_hop(&mut self, id: PortId, mac: MacAddress) -> Result<(), ConfigError> {
+        let port = self.port_mut(id).ok_or(ConfigError::NoSuchPort)?;
+        let Role::Tunnel(tunnel) = &mut port.config.role else { return Err(ConfigError::NoSuchPort) };
+        tunnel.next_hop_mac = mac;
+        Ok(())
+    }
+
     /// Takes a port away, with its stations and connections.
     ///
     /// # Errors
@@ -242,7 +254,7 @@ impl Switch {
 
     /// The port behind which a station was learnt.
     #[must_use]
-    pub fn station(&self, mac: crate::MacAddress, vlan: u16, now_ns: u64) -> Option<PortId> {
+    pub fn station(&self, mac: MacAddress, vlan: u16, now_ns: u64) -> Option<PortId> {
         self.stations.find(mac, vlan, now_ns).map(|(_, station)| station.port)
     }
 

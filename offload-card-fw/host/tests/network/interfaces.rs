@@ -1,0 +1,55 @@
+//! Interfaces of Linux as the way out.
+
+use dragonfly_virtqueue::RingFeatures;
+
+use crate::{guest::Guest, namespace, setup::Setup, station::Station};
+
+pub const MAC: [u8; 6] = [0x52, 0x54, 0, 0, 0, 1];
+const NET: &str = "[[net]]\nname = 'n'\nsocket = 'n.sock'\nmac = '52:54:00:00:00:01'\n";
+const PORT: u16 = 5001;
+
+/// A card with a way out, whose guest has a network of its own there.
+pub fn card(net: &str, outside: &str) -> Setup {
+    Setup::of(&format!("{NET}{net}\n{outside}"))
+}
+
+/// Pings Linux, and exchanges a transfer with it.
+pub fn talk(guest: &mut Guest, to: [u8; 4]) {
+    guest.ping(to);
+    let server = namespace::serve(PORT);
+    guest.exchange(to, PORT);
+    server.join().unwrap();
+}
+
+#[test]
+fn a_tap_device_is_made_and_is_the_way_out() {
+    if namespace::enter("interfaces::a_tap_device_is_made_and_is_the_way_out") {
+        let setup = card("", "[uplink]\ntap = 'tap0'");
+        namespace::ip("link set tap0 up");
+        namespace::ip("address add 10.1.0.1/24 dev tap0");
+        for layout in [RingFeatures::empty(), RingFeatures::RING_PACKED] {
+            let mut guest = Guest::new(Station::new(&setup, "n.sock", layout, 1500), MAC, [10, 1, 0, 2], 1500);
+            talk(&mut guest, [10, 1, 0, 1]);
+        }
+    }
+}
+
+#[test]
+fn an_interface_is_shared_and_its_vlans_come_apart() {
+    if namespace::enter("interfaces::an_interface_is_shared_and_its_vlans_come_apart") {
+        // Both ends of the cable are Linux's, which leaves tags and checksums beside the bytes.
+        namespace::ip("link add cable0 type veth peer name cable1");
+        namespace::ip("link add link cable0 name cable0.7 type vlan id 7");
+        for interface in ["cable0", "cable1", "cable0.7"] {
+            namespace::ip(&format!("link set {interface} up"));
+        }
+        namespace::ip("address add 10.1.0.1/24 dev cable0.7");
+        namespace::ip("address add 10.2.0.1/24 dev cable0");
+        let setup = card("vlan = 7", "[uplink]\ninterface = 'cable1'\ntagged = [7, 8]\nvlan = 3");
+        let station = Station::new(&setup, "n.sock", RingFeatures::empty(), 1500);
+        talk(&mut Guest::new(station, MAC, [10, 1, 0, 2], 1500), [10, 1, 0, 1]);
+        let setup = card("vlan = 3", "[uplink]\ninterface = 'cable1'\ntagged = [7, 8]\nvlan = 3");
+        let station = Station::new(&setup, "n.sock", RingFeatures::empty(), 1500);
+        talk(&mut Guest::new(station, MAC, [10, 2, 0, 2], 1500), [10, 2, 0, 1]);
+    }
+}
