@@ -2,8 +2,11 @@
 
 use std::slice;
 
-use dragonfly_card_devices::{Control, Fabric, PortError};
-use dragonfly_vswitch::MacAddress;
+use dragonfly_card_devices::{
+    Control, Fabric, PortError, Unfinished,
+    tables::{Tunnel, Underlay},
+};
+use dragonfly_vswitch::{MacAddress, tunnel::TunnelProtocol, vlan::VlanMode};
 
 use crate::{
     packets::{KINDS, Kind, Place},
@@ -154,4 +157,50 @@ fn a_flow_keeps_to_one_queue_and_flows_to_all() {
         used.iter_mut().zip(counts).for_each(|(all, count)| *all += count);
     }
     assert!(used.iter().all(|count| *count > 10), "{used:?}");
+}
+
+#[test]
+fn a_tunnel_carries_nothing_until_it_is_known_who_takes_its_packets() {
+    const TUNNEL_MAC: MacAddress = MacAddress([0x52, 0x54, 0, 0, 2, 2]);
+    let (mut fabric, nets) = two_nets();
+    // The guests' VLAN goes through the tunnel, not out by itself.
+    let uplink = fabric.add_uplink_in(VlanMode::Access(9), 1500).unwrap();
+    let table = Tunnel {
+        name: "t".into(),
+        protocol: TunnelProtocol::Vxlan,
+        network: 42,
+        remote: [192, 0, 2, 1].into(),
+        vlan: 0,
+        has_checksum: false,
+    };
+    let own = Underlay { mac: TUNNEL_MAC, address: [192, 0, 2, 2].into(), prefix: 24, gateway: None };
+    let tunnel = fabric.add_tunnel(&table, &own, uplink).unwrap();
+    let mut one = Station::new(&mut fabric, &nets[0], Control::Card, 0);
+    let question = frame([0xff; 6], MACS[0], 1);
+    one.send(&mut fabric, PLAIN, &question);
+    assert_eq!(all(&mut fabric, uplink), [[0; 0]; 0]);
+    fabric.set_next_hop(tunnel, OUTSIDER);
+    one.send(&mut fabric, PLAIN, &question);
+    let outer = all(&mut fabric, uplink);
+    let [outer] = outer.as_slice() else { panic!("{outer:?}") };
+    assert_eq!((&outer[..6], &outer[6..12]), (&OUTSIDER.0[..], &TUNNEL_MAC.0[..]));
+    assert_eq!(outer[50..], question);
+}
+
+#[test]
+fn what_is_left_to_do_about_a_frame_goes_along_with_it() {
+    let (mut fabric, nets) = two_nets();
+    let uplink = fabric.add_uplink().unwrap();
+    fabric.leave_unfinished(uplink);
+    let mut one = Station::new(&mut fabric, &nets[0], Control::Card, 0);
+    let bytes = frame(MACS[0].0, OUTSIDER, 2);
+    // No header claims this kind of segments.
+    let nonsense = Unfinished { header: [0, 9, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0], bytes: bytes.clone() };
+    let plain = Unfinished { header: [0; 12], bytes: bytes.clone() };
+    let mut frames = vec![nonsense, plain];
+    fabric.inject_unfinished(uplink, &mut frames, 0);
+    assert_eq!((frames.len(), one.receive(&mut fabric)), (0, vec![bytes]));
+    let answer = frame(OUTSIDER.0, MACS[0], 1);
+    one.send(&mut fabric, PLAIN, &answer);
+    assert_eq!(fabric.take_unfinished(uplink), Some(Unfinished { header: [0; 12], bytes: answer }));
 }

@@ -58,19 +58,23 @@ impl Station {
         Some(bytes)
     }
 
-    /// Sends a frame, if there is room.
-    pub fn send_frame(&mut self, frame: &[u8]) -> Option<()> {
+    /// Takes back what was sent. Whether there is room.
+    fn has_room(&mut self) -> bool {
         while let Some((id, _)) = self.guest.rings[TRANSMIT].driver.take_used(&self.guest.ram) {
             self.free.extend(self.sending.remove(&id));
         }
-        let block = self.free.pop()?;
+        !self.free.is_empty()
+    }
+
+    /// Sends a frame; there must be room.
+    fn send_frame(&mut self, frame: &[u8]) {
+        let block = self.free.pop().unwrap();
         let at = REQUESTS_AT + block * REQUEST_BYTES;
         self.guest.ram.write(GuestAddress(at), &[&[0; HEADER], frame].concat()).unwrap();
         let buffer = Buffer::readable(at, (HEADER + frame.len()) as u32);
         let id = self.guest.rings[TRANSMIT].driver.add(&self.guest.ram, &[buffer], 1, None).unwrap();
         self.sending.insert(id, block);
         self.guest.publish(TRANSMIT);
-        Some(())
     }
 
     /// Waits until the card calls, a few milliseconds at most.
@@ -98,8 +102,7 @@ impl TxToken for Sending<'_> {
     fn consume<R, F: FnOnce(&mut [u8]) -> R>(self, len: usize, f: F) -> R {
         let mut frame = vec![0; len];
         let result = f(&mut frame);
-        // Without room it is lost, as on any wire.
-        let _ = self.0.send_frame(&frame);
+        self.0.send_frame(&frame);
         result
     }
 }
@@ -109,12 +112,13 @@ impl Device for Station {
     type TxToken<'a> = Sending<'a>;
 
     fn receive(&mut self, _: Instant) -> Option<(Received, Sending<'_>)> {
-        let frame = self.receive_frame()?;
+        // What comes may be answered.
+        let frame = if self.has_room() { self.receive_frame()? } else { return None };
         Some((Received(frame), Sending(self)))
     }
 
     fn transmit(&mut self, _: Instant) -> Option<Sending<'_>> {
-        Some(Sending(self))
+        self.has_room().then(|| Sending(self))
     }
 
     fn capabilities(&self) -> DeviceCapabilities {
