@@ -28,44 +28,32 @@ const TAGGED: u16 = 0x8100;
 /// Why an interface cannot be used: what whoever runs the card can do about it.
 #[derive(Debug, Error)]
 pub enum LinkError {
-    /// Only some may make or use a TAP device.
-    #[error(
-        "cannot use the TAP device {name}: {reason}: make it as root by `ip tuntap add {name} mode tap user $USER`, or run \
-         the card in a network namespace of its own (`unshare --user --map-root-user --net`)"
-    )]
-    TapRefused {
-        /// Its name.
-        name: String,
-        /// What the kernel says.
-        reason: io::Error,
-    },
-    /// There is no way to have a TAP device.
-    #[error("cannot use the TAP device {name}: {reason}")]
+    /// There is no TAP device, or it is another's.
+    #[error("cannot use the TAP device {name}: {reason}{}", remedy(reason, TAP_REMEDY))]
     Tap {
         /// Its name.
         name: String,
         /// What the kernel says.
         reason: io::Error,
     },
-    /// Only some may see an interface's frames.
-    #[error(
-        "cannot share the interface {name}: {reason}: give the program the right to (`setcap cap_net_raw+ep \
-         offload-card`), or use a `tap`"
-    )]
-    SharedRefused {
-        /// Its name.
-        name: String,
-        /// What the kernel says.
-        reason: io::Error,
-    },
-    /// There is none, or it is of another kind.
-    #[error("cannot share the interface {name}: {reason}")]
+    /// There is no such interface, or its frames are not for this process.
+    #[error("cannot share the interface {name}: {reason}{}", remedy(reason, SHARED_REMEDY))]
     Shared {
         /// Its name.
         name: String,
         /// What the kernel says.
         reason: io::Error,
     },
+}
+
+const TAP_REMEDY: &str = ": make it as root by `ip tuntap add NAME mode tap user $USER`, or run the card in a network \
+                          namespace of its own (`unshare --user --map-root-user --net`)";
+const SHARED_REMEDY: &str =
+    ": give the program the right to by `setcap cap_net_raw+ep offload-card`, or use a `tap` in place of `interface`";
+
+/// What to do about a lack of rights; of other errors, the name tells enough.
+fn remedy(reason: &io::Error, remedy: &'static str) -> &'static str {
+    if reason.kind() == io::ErrorKind::PermissionDenied { remedy } else { "" }
 }
 
 /// An open interface, which never waits.
@@ -82,28 +70,13 @@ impl Link {
     /// # Errors
     /// See [`LinkError`].
     pub fn open(interface: &Interface) -> Result<Self, LinkError> {
-        match interface {
-            Interface::Tap(name) => {
-                tap(name).map(|descriptor| Self { descriptor, is_shared: false }).map_err(|reason| {
-                    refused_or(
-                        reason,
-                        name,
-                        |name, reason| LinkError::TapRefused { name, reason },
-                        |name, reason| LinkError::Tap { name, reason },
-                    )
-                })
-            }
+        let (opened, is_shared) = match interface {
+            Interface::Tap(name) => (tap(name).map_err(|reason| LinkError::Tap { name: name.clone(), reason }), false),
             Interface::Shared(name) => {
-                shared(name).map(|descriptor| Self { descriptor, is_shared: true }).map_err(|reason| {
-                    refused_or(
-                        reason,
-                        name,
-                        |name, reason| LinkError::SharedRefused { name, reason },
-                        |name, reason| LinkError::Shared { name, reason },
-                    )
-                })
+                (shared(name).map_err(|reason| LinkError::Shared { name: name.clone(), reason }), true)
             }
-        }
+        };
+        Ok(Self { descriptor: opened?, is_shared })
     }
 
     /// Takes the next frame: its bytes in `buffer`, of which their number is given. A longer one is cut.
@@ -131,17 +104,6 @@ impl AsFd for Link {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.descriptor.as_fd()
     }
-}
-
-/// One error for a lack of rights, another for the rest.
-fn refused_or(
-    reason: io::Error,
-    name: &str,
-    refused: impl FnOnce(String, io::Error) -> LinkError,
-    other: impl FnOnce(String, io::Error) -> LinkError,
-) -> LinkError {
-    let name = name.to_owned();
-    if reason.kind() == io::ErrorKind::PermissionDenied { refused(name, reason) } else { other(name, reason) }
 }
 
 /// A TAP device, which is made if it is not there (Linux: Documentation/networking/tuntap.rst).
