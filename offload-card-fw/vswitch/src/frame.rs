@@ -122,6 +122,14 @@ impl Offload {
                 .is_none_or(|cut| has_transport && cut.size > 0 && packet.key.protocol() == cut.kind.protocol())
     }
 
+    /// What is left to do about the frame that begins behind `strip` bytes of a tunnel's headers. An outer checksum that was
+    /// left partial stayed within this host, and is not needed any more.
+    #[must_use]
+    pub fn inner(self, strip: usize) -> Self {
+        let checksum = self.checksum.filter(|checksum| usize::from(checksum.start) >= strip);
+        Self { checksum, ..self }.moved(strip, 0)
+    }
+
     /// The same once `removed` bytes are taken from the frame's begin and `added` put there.
     #[must_use]
     pub fn moved(mut self, removed: usize, added: usize) -> Self {

@@ -55,6 +55,7 @@ pub fn finish(
 ) -> Result<(), OffloadError> {
     let strip = usize::from(edit.strip);
     let frame = frame.get(strip..).ok_or(OffloadError::Checksum)?;
+    let offload = &offload.inner(strip);
     let edit = Edit { strip: 0, ..*edit };
     // Inner frames are finished before they go into a tunnel: receivers of the outer one complete at most that.
     let features = if edit.tunnel.is_some() { Features::default() } else { features };

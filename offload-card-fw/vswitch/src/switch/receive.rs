@@ -10,7 +10,7 @@ use alloc::vec::Vec;
 use super::{Arrival, Switch};
 use crate::{
     counters::DropReason,
-    frame::{Frame, Offload, Output},
+    frame::{Frame, Output},
     packet::Packet,
     port::{Passing, PortId, Role, capture},
     tunnel,
@@ -115,7 +115,7 @@ impl Switch {
             let inner_head = head.get(envelope.inner..).ok_or(DropReason::TunnelHeader)?;
             let inner_length = length.checked_sub(envelope.inner).ok_or(DropReason::TunnelHeader)?;
             let packet = Packet::parse(inner_head, inner_length).map_err(|_| DropReason::Malformed)?;
-            let offload = inner_offload(arrival.offload, envelope.inner);
+            let offload = arrival.offload.inner(envelope.inner);
             if offload.fits(&packet) {
                 Ok((id, packet, envelope.inner, inner_length, offload))
             } else {
@@ -193,11 +193,4 @@ impl Switch {
             port.counters.add_drop(reason);
         }
     }
-}
-
-/// What is left to do about an inner frame: an outer checksum that was left partial stayed within this host, and is not
-/// needed any more.
-fn inner_offload(outer: Offload, inner: usize) -> Offload {
-    let checksum = outer.checksum.filter(|checksum| usize::from(checksum.start) >= inner);
-    Offload { checksum, ..outer }.moved(inner, 0)
 }
