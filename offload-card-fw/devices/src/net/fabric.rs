@@ -148,7 +148,7 @@ impl Fabric {
         self.add_outside("uplink", config)
     }
 
-    /// Adds the port of a tunnel from this station through an uplink. Nothing passes until [`Self::set_next_hop`].
+    /// Adds the port of a tunnel from this station through an uplink. Nothing goes into it until [`Self::set_next_hop`].
     ///
     /// # Errors
     /// It is the same as another, or there are too many ports.
@@ -166,9 +166,6 @@ impl Fabric {
         };
         let config = PortConfig {
             vlan: VlanMode::Access(table.vlan),
-            // Without a rule nothing passes.
-            groups: Some(vec![]),
-            filter: FilterConfig { connections: 1, ..FilterConfig::default() },
             // What fits into the uplink's packets is the limit.
             mtu: u16::MAX,
             stations: 1024,
@@ -177,12 +174,10 @@ impl Fabric {
         self.add_port(&table.name, config, Receiver::new(0))
     }
 
-    /// Says who takes a tunnel's packets, and lets all frames pass.
+    /// Says who takes a tunnel's packets.
     pub fn set_next_hop(&mut self, tunnel: PortId, mac: MacAddress) {
         // It fails only for what is no tunnel's port, which this does not harm.
-        if self.switch.set_next_hop(tunnel, mac).is_ok() {
-            let _ = self.switch.set_port_groups(tunnel, None);
-        }
+        let _ = self.switch.set_next_hop(tunnel, mac);
     }
 
     /// Adds a port for services of the card itself, which have this address. Frames are moved as at an uplink.

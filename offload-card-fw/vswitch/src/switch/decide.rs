@@ -9,6 +9,7 @@ use crate::{
     port::{PortId, Role},
     switch::deliver::Delivery,
     tables::{CachedConnection, CachedFlow, Learned, Sighting, Slot},
+    tunnel::Tunnel,
     vlan::TagEdit,
 };
 
@@ -153,6 +154,7 @@ impl Switch {
         let (Some(from), Some(to)) = (self.port(source), self.port(destination)) else { return false };
         source != destination
             && to.config.vlan.is_in(vlan)
+            && to.tunnel().is_none_or(Tunnel::has_next_hop)
             && !(from.config.role.is_outside() && to.config.role.is_outside())
     }
 

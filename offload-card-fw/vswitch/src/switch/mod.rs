@@ -198,6 +198,8 @@ impl Switch {
         let port = self.port_mut(id).ok_or(ConfigError::NoSuchPort)?;
         let Role::Tunnel(tunnel) = &mut port.config.role else { return Err(ConfigError::NoSuchPort) };
         tunnel.next_hop_mac = mac;
+        // What passed by the old one is decided anew.
+        self.compile(id);
         Ok(())
     }
 

@@ -66,7 +66,7 @@ pub struct Tunnel {
     /// This host's Ethernet address there.
     pub local_mac: MacAddress,
     /// That of the other host or of the router on the way. Whoever manages the card finds it by ARP or neighbour
-    /// discovery.
+    /// discovery. All zeros while it is not known: nothing goes into the tunnel then.
     pub next_hop_mac: MacAddress,
     /// The VLAN tag of outer frames, if they have one.
     pub vlan: Option<u16>,
@@ -89,6 +89,11 @@ impl Tunnel {
     pub(crate) const fn name(&self) -> TunnelName {
         let Self { protocol, network, local, remote, .. } = *self;
         TunnelName { protocol, network, local, remote }
+    }
+
+    /// Whether it is known who takes its packets.
+    pub(crate) fn has_next_hop(&self) -> bool {
+        self.next_hop_mac != MacAddress([0; 6])
     }
 
     /// Whether its parts fit together: addresses of one family, numbers in range.
