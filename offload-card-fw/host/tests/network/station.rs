@@ -118,7 +118,7 @@ impl Device for Station {
     }
 
     fn transmit(&mut self, _: Instant) -> Option<Sending<'_>> {
-        self.has_room().then(|| Sending(self))
+        self.has_room().then_some(Sending(self))
     }
 
     fn capabilities(&self) -> DeviceCapabilities {
