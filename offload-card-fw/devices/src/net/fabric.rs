@@ -226,7 +226,8 @@ impl Fabric {
 
     /// The next frame that is to go outside, and what is left to do about it; its memory is to be given back.
     pub fn take_unfinished(&mut self, port: PortId) -> Option<Unfinished> {
-        self.next(port, OUTSIDE).map(|frame| Unfinished { header: header::of(&frame, 0), bytes: frame.bytes })
+        let (queue, _) = self.waiting(port, OUTSIDE)?;
+        queue.take().map(|frame| Unfinished { header: header::of(&frame, 0), bytes: frame.bytes })
     }
 
     /// Memory for a frame, which is empty.
