@@ -5,6 +5,7 @@
 //! - `ring`: rings as sessions describe them, made into queues.
 //! - `disk`: virtio-blk over any disk. `contents`, `pools`, `key`: the layers that a disk is made of.
 //! - `net`: virtio-net, and the switch between its devices.
+//! - `rng`: virtio's entropy device.
 //!
 //! Who opens files, maps memory, waits and tells the time is not known here. That is [`GuestAccess`], and whoever calls
 //! [`Connection`].
@@ -20,6 +21,7 @@ mod key;
 mod net;
 mod pools;
 mod ring;
+mod rng;
 mod serve;
 pub mod tables;
 
@@ -29,4 +31,5 @@ pub use disk::DiskDevice;
 pub use key::{KeyFileError, parse_key};
 pub use net::{Control, Fabric, NetDevice, PortError, Unfinished};
 pub use pools::Pools;
+pub use rng::{AnyEntropy, Entropy, RngDevice};
 pub use serve::{Serve, Service};

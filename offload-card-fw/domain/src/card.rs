@@ -2,13 +2,13 @@
 
 use alloc::vec::Vec;
 
-use dragonfly_card_devices::{DiskDevice, Fabric, GuestAccess, NetDevice, Round, Serve};
+use dragonfly_card_devices::{DiskDevice, Fabric, GuestAccess, NetDevice, RngDevice, Round};
 use dragonfly_card_gate::{Answer, Devices};
 use dragonfly_vhost_user::Reply;
 use log::{debug, info, warn};
 
 use crate::outside::{Outside, UPLINK_PERIOD_NS};
-use crate::port::{Port, Resources};
+use crate::port::{AnyPort, Common, Resources};
 
 /// How a VMM's guest is reached.
 pub(crate) trait Client: GuestAccess {
@@ -22,7 +22,7 @@ const MAX_LINES: u32 = 32;
 /// The devices of all machine files, and the switch between their network devices.
 pub(crate) struct Card<P> {
     machines: Vec<Machine<P>>,
-    fabric: Fabric,
+    common: Common,
     outside: Outside,
 }
 
@@ -31,9 +31,27 @@ struct Machine<P> {
     number: u32,
     /// The badge of the VMM that has them.
     owner: Option<u64>,
-    disks: Vec<Port<DiskDevice, P>>,
-    nets: Vec<Port<NetDevice, P>>,
+    /// How many there are of each kind.
+    devices: Devices,
+    /// In the order of the kinds.
+    ports: Vec<AnyPort<P>>,
     lines_left: u32,
+}
+
+/// The devices of a machine, as they were made.
+#[derive(Debug, Default)]
+pub(crate) struct Made {
+    pub(crate) disks: Vec<DiskDevice>,
+    pub(crate) nets: Vec<NetDevice>,
+    pub(crate) rngs: Vec<RngDevice>,
+}
+
+impl Made {
+    /// How many there are of each kind; a VMM that is told too few has a machine file that is none.
+    fn count(&self) -> Devices {
+        let count = |len| u8::try_from(len).unwrap_or(u8::MAX);
+        Devices { disks: count(self.disks.len()), nets: count(self.nets.len()), rngs: count(self.rngs.len()) }
+    }
 }
 
 /// The answer to a message: vhost-user's reply if there is one.
@@ -42,12 +60,12 @@ type Answered<R> = Result<Option<Reply<R>>, Answer>;
 impl<P: Client> Card<P> {
     /// A card without devices, whose network devices will be ports of this switch.
     pub(crate) fn new(fabric: Fabric) -> Self {
-        Self { machines: Vec::new(), fabric, outside: Outside::default() }
+        Self { machines: Vec::new(), common: Common { nothing: (), fabric }, outside: Outside::default() }
     }
 
     /// The switch.
     pub(crate) fn fabric(&mut self) -> &mut Fabric {
-        &mut self.fabric
+        &mut self.common.fabric
     }
 
     /// Connects the switch with the world outside and the card's services.
@@ -56,10 +74,12 @@ impl<P: Client> Card<P> {
     }
 
     /// Adds a machine's devices.
-    pub(crate) fn add(&mut self, number: u32, disks: Vec<DiskDevice>, nets: Vec<NetDevice>) {
-        let disks = disks.into_iter().map(Port::new).collect();
-        let nets = nets.into_iter().map(Port::new).collect();
-        self.machines.push(Machine { number, owner: None, disks, nets, lines_left: MAX_LINES });
+    pub(crate) fn add(&mut self, number: u32, made: Made) {
+        let devices = made.count();
+        let mut ports: Vec<AnyPort<P>> = made.disks.into_iter().map(AnyPort::from).collect();
+        ports.extend(made.nets.into_iter().map(AnyPort::from));
+        ports.extend(made.rngs.into_iter().map(AnyPort::from));
+        self.machines.push(Machine { number, owner: None, devices, ports, lines_left: MAX_LINES });
     }
 
     /// Gives a machine's devices to the VMM with this badge, and says how many they are; sessions that it has had are ended.
@@ -71,13 +91,12 @@ impl<P: Client> Card<P> {
         let machine = self.machines.iter_mut().find(|machine| machine.number == number);
         let machine = machine.filter(|machine| !has_another && machine.owner.is_none_or(|owner| owner == badge));
         let machine = machine.ok_or(Answer::Refused)?;
-        machine.close(&mut self.fabric);
+        machine.close(&mut self.common);
         machine.owner = Some(badge);
         if machine.may_log() {
             info!("machine {number} is attached by domain {badge}");
         }
-        // As many as lines of a machine file.
-        Ok(Devices { disks: machine.disks.len() as u32, nets: machine.nets.len() as u32 })
+        Ok(machine.devices)
     }
 
     /// Does what a vhost-user message of the VMM with this badge says to one of its devices.
@@ -95,17 +114,9 @@ impl<P: Client> Card<P> {
         let owned = self.machines.iter_mut().find(|machine| machine.owner == Some(badge));
         let machine = owned.ok_or(Answer::Refused)?;
         let device = usize::try_from(device).map_err(|_| Answer::Refused)?;
-        let (outcome, name) = if let Some(port) = machine.disks.get_mut(device) {
-            let outcome = port.message(&mut (), bytes, resources, platform);
-            (outcome, port.device.name())
-        } else {
-            let port = device.checked_sub(machine.disks.len()).and_then(|net| machine.nets.get_mut(net));
-            let port = port.ok_or(Answer::Refused)?;
-            let outcome = port.message(&mut self.fabric, bytes, resources, platform);
-            (outcome, port.device.name())
-        };
-        outcome.map_err(|reason| {
-            let number = machine.number;
+        let port = machine.ports.get_mut(device).ok_or(Answer::Refused)?;
+        port.message(&mut self.common, bytes, resources, platform).map_err(|reason| {
+            let (number, name) = (machine.number, port.name());
             if count_line(&mut machine.lines_left) {
                 warn!("machine {number}, {name}: the session is ended: {reason}");
             } else {
@@ -119,15 +130,12 @@ impl<P: Client> Card<P> {
     pub(crate) fn serve(&mut self, now_ns: u64) -> Round {
         let mut round = Round::default();
         for machine in &mut self.machines {
-            for disk in &mut machine.disks {
-                round.add(disk.serve(&mut (), now_ns));
+            for port in &mut machine.ports {
+                round.add(port.serve(&mut self.common, now_ns));
             }
-            for net in &mut machine.nets {
-                round.add(net.serve(&mut self.fabric, now_ns));
-            }
-            machine.close_if_gone(&mut self.fabric);
+            machine.close_if_gone(&mut self.common);
         }
-        let has_worked = self.outside.serve(&mut self.fabric, now_ns);
+        let has_worked = self.outside.serve(&mut self.common.fabric, now_ns);
         let wait_until_ns = self.outside.is_polled().then(|| now_ns.saturating_add(UPLINK_PERIOD_NS));
         round.add(Round { has_worked, wait_until_ns });
         round
@@ -138,31 +146,26 @@ impl<P: Client> Card<P> {
         let mut has_work = self.outside.enable_interrupt();
         for machine in &mut self.machines {
             // All of them, and no early end: each is to be served again when it is kicked.
-            for disk in &mut machine.disks {
-                has_work |= disk.enable_kicks();
+            for port in &mut machine.ports {
+                has_work |= port.enable_kicks();
             }
-            for net in &mut machine.nets {
-                has_work |= net.enable_kicks();
-            }
-            machine.close_if_gone(&mut self.fabric);
+            machine.close_if_gone(&mut self.common);
         }
         has_work
     }
 }
 
 impl<P: Client> Machine<P> {
-    fn close(&mut self, fabric: &mut Fabric) {
-        self.disks.iter_mut().for_each(|disk| disk.close(&mut ()));
-        self.nets.iter_mut().for_each(|net| net.close(fabric));
+    fn close(&mut self, common: &mut Common) {
+        self.ports.iter_mut().for_each(|port| port.close(common));
     }
 
-    fn close_if_gone(&mut self, fabric: &mut Fabric) {
-        let is_gone = self.disks.iter().any(Port::is_gone) || self.nets.iter().any(Port::is_gone);
-        if is_gone {
+    fn close_if_gone(&mut self, common: &mut Common) {
+        if self.ports.iter().any(AnyPort::is_gone) {
             if self.may_log() {
                 warn!("machine {}: its memory is gone, and so are its sessions", self.number);
             }
-            self.close(fabric);
+            self.close(common);
         }
     }
 

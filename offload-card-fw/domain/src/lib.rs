@@ -3,7 +3,7 @@
 //! [`machines`] reads from the bundle which devices there are. VMMs attach over the gate `card` ([`server`]) and say by
 //! vhost-user's messages where their guests' memory and rings are ([`platform`]). One thread serves all rings of all devices
 //! ([`worker`]). [`card`] knows whose device is whose, [`port`] has a device's session, [`memory`] maps what guests share, and
-//! [`faults`] keeps the worker going when a VMM ends and takes its guest's memory with it. [`outside`] is what the switch has
+//! [`faults`] keeps the worker going when a VMM ends and takes its guest's memory with it. [`entropy`] makes random numbers for guests. [`outside`] is what the switch has
 //! beside guests.
 //!
 //! What runs where: control thread (the first one), faults' thread and worker share the card's CPU. Both others come before
@@ -14,6 +14,7 @@
 extern crate alloc;
 
 mod card;
+mod entropy;
 mod faults;
 mod machines;
 mod memory;

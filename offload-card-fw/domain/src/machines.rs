@@ -1,5 +1,6 @@
 //! The machine files of the bundle: which devices the guests have.
 
+use alloc::boxed::Box;
 use alloc::format;
 use alloc::string::String;
 use alloc::sync::Arc;
@@ -7,13 +8,16 @@ use alloc::vec::Vec;
 
 use dragonfly_archive::Archive;
 use dragonfly_card_devices::tables::{Devices, Disk, Medium, View};
-use dragonfly_card_devices::{Contents, ContentsError, Control, DiskDevice, NetDevice, Pools, SharedDisk, parse_key};
+use dragonfly_card_devices::{
+    Contents, ContentsError, Control, DiskDevice, NetDevice, Pools, RngDevice, SharedDisk, parse_key,
+};
 use dragonfly_settings::{Document, SettingsError};
 use dragonfly_storage::{RamDisk, SECTOR_BYTES, XtsAes256};
 use dragonfly_vswitch::MacAddress;
 use log::{error, info};
 
-use crate::card::{Card, Client};
+use crate::card::{Card, Client, Made};
+use crate::entropy::Generator;
 
 /// A machine file, as far as it is about devices.
 pub(crate) struct Machine {
@@ -77,14 +81,17 @@ fn mac(machine: u32, net: usize) -> MacAddress {
 pub(crate) fn add<P: Client>(machine: &Machine, card: &mut Card<P>, bundle: &[u8], stores: &mut Stores) {
     let Machine { number, name, devices } = machine;
     match make(machine, card, bundle, stores) {
-        Ok((disks, nets)) => {
+        Ok(made) => {
             for disk in &devices.disks {
                 info!("machine {number}, {name}: disk {}, {}", disk.name, description(disk, devices));
             }
             for net in &devices.nets {
                 info!("machine {number}, {name}: network device {}, address {}", net.name, net.mac);
             }
-            card.add(*number, disks, nets);
+            for rng in &devices.rngs {
+                info!("machine {number}, {name}: source of random numbers {}", rng.name);
+            }
+            card.add(*number, made);
         }
         Err(reason) => error!("machines/{number}.toml: {reason}"),
     }
@@ -105,9 +112,6 @@ fn description(disk: &Disk, devices: &Devices) -> String {
     }
 }
 
-/// Disks and network devices of a machine.
-type Made = (Vec<DiskDevice>, Vec<NetDevice>);
-
 fn make<P: Client>(machine: &Machine, card: &mut Card<P>, bundle: &[u8], stores: &mut Stores) -> Result<Made, String> {
     let Machine { number, devices, .. } = machine;
     let mut layers = Contents::default();
@@ -119,7 +123,8 @@ fn make<P: Client>(machine: &Machine, card: &mut Card<P>, bundle: &[u8], stores:
     let disks = disks.collect::<Result<_, _>>()?;
     let ports = card.fabric().add_machine(devices).map_err(|reason| format!("{reason}"))?;
     let nets = devices.nets.iter().zip(ports).map(|(net, port)| NetDevice::new(net, port, Control::Card)).collect();
-    Ok((disks, nets))
+    let rngs = devices.rngs.iter().map(|rng| RngDevice::new(rng, Box::new(Generator::new()))).collect();
+    Ok(Made { disks, nets, rngs })
 }
 
 /// What a disk is in.

@@ -1,7 +1,9 @@
 //! A device with the session of the VMM that uses it.
 
+use alloc::boxed::Box;
+
 use arrayvec::ArrayVec;
-use dragonfly_card_devices::{Connection, MAX_LINES, Round, Serve};
+use dragonfly_card_devices::{Connection, DiskDevice, Fabric, MAX_LINES, NetDevice, RngDevice, Round, Serve};
 use dragonfly_vhost_user::{HEADER_LEN, Header, MAX_RESOURCES, MessageError, Received, Reply, SessionError};
 use dragonfly_virtqueue::QueueError;
 use thiserror::Error;
@@ -27,25 +29,49 @@ pub(crate) type Resources<R> = ArrayVec<R, MAX_RESOURCES>;
 
 /// A device, and the session while there is one.
 pub(crate) struct Port<D, P> {
-    pub(crate) device: D,
+    device: D,
     connection: Option<Connection<P>>,
     /// Of the log, for broken rings: a guest may end its sessions, too, as often as it likes.
     lines_left: u32,
 }
 
-impl<D: Serve, P: Client> Port<D, P> {
-    /// A device that nobody uses.
-    pub(crate) fn new(device: D) -> Self {
+/// What devices of all kinds have in common, for each kind what its devices share.
+#[derive(Debug)]
+pub(crate) struct Common {
+    /// What those share that share nothing.
+    pub(crate) nothing: (),
+    /// The switch between network devices.
+    pub(crate) fabric: Fabric,
+}
+
+/// The part of [`Common`] that devices of a kind share.
+pub(crate) trait Part<S> {
+    fn part(&mut self) -> &mut S;
+}
+
+impl Part<()> for Common {
+    fn part(&mut self) -> &mut () {
+        &mut self.nothing
+    }
+}
+
+impl Part<Fabric> for Common {
+    fn part(&mut self) -> &mut Fabric {
+        &mut self.fabric
+    }
+}
+
+impl<D: Serve, P: Client> Port<D, P>
+where
+    Common: Part<D::Shared>,
+{
+    fn new(device: D) -> Self {
         Self { device, connection: None, lines_left: MAX_LINES }
     }
 
-    /// Does what a message says, in a new session with a new platform if there is none.
-    ///
-    /// # Errors
-    /// The message is wrong, and the session has been ended.
-    pub(crate) fn message(
+    fn message(
         &mut self,
-        shared: &mut D::Shared,
+        common: &mut Common,
         bytes: &[u8],
         resources: Resources<P::Resource>,
         platform: impl FnOnce() -> P,
@@ -54,36 +80,110 @@ impl<D: Serve, P: Client> Port<D, P> {
             let lines = self.lines_left;
             let connection = self.connection.get_or_insert_with(|| Connection::new(platform()).with_lines(lines));
             let message = Received { header, payload, resources };
-            connection.handle(message, &mut self.device, shared).map_err(Broken::Session)
+            connection.handle(message, &mut self.device, common.part()).map_err(Broken::Session)
         });
         if outcome.is_err() {
-            self.close(shared);
+            self.close(common);
         }
         outcome
     }
 
-    /// Whether the guest was found to be gone.
-    pub(crate) fn is_gone(&self) -> bool {
+    fn is_gone(&self) -> bool {
         self.connection.as_ref().is_some_and(|connection| connection.platform.is_gone())
     }
 
-    /// Serves all rings once.
-    pub(crate) fn serve(&mut self, shared: &mut D::Shared, now_ns: u64) -> Round {
+    fn serve(&mut self, common: &mut Common, now_ns: u64) -> Round {
+        let device = &mut self.device;
         self.connection
             .as_ref()
-            .map_or_else(Round::default, |connection| connection.serve(&mut self.device, shared, now_ns))
+            .map_or_else(Round::default, |connection| connection.serve(device, common.part(), now_ns))
+    }
+
+    fn enable_kicks(&mut self) -> bool {
+        self.connection.as_ref().is_some_and(|connection| connection.enable_kicks(&mut self.device))
+    }
+
+    fn close(&mut self, common: &mut Common) {
+        if let Some(connection) = self.connection.take() {
+            self.lines_left = connection.close(&mut self.device, common.part());
+        }
+    }
+}
+
+/// A device of whatever kind, and its session while there is one.
+pub(crate) enum AnyPort<P> {
+    Disk(Box<Port<DiskDevice, P>>),
+    Net(Box<Port<NetDevice, P>>),
+    Rng(Box<Port<RngDevice, P>>),
+}
+
+/// Calls the same function of whatever device.
+macro_rules! each {
+    ($any:expr, $port:ident => $call:expr) => {
+        match $any {
+            AnyPort::Disk($port) => $call,
+            AnyPort::Net($port) => $call,
+            AnyPort::Rng($port) => $call,
+        }
+    };
+}
+
+impl<P: Client> AnyPort<P> {
+    /// The device's name.
+    pub(crate) fn name(&self) -> &str {
+        each!(self, port => port.device.name())
+    }
+
+    /// Does what a message says, in a new session with a new platform if there is none.
+    ///
+    /// # Errors
+    /// The message is wrong, and the session has been ended.
+    pub(crate) fn message(
+        &mut self,
+        common: &mut Common,
+        bytes: &[u8],
+        resources: Resources<P::Resource>,
+        platform: impl FnOnce() -> P,
+    ) -> Result<Option<Reply<P::Resource>>, Broken<P::Error>> {
+        each!(self, port => port.message(common, bytes, resources, platform))
+    }
+
+    /// Whether the guest was found to be gone.
+    pub(crate) fn is_gone(&self) -> bool {
+        each!(self, port => port.is_gone())
+    }
+
+    /// Serves all rings once.
+    pub(crate) fn serve(&mut self, common: &mut Common, now_ns: u64) -> Round {
+        each!(self, port => port.serve(common, now_ns))
     }
 
     /// Asks for kicks of all rings, and says whether there is something to do already.
     pub(crate) fn enable_kicks(&mut self) -> bool {
-        self.connection.as_ref().is_some_and(|connection| connection.enable_kicks(&mut self.device))
+        each!(self, port => port.enable_kicks())
     }
 
     /// Ends the session, if there is one.
-    pub(crate) fn close(&mut self, shared: &mut D::Shared) {
-        if let Some(connection) = self.connection.take() {
-            self.lines_left = connection.close(&mut self.device, shared);
-        }
+    pub(crate) fn close(&mut self, common: &mut Common) {
+        each!(self, port => port.close(common));
+    }
+}
+
+impl<P: Client> From<DiskDevice> for AnyPort<P> {
+    fn from(device: DiskDevice) -> Self {
+        Self::Disk(Box::new(Port::new(device)))
+    }
+}
+
+impl<P: Client> From<NetDevice> for AnyPort<P> {
+    fn from(device: NetDevice) -> Self {
+        Self::Net(Box::new(Port::new(device)))
+    }
+}
+
+impl<P: Client> From<RngDevice> for AnyPort<P> {
+    fn from(device: RngDevice) -> Self {
+        Self::Rng(Box::new(Port::new(device)))
     }
 }
 

@@ -93,8 +93,7 @@ impl Server {
         let mut handles = [HandleTransfer::default(); 2];
         handles[KICK_HANDLE] = HandleTransfer::copy(given.kick.handle(), Rights::SEND | Rights::COPY);
         handles[LIFE_HANDLE] = HandleTransfer::copy(given.life.handle(), Rights::RECEIVE);
-        let [disks, nets] = devices.encode();
-        Ok(Message::with(Answer::Done as u32, [disks, nets, 0, 0], &[], &handles)?)
+        Ok(Message::with(Answer::Done as u32, [devices.encode(), 0, 0, 0], &[], &handles)?)
     }
 
     fn message(&self, received: &Received, device: u32, resources: Resources<Resource>) -> Result<Message, Failed> {

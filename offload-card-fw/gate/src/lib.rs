@@ -42,7 +42,7 @@ const MESSAGE: u32 = 2;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Request {
     /// Takes the devices of a machine file. They belong to the first VMM that does, by the badge of its handle; when the same
-    /// one attaches again all its sessions are ended, to begin anew. The answer's words are [`Devices`], and two handles come
+    /// one attaches again all its sessions are ended, to begin anew. The answer's first word is [`Devices`], and two handles come
     /// with it: [`KICK_HANDLE`] and [`LIFE_HANDLE`].
     Attach {
         /// Number of the machine file, `machines/N.toml` in the bundle.
@@ -51,7 +51,8 @@ pub enum Request {
     /// A vhost-user message: the bytes of header and payload, with its handles. The answer has the bytes of vhost-user's
     /// reply, or none.
     Message {
-        /// The device: disks come first, then network devices, each in the machine file's order.
+        /// The device: disks come first, then network devices, then sources of random numbers, each in the machine file's
+        /// order.
         device: u32,
     },
 }
@@ -104,26 +105,30 @@ impl Answer {
 }
 
 /// How many devices a machine has.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Devices {
     /// Disks, the devices from 0 on.
-    pub disks: u32,
+    pub disks: u8,
     /// Network devices, those that follow.
-    pub nets: u32,
+    pub nets: u8,
+    /// Sources of random numbers, the next.
+    pub rngs: u8,
 }
 
 impl Devices {
-    /// The first two words of the answer to [`Request::Attach`].
+    /// The first word of the answer to [`Request::Attach`]: a byte for each kind.
     #[must_use]
-    pub const fn encode(self) -> [u64; 2] {
-        [self.disks as u64, self.nets as u64]
+    pub const fn encode(self) -> u64 {
+        u64::from_le_bytes([self.disks, self.nets, self.rngs, 0, 0, 0, 0, 0])
     }
 
-    /// The same, back; `None` if they are no counts.
+    /// The same, back; `None` if there are devices of kinds that are not known.
     #[must_use]
-    pub fn decode(words: [u64; 2]) -> Option<Self> {
-        let [disks, nets] = words;
-        Some(Self { disks: u32::try_from(disks).ok()?, nets: u32::try_from(nets).ok()? })
+    pub const fn decode(word: u64) -> Option<Self> {
+        match word.to_le_bytes() {
+            [disks, nets, rngs, 0, 0, 0, 0, 0] => Some(Self { disks, nets, rngs }),
+            _ => None,
+        }
     }
 }
 
@@ -156,9 +161,9 @@ mod tests {
 
     #[test]
     fn numbers_of_devices_are_decoded_as_they_were_encoded() {
-        let devices = Devices { disks: 2, nets: 31 };
+        let devices = Devices { disks: 2, nets: 31, rngs: 1 };
         assert_eq!(Devices::decode(devices.encode()), Some(devices));
-        assert_eq!(Devices::decode([1 << 32, 0]), None);
-        assert_eq!(Devices::decode([0, u64::MAX]), None);
+        assert_eq!(Devices::decode(1 << 56), None);
+        assert_eq!(Devices::decode(u64::MAX), None);
     }
 }

@@ -7,7 +7,7 @@ use std::{
 };
 
 use anyhow::{Context, Result};
-use dragonfly_card_devices::{Control as NetControl, Fabric, NetDevice, Serve};
+use dragonfly_card_devices::{Control as NetControl, Fabric, NetDevice, RngDevice, Serve};
 use dragonfly_vswitch::{PortId, policy::GroupId};
 use log::error;
 use rustix::rand::{GetRandomFlags, getrandom};
@@ -15,6 +15,7 @@ use rustix::rand::{GetRandomFlags, getrandom};
 use crate::{
     control::Control,
     disk::Opener,
+    entropy::SystemEntropy,
     machine::Machine,
     orders::{Orders, orders},
     port::Port,
@@ -57,7 +58,8 @@ impl Card {
     }
 
     /// Opens everything, makes the sockets and serves them: each disk by a thread of its own, the network devices and the
-    /// switch between them by one. Rings are polled for as long as `poll` after the last work. The card ends when `stop` says so.
+    /// switch between them by one, the sources of random numbers by another. Rings are polled for as long as `poll` after the
+    /// last work. The card ends when `stop` says so.
     ///
     /// # Errors
     /// Something cannot be used; then nothing is served.
@@ -88,6 +90,14 @@ impl Card {
             card.rules = Some(Rules::new(machine.devices.clone(), first_group, counter));
             let outside = uplink.map(|uplink| Box::new(uplink) as Box<dyn Outside<Fabric>>);
             card.serve("switch", ports, Surroundings { shared: fabric, orders: Some(orders), outside }, poll)?;
+        }
+        let mut ports = Vec::new();
+        for (rng, socket) in machine.devices.rngs.iter().zip(&machine.rng_sockets) {
+            ports.push(Port::listen(RngDevice::new(rng, Box::new(SystemEntropy)), socket)?);
+        }
+        if !ports.is_empty() {
+            // Nobody waits long for random numbers, and nothing is gained by polling for those who do.
+            card.serve("random", ports, Surroundings::none(()), Duration::ZERO)?;
         }
         Ok(card)
     }

@@ -7,6 +7,7 @@
 //! - `port`, `inbox`, `socket`: a device's socket and the client that calls there.
 //! - `platform`, `shared_memory`: what a session needs of Linux; the latter has `unsafe`.
 //! - `disk`, `image`: disks in files. `uplink`: the network's way out; its `link` has the other `unsafe`.
+//! - `entropy`: random numbers.
 //! - `tool`, `snapshots`: what the command line does to disks beside serving them. `control`: the same while guests use them.
 //!
 //! What the devices do is in crates that know no operating system: `dragonfly-card-devices`, and what that uses.
@@ -15,6 +16,7 @@ pub mod card;
 pub mod cli;
 pub mod control;
 pub mod disk;
+pub mod entropy;
 pub mod image;
 pub mod inbox;
 pub mod journal;

@@ -16,6 +16,8 @@ pub struct Machine {
     pub disk_sockets: Vec<PathBuf>,
     /// Where clients of each network device call.
     pub net_sockets: Vec<PathBuf>,
+    /// Where clients of each source of random numbers call.
+    pub rng_sockets: Vec<PathBuf>,
     /// Where `offload-card snapshot` reaches the process that serves the devices.
     pub control: Option<PathBuf>,
     /// The machine file's folder.
@@ -35,13 +37,13 @@ impl Machine {
         let folder = file.parent().unwrap_or(Path::new("")).to_path_buf();
         let devices = Devices::read(&top, &["socket"], |_| None)?;
         let outside = Outside::read(&top)?;
-        if devices.disks.is_empty() && devices.nets.is_empty() {
-            let message = "is missing: describe at least one device in a table [[disk]] or [[net]]";
+        if devices.disks.is_empty() && devices.nets.is_empty() && devices.rngs.is_empty() {
+            let message = "is missing: describe at least one device in a table [[disk]], [[net]] or [[rng]]";
             return Err(top.error("disk", message.into()));
         }
         let mut sockets = Vec::new();
-        for section in top.tables("disk")?.iter().chain(&top.tables("net")?) {
-            let socket = socket(section, "socket", &folder)?;
+        for section in [top.tables("disk")?, top.tables("net")?, top.tables("rng")?].concat() {
+            let socket = socket(&section, "socket", &folder)?;
             if sockets.contains(&socket) {
                 let message = format!("has \"{}\" again: give each device a socket of its own", socket.display());
                 return Err(section.error("socket", message));
@@ -52,8 +54,9 @@ impl Machine {
         if control.as_ref().is_some_and(|control| sockets.contains(control)) {
             return Err(top.error("control", "is the socket of a device: give it one of its own".into()));
         }
-        let net_sockets = sockets.split_off(devices.disks.len());
-        Ok(Self { devices, outside, disk_sockets: sockets, net_sockets, control, folder })
+        let mut net_sockets = sockets.split_off(devices.disks.len());
+        let rng_sockets = net_sockets.split_off(devices.nets.len());
+        Ok(Self { devices, outside, disk_sockets: sockets, net_sockets, rng_sockets, control, folder })
     }
 }
 
@@ -81,9 +84,11 @@ mod tests {
     #[test]
     fn sockets_are_relative_to_the_machine_files_folder() {
         let net = "[[net]]\nname = 'n'\nsocket = '/run/n.sock'\nmac = '52:54:00:00:00:01'";
-        let machine = parse(&format!("[[disk]]\nname = 'd'\nsocket = 'd.sock'\nsize = '1MiB'\n{net}")).unwrap();
+        let rng = "[[rng]]\nname = 'r'\nsocket = 'r.sock'";
+        let machine = parse(&format!("[[disk]]\nname = 'd'\nsocket = 'd.sock'\nsize = '1MiB'\n{rng}\n{net}")).unwrap();
         assert_eq!(machine.disk_sockets, [Path::new("/etc/card/d.sock")]);
         assert_eq!(machine.net_sockets, [Path::new("/run/n.sock")]);
+        assert_eq!(machine.rng_sockets, [Path::new("/etc/card/r.sock")]);
         assert_eq!(machine.folder, Path::new("/etc/card"));
     }
 
@@ -91,7 +96,10 @@ mod tests {
     fn each_mistake_is_told_with_line_key_and_remedy() {
         let disk = "[[disk]]\nname = 'a'\nsocket = 's'\nsize = '1MiB'\n";
         for (text, message) in [
-            (String::new(), ":1: `disk` is missing: describe at least one device in a table [[disk]] or [[net]]"),
+            (
+                String::new(),
+                ":1: `disk` is missing: describe at least one device in a table [[disk]], [[net]] or [[rng]]",
+            ),
             (format!("control = 's'\n{disk}"), ":1: `control` is the socket of a device: give it one of its own"),
             ("disks = 1".into(), ":1: `disks` is not a known key: did you mean `disk`?"),
             ("[[disk]]\nname = 'a'\nsize = '1MiB'".into(), ":1: `socket` is missing: add it to this table"),

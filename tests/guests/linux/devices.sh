@@ -1,6 +1,7 @@
 # Debian on a disk and a network of the card's: /dev/vda is a disk of the machine with the system on it, /dev/vdb one in the
 # card's memory, and 10.0.2.2 is the machine's gateway.
 . "${0%/*}/check.sh"
+. "${0%/*}/random.sh"
 note cpus "$cpus"
 read -r uptime _ </proc/uptime
 note uptime "$uptime"
@@ -41,5 +42,6 @@ answer=$(blkdiscard -f /dev/vdb 2>&1) || fail "discard" "$answer"
 left=$(dd if=/dev/vdb bs=1M count=16 iflag=direct 2>/dev/null | tr -d '\0' | wc -c)
 [ "$left" = 0 ] && ok "discard" || fail "discard" "$left bytes are left"
 
+random_numbers
 clock_source
 kernel_messages

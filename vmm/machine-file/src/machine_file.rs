@@ -19,10 +19,10 @@ const MAX_MEMORY: u64 = 1 << 51;
 const DEFAULT_MEMORY: u64 = 256 << 20;
 const DEFAULT_PRIORITY: u64 = 16;
 
-/// The most disks and network devices of a machine, in all: there are 31 places for them on its PCI bus.
+/// The most devices of the offload card that a machine has, in all: there are 31 places for them on its PCI bus.
 pub const MAX_DEVICES: u32 = 31;
 
-const KEYS: [&str; 15] = [
+const KEYS: [&str; 16] = [
     "name",
     "vcpus",
     "memory",
@@ -37,6 +37,7 @@ const KEYS: [&str; 15] = [
     DISK,
     NET,
     POOL,
+    RNG,
     RULE,
 ];
 
@@ -44,6 +45,7 @@ const KEYS: [&str; 15] = [
 const DISK: &str = "disk";
 const NET: &str = "net";
 const POOL: &str = "pool";
+const RNG: &str = "rng";
 const RULE: &str = "rule";
 
 /// What to do when the guest asks for a reboot.
@@ -83,6 +85,8 @@ pub struct MachineFile {
     pub disks: u32,
     /// Number of tables `[[net]]`, likewise.
     pub nets: u32,
+    /// Number of tables `[[rng]]`, likewise.
+    pub rngs: u32,
     file: String,
     /// The line of each of [`KEYS`].
     lines: Vec<usize>,
@@ -97,7 +101,7 @@ impl MachineFile {
         let document = Document::parse(file, text)?;
         let top = document.top();
         top.only_keys(&KEYS)?;
-        let (disks, nets) = devices(&top)?;
+        let [disks, nets, rngs] = devices(&top)?;
         Ok(Self {
             name: top.name("name")?,
             vcpus: top.integer("vcpus", 1..=u64::from(MAX_VCPUS))?.unwrap_or(1) as u32,
@@ -111,9 +115,23 @@ impl MachineFile {
             on_reboot: on_reboot(&top)?,
             disks,
             nets,
+            rngs,
             file: file.into(),
             lines: KEYS.iter().map(|key| top.error(key, String::new()).line).collect(),
         })
+    }
+
+    /// The key of the first kind of devices that the offload card is to serve, and how many devices it has to serve in all; `None`
+    /// if the machine has none.
+    #[must_use]
+    pub fn card_devices(&self) -> Option<(&'static str, u32)> {
+        let counts = self.counts();
+        let (key, _) = counts.into_iter().find(|(_, count)| *count > 0)?;
+        Some((key, counts.iter().map(|(_, count)| count).sum()))
+    }
+
+    const fn counts(&self) -> [(&'static str, u32); 3] {
+        [(DISK, self.disks), (NET, self.nets), (RNG, self.rngs)]
     }
 
     /// A fault that shows only later, in what the value of `key` refers to.
@@ -154,19 +172,21 @@ fn command_line(top: &Section<'_>) -> Result<String, SettingsError> {
     Ok(text)
 }
 
-/// How many disks and network devices there are.
-fn devices(top: &Section<'_>) -> Result<(u32, u32), SettingsError> {
-    let count = |key| top.tables(key).map(|tables| u32::try_from(tables.len()).unwrap_or(u32::MAX));
+/// How many devices there are of each kind.
+fn devices(top: &Section<'_>) -> Result<[u32; 3], SettingsError> {
     top.tables(POOL)?;
     top.tables(RULE)?;
-    let (disks, nets) = (count(DISK)?, count(NET)?);
-    let all = disks.saturating_add(nets);
-    if all > MAX_DEVICES {
-        let key = if disks > MAX_DEVICES { DISK } else { NET };
-        let message = format!("makes {all} devices with the others: give {MAX_DEVICES} disks and networks at most");
-        return Err(top.error(key, message));
+    let mut counts = [0; 3];
+    let mut all: u32 = 0;
+    for (key, count) in [DISK, NET, RNG].into_iter().zip(&mut counts) {
+        *count = u32::try_from(top.tables(key)?.len()).unwrap_or(u32::MAX);
+        all = all.saturating_add(*count);
+        if all > MAX_DEVICES {
+            let message = format!("makes {all} devices with those before: give {MAX_DEVICES} devices at most");
+            return Err(top.error(key, message));
+        }
     }
-    Ok((disks, nets))
+    Ok(counts)
 }
 
 fn on_reboot(top: &Section<'_>) -> Result<OnReboot, SettingsError> {

@@ -50,7 +50,7 @@ impl<'b> Plan<'b> {
             return Err(file.error("cpus", message).into());
         }
         // Beside the RAM there are page tables and what the machine itself needs.
-        let devices = u64::from(file.disks.saturating_add(file.nets)).saturating_mul(DEVICE_MEMORY);
+        let devices = u64::from(file.card_devices().map_or(0, |(_, count)| count)).saturating_mul(DEVICE_MEMORY);
         let own = OWN_MEMORY.saturating_add(devices);
         let wanted = file.memory.saturating_add(file.memory / TABLES_PART).saturating_add(own);
         if wanted > memory_left {

@@ -27,6 +27,7 @@ mod mapping;
 pub mod message;
 #[cfg(target_os = "none")]
 mod panic;
+pub mod random;
 mod ranges;
 mod stack;
 mod start;

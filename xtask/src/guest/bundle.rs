@@ -203,7 +203,7 @@ pub fn plan(guests: &[Guest], host: Host) -> Result<String> {
         },
         grants: &["log", "figures", "bundle"],
         provide: &[],
-        use_gates: if machine.disks + machine.nets > 0 { &[CONSOLE, CARD] } else { &[CONSOLE] },
+        use_gates: if machine.card_devices().is_some() { &[CONSOLE, CARD] } else { &[CONSOLE] },
         essential: true,
         restarts: 0,
         restart: &[],

@@ -115,7 +115,8 @@ pub fn guests(options: &Guests, tools: &Tools, root: &Path, extras: &Extras<'_>)
                 .map(|(path, _)| DiskTable { name: "disk", image: path.to_string_lossy() })
                 .into_iter()
                 .collect(),
-            net: extras.image.map(|_| NetTable { name: "net" }).into_iter().collect(),
+            net: extras.image.map(|_| NamedTable { name: "net" }).into_iter().collect(),
+            rng: extras.image.map(|_| NamedTable { name: "rng" }).into_iter().collect(),
         };
         let images = extras.image.map(|(path, is_kept)| Image { disk: 0, path: path.into(), is_kept });
         let devices = Devices { images: images.into_iter().collect(), ..Devices::default() };
@@ -137,7 +138,8 @@ struct OptionsFile<'a> {
     initrd: Option<&'a str>,
     cmdline: &'a str,
     disk: Vec<DiskTable<'a>>,
-    net: Vec<NetTable>,
+    net: Vec<NamedTable>,
+    rng: Vec<NamedTable>,
 }
 
 #[derive(Serialize)]
@@ -147,7 +149,7 @@ struct DiskTable<'a> {
 }
 
 #[derive(Serialize)]
-struct NetTable {
+struct NamedTable {
     name: &'static str,
 }
 
@@ -331,10 +333,11 @@ mod tests {
             initrd: None,
             cmdline: "x",
             disk: vec![DiskTable { name: "disk", image: "/a \"b\".img".into() }],
-            net: vec![NetTable { name: "net" }],
+            net: vec![NamedTable { name: "net" }],
+            rng: vec![NamedTable { name: "rng" }],
         };
         let machine = MachineFile::parse("options", &toml::to_string(&file).unwrap()).unwrap();
         assert_eq!((machine.kernel.as_str(), machine.initrd, machine.memory), ("path with \"quotes\"", None, 64 << 20));
-        assert_eq!((machine.disks, machine.nets), (1, 1));
+        assert_eq!((machine.disks, machine.nets, machine.rngs), (1, 1, 1));
     }
 }

@@ -120,7 +120,7 @@ pub fn check_image(path: &Path) -> Result<(), String> {
 /// Whether any of the guests has a device of the card's.
 #[must_use]
 pub fn any(guests: &[Guest]) -> bool {
-    guests.iter().any(|Guest { machine, .. }| machine.disks + machine.nets > 0)
+    guests.iter().any(|Guest { machine, .. }| machine.card_devices().is_some())
 }
 
 /// The address that the card gives to the first network device of a guest, if it has one.

@@ -74,10 +74,12 @@ pub struct DebianSystem {
 }
 
 /// Where a kernel's package has the modules that are kept.
-const MODULE_FOLDERS: [&str; 11] = [
+const MODULE_FOLDERS: [&str; 14] = [
     "arch/x86/kvm",
     "crypto",
     "drivers/block",
+    "drivers/char",
+    "drivers/char/hw_random",
     "drivers/net",
     "drivers/virtio",
     "fs",
@@ -85,6 +87,7 @@ const MODULE_FOLDERS: [&str; 11] = [
     "fs/jbd2",
     "lib",
     "net/core",
+    "net/vmw_vsock",
     "virt/lib",
 ];
 
@@ -121,7 +124,7 @@ impl GuestKernel {
         self.modules.iter().find(is_it)
     }
 
-    /// The modules of virtio's disks and networks and of ext4, in the order in which they can be loaded. Some may be part
+    /// The modules of virtio's devices and of ext4, in the order in which they can be loaded. Some may be part
     /// of the kernel's image instead.
     pub fn device_modules(&self) -> impl Iterator<Item = &PathBuf> {
         DEVICE_MODULES.iter().filter_map(|name| self.module(name))

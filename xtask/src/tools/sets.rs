@@ -33,7 +33,7 @@ pub struct PackageSet {
 pub enum Keep {
     /// All but documentation and translations.
     Everything,
-    /// A Linux kernel with its modules for KVM and for virtio's disks and networks; thousands of other modules are not.
+    /// A Linux kernel with its modules for KVM and for virtio's devices; thousands of other modules are not.
     Kernel,
 }
 
@@ -162,7 +162,7 @@ pub const DISK_TOOLS: PackageSet = PackageSet {
 
 /// Debian 12's programs: what is on the disk of the default guest.
 pub const DEBIAN_SYSTEM: PackageSet = PackageSet {
-    name: "debian-system",
+    name: "debian-12-system",
     suite: BOOKWORM,
     packages: &[
         "base-files",
@@ -192,6 +192,7 @@ pub const DEBIAN_SYSTEM: PackageSet = PackageSet {
         "perl-base",
         "procps",
         "sed",
+        "socat",
         "tar",
         "util-linux",
         "wget",
@@ -203,13 +204,13 @@ pub const DEBIAN_SYSTEM: PackageSet = PackageSet {
 };
 
 /// Debian 12's kernel for virtual machines: Linux 6.1.
-pub const DEBIAN_12_CLOUD: PackageSet = kernel("debian-12-cloud", BOOKWORM, &["linux-image-cloud-amd64"]);
+pub const DEBIAN_12_CLOUD: PackageSet = kernel("linux-12-cloud", BOOKWORM, &["linux-image-cloud-amd64"]);
 /// Debian 12's kernel for all machines: Linux 6.1.
-pub const DEBIAN_12: PackageSet = kernel("debian-12", BOOKWORM, &["linux-image-amd64"]);
+pub const DEBIAN_12: PackageSet = kernel("linux-12", BOOKWORM, &["linux-image-amd64"]);
 /// Debian 13's kernel for virtual machines: Linux 6.12.
-pub const DEBIAN_13_CLOUD: PackageSet = kernel("debian-13-cloud", TRIXIE, &["linux-image-cloud-amd64"]);
+pub const DEBIAN_13_CLOUD: PackageSet = kernel("linux-13-cloud", TRIXIE, &["linux-image-cloud-amd64"]);
 /// Debian 13's kernel for all machines: Linux 6.12.
-pub const DEBIAN_13: PackageSet = kernel("debian-13", TRIXIE, &["linux-image-amd64"]);
+pub const DEBIAN_13: PackageSet = kernel("linux-13", TRIXIE, &["linux-image-amd64"]);
 
 const fn kernel(name: &'static str, suite: &'static str, packages: &'static [&'static str]) -> PackageSet {
     PackageSet {
@@ -226,9 +227,9 @@ const fn kernel(name: &'static str, suite: &'static str, packages: &'static [&'s
 /// The modules of a kernel that are kept.
 const MODULES: [&str; 4] = ["irqbypass", "kvm", "kvm-amd", "kvm-intel"];
 
-/// More of them: what Linux needs to reach a file system on a virtio disk, and virtio networks, each after those that it
-/// needs itself.
-pub const DEVICE_MODULES: [&str; 15] = [
+/// More of them: what Linux needs to reach a file system on a virtio disk, and virtio's networks, random numbers, sockets and
+/// consoles, each after those that it needs itself.
+pub const DEVICE_MODULES: [&str; 21] = [
     "virtio",
     "virtio_ring",
     "virtio_pci_legacy_dev",
@@ -244,6 +245,12 @@ pub const DEVICE_MODULES: [&str; 15] = [
     "mbcache",
     "jbd2",
     "ext4",
+    "rng-core",
+    "virtio-rng",
+    "vsock",
+    "vmw_vsock_virtio_transport_common",
+    "vmw_vsock_virtio_transport",
+    "virtio_console",
 ];
 
 /// Packages that apt is told are present already.
@@ -382,6 +389,7 @@ mod tests {
             ("./lib/modules/6.1.0-40-cloud-amd64/kernel/fs/ext4/ext4.ko", true),
             ("./lib/modules/6.1.0-40-cloud-amd64/kernel/fs/xfs/xfs.ko", false),
             ("./lib/modules/6.1.0-40-cloud-amd64/kernel/drivers/block/virtio_blk.ko", true),
+            ("./usr/lib/modules/6.12.1+deb13-amd64/kernel/drivers/char/hw_random/virtio-rng.ko.xz", true),
             ("./usr/share/doc/vmlinuz-6.1", false),
         ] {
             assert_eq!(Keep::Kernel.wants(Path::new(path)), kept, "{path}");

@@ -1,5 +1,5 @@
-//! The tables of a machine file that describe devices: `[[disk]]`, `[[pool]]`, `[[net]]` and `[[rule]]`; and those
-//! of the way out, `[uplink]` and `[[tunnel]]`, which only a card with a system under it reads.
+//! The tables of a machine file that describe devices: `[[disk]]` with `[[pool]]`, `[[net]]` with `[[rule]]`, and `[[rng]]`;
+//! and those of the way out, `[uplink]` and `[[tunnel]]`, which only a card with a system under it reads.
 //!
 //! Files are known by the names that the tables give them; whoever opens them says what such a name means.
 
@@ -8,6 +8,7 @@ mod disk;
 mod net;
 mod outside;
 mod pool;
+mod rng;
 mod rule;
 #[cfg(test)]
 mod tests;
@@ -22,9 +23,10 @@ pub use disk::{Disk, Medium, View};
 pub use net::Net;
 pub use outside::{Interface, OUTSIDE_TABLES, Outside, Tunnel, Underlay, Uplink};
 pub use pool::Pool;
+pub use rng::Rng;
 
 /// The keys of [`Devices`] at the top of a machine file.
-pub const TABLES: [&str; 4] = ["disk", "net", "pool", "rule"];
+pub const TABLES: [&str; 5] = ["disk", "net", "pool", "rng", "rule"];
 
 /// All devices that a machine file describes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -35,6 +37,8 @@ pub struct Devices {
     pub pools: Vec<Pool>,
     /// The network devices.
     pub nets: Vec<Net>,
+    /// The sources of random numbers.
+    pub rngs: Vec<Rng>,
     /// The security groups, which network devices name by their places here.
     pub groups: Vec<Group>,
 }
@@ -51,7 +55,7 @@ impl Devices {
         more_keys: &[&str],
         default_mac: impl Fn(usize) -> Option<MacAddress>,
     ) -> Result<Self, SettingsError> {
-        let sections = top.tables("disk")?;
+        let mut sections = top.tables("disk")?;
         let pools = pool::read(&top.tables("pool")?)?;
         let mut disks: Vec<Disk> = Vec::new();
         for section in &sections {
@@ -67,15 +71,19 @@ impl Devices {
         let net_sections = top.tables("net")?;
         let net = |(number, section)| Net::read(section, more_keys, default_mac(number), &groups);
         let nets = net_sections.iter().enumerate().map(net).collect::<Result<Vec<_>, _>>()?;
+        let rng_sections = top.tables("rng")?;
+        let rngs = rng_sections.iter().map(|section| Rng::read(section, more_keys)).collect::<Result<Vec<_>, _>>()?;
+        sections.extend([net_sections, rng_sections].concat());
         let names = disks.iter().map(|disk| &disk.name).chain(nets.iter().map(|net| &net.name));
+        let names = names.chain(rngs.iter().map(|rng| &rng.name));
         let mut taken = vec![];
-        for (section, name) in sections.iter().chain(&net_sections).zip(names) {
+        for (section, name) in sections.iter().zip(names) {
             if taken.contains(&name) {
                 return Err(section.error("name", format!("has \"{name}\" again: give each device a name of its own")));
             }
             taken.push(name);
         }
-        Ok(Self { disks, pools, nets, groups })
+        Ok(Self { disks, pools, nets, rngs, groups })
     }
 
     /// Whether a guest can write to the pool at this place.

@@ -354,3 +354,14 @@ fn each_mistake_about_the_way_out_is_told_with_line_key_and_remedy() {
         assert_eq!(outside(&text).unwrap_err(), format!("card.toml:{message}"), "{text}");
     }
 }
+
+#[test]
+fn a_source_of_random_numbers_may_be_limited() {
+    let machine = parse("[[rng]]\nname = 'a'\n[[rng]]\nname = 'b'\nsocket = 's'\nbandwidth = '4KiB'").unwrap();
+    let [a, b] = machine.rngs.as_slice() else { panic!("{machine:?}") };
+    assert_eq!((a.name.as_str(), a.rate), ("a", None));
+    assert_eq!(b.rate.map(|rate| (rate.per_second.get(), rate.burst.get())), Some((4096, 4096)));
+    let same = "[[rng]]\nname = 'a'\n[[disk]]\nname = 'a'\nsize = '1MiB'";
+    let message = "/etc/card/card.toml:2: `name` has \"a\" again: give each device a name of its own";
+    assert_eq!(parse(same).unwrap_err(), message);
+}

@@ -4,6 +4,7 @@ use core::cell::RefCell;
 
 use dragonfly_card_gate::{Answer, Devices};
 use dragonfly_vhost_user::{FrontEndError, Transport};
+use dragonfly_virtqueue::host::Buffer;
 
 use super::{FakeCard, Lent, MAX_MESSAGE, begin, card, front_end, read_sector};
 
@@ -22,8 +23,8 @@ const FILES: [(&str, &str); 2] = [
 /// Two machines, attached by one VMM each.
 fn attached() -> RefCell<FakeCard> {
     let mut card = card(&FILES);
-    assert_eq!(card.attach(0, ONE), Ok(Devices { disks: 2, nets: 1 }));
-    assert_eq!(card.attach(1, OTHER), Ok(Devices { disks: 1, nets: 0 }));
+    assert_eq!(card.attach(0, ONE), Ok(Devices { disks: 2, nets: 1, ..Devices::default() }));
+    assert_eq!(card.attach(1, OTHER), Ok(Devices { disks: 1, ..Devices::default() }));
     RefCell::new(card)
 }
 
@@ -107,4 +108,17 @@ fn bytes_that_are_no_message_are_told_from_messages() {
     for bytes in [&b""[..], &[1; 11], &[0; MAX_MESSAGE], &[1, 0, 0, 0, 1, 0, 0, 0, 4, 0, 0, 0]] {
         assert_eq!(front.transport().exchange(bytes, &[], &mut [0; MAX_MESSAGE]), Err(Answer::Closed), "{bytes:?}");
     }
+}
+
+#[test]
+fn a_source_of_random_numbers_comes_behind_the_other_devices() {
+    let file = "name = \"one\"\n[[rng]]\nname = \"r\"\n[[disk]]\nname = \"a\"\nsize = \"64KiB\"\n";
+    let mut card = card(&[("machines/0.toml", file)]);
+    assert_eq!(card.attach(0, ONE), Ok(Devices { disks: 1, rngs: 1, ..Devices::default() }));
+    let (card, lent) = (RefCell::new(card), Lent::new());
+    let mut driver = begin(&mut front_end(&card, ONE, 1), &lent, 0);
+    driver.add(&lent.ram, &[Buffer::writable(0, 64)], 1, None).unwrap();
+    driver.publish(&lent.ram);
+    card.borrow_mut().serve(0);
+    assert_eq!(driver.take_used(&lent.ram), Some((0, 64)));
 }

@@ -60,13 +60,13 @@ fn a_machine_whose_devices_cannot_all_be_made_has_none() {
     let image =
         "name = \"m\"\n[[disk]]\nname = \"a\"\nsize = \"4KiB\"\n[[disk]]\nname = \"b\"\nimage = \"debian.img\"\n";
     let key = |name: &str| format!("name = \"m\"\n[[disk]]\nname = \"a\"\nsize = \"4KiB\"\nkey_file = \"{name}\"\n");
-    let two = Ok(Devices { disks: 2, nets: 0 });
+    let two = Ok(Devices { disks: 2, ..Devices::default() });
     for (text, ram_bytes, serials, expected) in [
         (ram, 128 << 10, &[][..], two),
         (ram, (128 << 10) - 1, &[], Err(Answer::Refused)),
         (image, 1 << 20, &["g1d1", "g0d1"], two),
         (image, 1 << 20, &["g0d0"], Err(Answer::Refused)),
-        (&key("good"), 1 << 20, &[], Ok(Devices { disks: 1, nets: 0 })),
+        (&key("good"), 1 << 20, &[], Ok(Devices { disks: 1, ..Devices::default() })),
         (&key("key"), 1 << 20, &[], Err(Answer::Refused)),
         (&key("none"), 1 << 20, &[], Err(Answer::Refused)),
     ] {
@@ -98,7 +98,7 @@ fn machines_have_volumes_of_one_physical_disk_and_none_has_anothers() {
     for machine in machines::read(&bundle) {
         machines::add(&machine, &mut card, &bundle, &mut stores);
     }
-    let one = Ok(Devices { disks: 1, nets: 0 });
+    let one = Ok(Devices { disks: 1, nets: 0, ..Devices::default() });
     let attached: Vec<_> = (0..4).map(|number| card.attach(number, u64::from(number) + 1)).collect();
     assert_eq!(attached, [one, one, Err(Answer::Refused), Err(Answer::Refused)]);
 }

@@ -51,7 +51,7 @@ fn attach() -> Outcome {
     let gate = Gate::create()?;
     let card = start(*gate)?;
     let one = vmm(*gate, ONE, 0)?;
-    equal("devices", one.devices, Devices { disks: 1, nets: 1 })?;
+    equal("devices", one.devices, Devices { disks: 1, nets: 1, ..Devices::default() })?;
     that(Vmm::attach(*gate, OTHER, 0)?.is_none(), "another VMM's machine")?;
     that(Vmm::attach(*gate, ONE, 1)?.is_none(), "a second machine")?;
     that(Vmm::attach(*gate, OTHER, 7)?.is_none(), "a machine that there is not")?;

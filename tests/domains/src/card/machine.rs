@@ -83,8 +83,8 @@ impl Vmm {
         if Answer::decode(reply.tag.label()) != Answer::Done {
             return Ok(None);
         }
-        let [disks, nets, ..] = reply.words;
-        let devices = Devices::decode([disks, nets]).ok_or_else(|| Failure::new("no numbers of devices"))?;
+        let [word, ..] = reply.words;
+        let devices = Devices::decode(word).ok_or_else(|| Failure::new("no numbers of devices"))?;
         let notification = |place| -> Outcome<_> {
             let sent = reply.handle(place).ok_or_else(|| Failure::new("the answer has too few handles"))?;
             Ok(Owned::new(Notification::from_handle(sent.handle)))

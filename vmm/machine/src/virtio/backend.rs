@@ -14,6 +14,8 @@ pub enum DeviceKind {
     Network = 1,
     /// Disk.
     Block = 2,
+    /// Source of random numbers.
+    Entropy = 4,
 }
 
 /// What of a device is the same for as long as it is there.

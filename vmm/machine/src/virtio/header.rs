@@ -147,6 +147,8 @@ impl VirtioPci {
             offset,
             length,
         };
+        // Drivers do not take an empty part (Linux's virtio_pci does not).
+        let behind_isr = if self.description.config_size == 0 { ACCESS_CAP } else { DEVICE_CAP };
         let parts = [
             registers(COMMON_CAP, NOTIFY_CAP, TYPE_COMMON, COMMON, common::SIZE),
             Part {
@@ -158,7 +160,7 @@ impl VirtioPci {
                 offset: 0,
                 length: doorbells,
             },
-            registers(ISR_CAP, DEVICE_CAP, TYPE_ISR, ISR, 1),
+            registers(ISR_CAP, behind_isr, TYPE_ISR, ISR, 1),
             registers(DEVICE_CAP, ACCESS_CAP, TYPE_DEVICE, DEVICE_CONFIG, self.description.config_size.into()),
             Part {
                 at: ACCESS_CAP,
@@ -218,6 +220,8 @@ const fn class(kind: DeviceKind) -> u32 {
         DeviceKind::Network => 0x02_0000,
         // Other mass storage.
         DeviceKind::Block => 0x01_8000,
+        // No class that is defined.
+        DeviceKind::Entropy => 0xff_0000,
     }
 }
 

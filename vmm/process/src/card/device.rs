@@ -189,7 +189,7 @@ where
         // What comes of it shows when it is read.
         let _ = self.attempt(|device| {
             device.front_end.write_config(offset.into(), data)?;
-            Ok(device.front_end.read_config(0, &mut device.config)?)
+            device.read_again()
         });
     }
 
@@ -243,7 +243,7 @@ where
             State::Up if is_fresh => {}
             State::Up => drop(self.attempt(|device| {
                 device.front_end.reset_device()?;
-                Ok(device.front_end.read_config(0, &mut device.config)?)
+                device.read_again()
             })),
             State::Lost => {}
             State::Failed => {
@@ -279,6 +279,14 @@ where
                 Err(Failed)
             }
         }
+    }
+
+    /// Reads the configuration space, if there is one.
+    fn read_again(&mut self) -> Result<(), DeviceError> {
+        if !self.config.is_empty() {
+            self.front_end.read_config(0, &mut self.config)?;
+        }
+        Ok(())
     }
 
     /// Begins a new session, and says in it all that the driver has said.

@@ -1,4 +1,4 @@
-//! The guest's disks and network devices: the offload card serves them, and this is its front end.
+//! The guest's disks, networks and other devices: the offload card serves them, and this is its front end.
 //!
 //! The VMM [attaches](Card::attach) to the card as the machine of its number. Each device has a vhost-user session, whose
 //! messages go through the card's [gate](transport). A [`Device`] tells the card what the guest's driver does to the
@@ -20,6 +20,7 @@ mod wiring;
 use alloc::format;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use core::iter;
 
 use dragonfly_abi::Status;
 use dragonfly_card_gate::{Answer, Devices, GATE_NAME, KICK_HANDLE, LIFE_HANDLE, Request};
@@ -73,7 +74,7 @@ impl Card {
     /// # Errors
     /// It has devices, and the VMM has no way to a card.
     pub(crate) fn find(file: &MachineFile, machine: u32) -> Result<Option<Arc<Self>>, Problem> {
-        let Some(key) = first_key(file) else { return Ok(None) };
+        let Some((key, _)) = file.card_devices() else { return Ok(None) };
         let Some(gate) = named(GATE_NAME) else {
             let message = format!(
                 "is served by the offload card, to which the VMM has no gate: add the card's domain and `use = \
@@ -90,7 +91,7 @@ impl Card {
     /// # Errors
     /// The card does not serve them.
     pub(crate) fn attach(self: &Arc<Self>, file: &MachineFile, guest: Guest) -> Result<Vec<Slot>, Problem> {
-        let key = first_key(file).unwrap_or_default();
+        let (key, _) = file.card_devices().unwrap_or_default();
         let fails = |why: &dyn core::fmt::Display| -> Problem {
             file.error(key, format!("cannot be served by the offload card: {why}")).into()
         };
@@ -99,14 +100,22 @@ impl Card {
             Status::Refused => fails(&"it refuses, and says why on the log"),
             status => fails(&status),
         })?;
-        let Devices { disks, nets } = connection.devices;
-        if (disks, nets) != (file.disks, file.nets) {
-            let why = format!(
-                "it has {disks} disks and {nets} networks for this machine: have the card read the same machine file"
-            );
-            return Err(fails(&why));
+        let Devices { disks, nets, rngs } = connection.devices;
+        let kinds = [
+            (disks, file.disks, DeviceKind::Block),
+            (nets, file.nets, DeviceKind::Network),
+            (rngs, file.rngs, DeviceKind::Entropy),
+        ];
+        for (count, wanted, kind) in kinds {
+            if u32::from(count) != wanted {
+                let why = format!(
+                    "it has {count} devices of the kind {kind:?} for this machine, which has {wanted}: have the card \
+                     read the same machine file"
+                );
+                return Err(fails(&why));
+            }
         }
-        let kinds = (0..disks).map(|_| DeviceKind::Block).chain((0..nets).map(|_| DeviceKind::Network));
+        let kinds = kinds.into_iter().flat_map(|(count, _, kind)| iter::repeat_n(kind, count.into()));
         state.devices.clear();
         for (number, kind) in (0..).zip(kinds) {
             let transport = GateTransport { gate: self.gate, device: number };
@@ -192,8 +201,8 @@ impl Card {
             transfer.map(|transfer| Owned::new(Notification::from_handle(transfer.handle)))
         };
         let (kick, life) = (handle(KICK_HANDLE), handle(LIFE_HANDLE));
-        let [disks, nets, ..] = answer.words;
-        match (Answer::decode(answer.tag.label()), kick, life, Devices::decode([disks, nets])) {
+        let [word, ..] = answer.words;
+        match (Answer::decode(answer.tag.label()), kick, life, Devices::decode(word)) {
             (Answer::Done, Some(kick), Some(life), Some(devices)) => Ok(Connection { devices, kick, life }),
             _ => Err(Status::Refused),
         }
@@ -217,15 +226,6 @@ impl State {
             }
         }
         resumed
-    }
-}
-
-/// The key of the first of the card's tables in a machine file.
-fn first_key(file: &MachineFile) -> Option<&'static str> {
-    match (file.disks, file.nets) {
-        (0, 0) => None,
-        (0, _) => Some("net"),
-        _ => Some("disk"),
     }
 }
 

@@ -53,6 +53,8 @@ impl Offer {
         let told = if extensions.contains(ProtocolFeatures::MQ) { front_end.queues()? } else { 1 };
         let (queues, config_size) = match kind {
             DeviceKind::Block => (told, BLOCK_CONFIG_SIZE),
+            // It has no configuration space (virtio 1.2, 5.4.4).
+            DeviceKind::Entropy => (told, 0),
             DeviceKind::Network => {
                 let control = u64::from(features & NET_F_CTRL_VQ != 0);
                 (told.saturating_mul(2).saturating_add(control), NET_CONFIG_SIZE)
@@ -60,7 +62,9 @@ impl Offer {
         };
         let queues = u16::try_from(queues).unwrap_or(u16::MAX).min(MAX_QUEUES);
         let mut config = vec![0; usize::from(config_size)];
-        front_end.read_config(0, &mut config)?;
+        if !config.is_empty() {
+            front_end.read_config(0, &mut config)?;
+        }
         Ok(Self { features, extensions, queues, config })
     }
 }

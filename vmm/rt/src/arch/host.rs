@@ -21,6 +21,10 @@ pub(crate) fn thread_entry() -> u64 {
     0
 }
 
+pub(crate) fn hardware_random() -> Option<u64> {
+    None
+}
+
 pub(crate) fn time_stamp() -> u64 {
     0
 }

@@ -11,4 +11,4 @@ mod imp;
 #[path = "host.rs"]
 mod imp;
 
-pub(crate) use imp::{call, stack_pointer, stop, thread_entry, time_stamp};
+pub(crate) use imp::{call, hardware_random, stack_pointer, stop, thread_entry, time_stamp};

@@ -1,6 +1,7 @@
 //! x86-64: `SYSCALL`, with registers as [`dragonfly_abi::arch::x86_64`] says.
 #![expect(unsafe_code, reason = "system calls and entry points are machine code")]
 
+use core::arch::x86_64::{__cpuid, __cpuid_count};
 use core::arch::{asm, naked_asm};
 use core::mem::MaybeUninit;
 
@@ -55,6 +56,32 @@ pub(crate) fn stack_pointer() -> usize {
 pub(crate) fn time_stamp() -> u64 {
     // SAFETY: only reads a counter, which the kernel leaves readable to domains.
     unsafe { core::arch::x86_64::_rdtsc() }
+}
+
+/// How often the processor's generators are asked again when they have nothing (SDM 1 7.3.17 wants ten times).
+const RANDOM_TRIES: usize = 10;
+
+/// A number from the processor's own source of entropy, or of the generator that it feeds; `None` without either, or if
+/// they have nothing.
+pub(crate) fn hardware_random() -> Option<u64> {
+    const RDRAND: u32 = 1 << 30;
+    const RDSEED: u32 = 1 << 18;
+    let has_seed = __cpuid(0).eax >= 7 && __cpuid_count(7, 0).ebx & RDSEED != 0;
+    let has_random = __cpuid(1).ecx & RDRAND != 0;
+    let tries = |has_it: bool| core::iter::repeat_n((), if has_it { RANDOM_TRIES } else { 0 });
+    let seed = || {
+        let (number, is_there): (u64, u8);
+        // SAFETY: the processor has RDSEED, by `has_seed`; it changes the register and the flags only.
+        unsafe { asm!("rdseed {}", "setc {}", out(reg) number, out(reg_byte) is_there, options(nomem, nostack)) };
+        (is_there != 0).then_some(number)
+    };
+    let random = || {
+        let (number, is_there): (u64, u8);
+        // SAFETY: the processor has RDRAND, by `has_random`; it changes the register and the flags only.
+        unsafe { asm!("rdrand {}", "setc {}", out(reg) number, out(reg_byte) is_there, options(nomem, nostack)) };
+        (is_there != 0).then_some(number)
+    };
+    tries(has_seed).find_map(|()| seed()).or_else(|| tries(has_random).find_map(|()| random()))
 }
 
 /// Ends the thread by a fault, so that whoever handles the domain's faults learns of it.

@@ -104,7 +104,7 @@ impl GuestStage<'_> {
         let text = plan.machine_file(image.as_deref(), echo.map(Echo::port));
         let machine = MachineFile::parse(plan.name, &text)?;
         let (busybox, root) = (tools.busybox()?, &self.host.project.root);
-        let initrd = if machine.disks + machine.nets > 0 {
+        let initrd = if machine.card_devices().is_some() {
             initramfs::build_with_devices(&busybox, &linux, root)?
         } else {
             initramfs::build(&busybox, root)?

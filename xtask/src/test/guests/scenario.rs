@@ -140,6 +140,7 @@ impl Script {
                 "fio on a disk of the machine",
                 "a new file system",
                 "discard",
+                "random numbers",
                 "clock source",
                 "kernel messages",
             ],
@@ -274,7 +275,7 @@ const fn on_disk(name: &'static str, vcpus: u32, tables: &'static str, script: S
 }
 
 /// The default guest of `run` at work on the card's devices.
-pub const DEVICES: Scenario = Scenario { cpus: 3, ..qemu(&[on_disk("debian", 2, tables::DISK_AND_NET, Devices)]) };
+pub const DEVICES: Scenario = Scenario { cpus: 3, ..qemu(&[on_disk("debian", 2, tables::ALL, Devices)]) };
 /// Two of them.
 pub const PEERS: Scenario =
     Scenario { cpus: 3, ..qemu(&[on_disk("one", 1, tables::NET, Peers), on_disk("two", 1, tables::NET, Peers)]) };
@@ -370,7 +371,8 @@ mod tests {
         for script in
             [Work, Reboot, Crash, Exhaust, Devices, SmallDevices, Peers, Load, Guarded, Caller, Queues, Beside]
         {
-            let mut text = read("check.sh") + &read("card.sh") + &read(&format!("{}.sh", script.name()));
+            let own = format!("{}.sh", script.name());
+            let mut text = ["check.sh", "card.sh", "random.sh", &own].map(read).concat();
             // Programs that scripts call.
             text.extend(["guarded.pl", "caller.pl", "disk-limits.pl"].map(read));
             for check in script.checks() {

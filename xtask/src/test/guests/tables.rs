@@ -1,7 +1,7 @@
 //! The devices of the scenarios' guests: tables of their machine files.
 
-/// A disk in the card's memory and a network.
-pub const DISK_AND_NET: &str = "[[disk]]\nname = \"ram\"\nsize = \"64MiB\"\n[[net]]\nname = \"net\"\n";
+/// A disk in the card's memory, a network and a source of random numbers.
+pub const ALL: &str = "[[disk]]\nname = \"ram\"\nsize = \"64MiB\"\n[[net]]\nname = \"net\"\n[[rng]]\nname = \"random\"\nbandwidth = \"64KiB\"\n";
 
 /// A network.
 pub const NET: &str = "[[net]]\nname = \"net\"\n";
