@@ -114,7 +114,7 @@ fn request_counts(more: Option<&str>) -> String {
 /// Costs from a run, and one more run for each kind with twice the requests of that.
 fn costs(base: &Totals, more: &[Totals]) -> Result<Costs> {
     let each = CASES.iter().zip(more).map(|(Case { name, requests, .. }, more)| {
-        let per_request = |more: u64, base: u64| thousandths((more as f64 - base as f64) / f64::from(*requests));
+        let per_request = |more: u64, base: u64| hundredths((more as f64 - base as f64) / f64::from(*requests));
         let cost = more.costs.get(*name).with_context(|| format!("the guest did not measure {name}"))?;
         let cost = RequestCost {
             instructions: cost.instructions,
@@ -127,9 +127,9 @@ fn costs(base: &Totals, more: &[Totals]) -> Result<Costs> {
     each.collect()
 }
 
-/// Rounds, and has one zero only.
-fn thousandths(value: f64) -> f64 {
-    (value * 1000.0).round() / 1000.0 + 0.0
+/// Rounds, and has one zero only. What the machine does beside the requests is an exit more or less for a thousand of them.
+fn hundredths(value: f64) -> f64 {
+    (value * 100.0).round() / 100.0 + 0.0
 }
 
 /// What both cost, as it is written to files.
