@@ -299,11 +299,11 @@ fn source(server: &str, suite: &str, keyring: &Path) -> String {
     )
 }
 
-/// A dpkg status entry that keeps apt from fetching `name`.
+/// A dpkg status entry that keeps apt from fetching `name`, also for those who depend on it of any architecture.
 fn installed(name: &str) -> String {
     format!(
         "Package: {name}\nStatus: install ok installed\nVersion: 9999:0\nArchitecture: amd64\n\
-         Maintainer: none\nDescription: not needed\n\n"
+         Multi-Arch: allowed\nMaintainer: none\nDescription: not needed\n\n"
     )
 }
 
