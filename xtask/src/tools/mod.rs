@@ -129,6 +129,7 @@ impl Tools {
         self.busybox()?;
         self.disk_tools()?;
         self.debian_system()?;
+        self.peers()?;
         for linux in GuestLinux::value_variants() {
             self.guest_kernel(*linux)?;
         }
