@@ -303,7 +303,7 @@ pub const STAGES: &[Stage] = &[
     guests("linux13-2vcpu", "Debian 13 at work, QEMU", Level::Whole, &scenario::DEBIAN_13),
     guests("linux-devices", "Debian 12 on the card's disk and network, QEMU", Level::Whole, &scenario::DEVICES),
     guests("linux-peers", "two guests on the card's network, QEMU", Level::Whole, &scenario::PEERS),
-    guests("linux-security", "groups, identities and limits of guests, QEMU", Level::Whole, &scenario::SECURITY),
+    guests("linux-security", "groups, identities and limits of guests, QEMU", Level::Soak, &scenario::SECURITY),
     guests("linux-queues", "all queues and offloads of two guests, QEMU", Level::Whole, &scenario::QUEUES),
     guests(
         "linux-hostile-driver",
