@@ -328,7 +328,7 @@ pub const STAGES: &[Stage] = &[
     guests("bochs-linux-1vcpu", "Debian 12 at work, Bochs", Level::Soak, &scenario::BOCHS),
     guests("bochs-linux-2vcpu", "Debian 12 at work, Bochs", Level::Soak, &scenario::BOCHS_2),
     guests("linux-restarts", "a card that is started anew under load, QEMU", Level::Whole, &scenario::CARD_RESTARTS),
-    guests("bochs-devices", "the card's disk and network on VT-x, Bochs", Level::Whole, &scenario::BOCHS_DEVICES),
+    guests("bochs-devices", "the card's disk and network on VT-x, Bochs", Level::Soak, &scenario::BOCHS_DEVICES),
     bare("bochs-conformance-2vcpu", "the machine from inside, Bochs", Level::Soak, &bare::BOCHS_CONFORMANCE_2),
     bare("bochs-without-vpid", "address spaces without tags, Bochs", Level::Soak, &bare::BOCHS_WITHOUT_VPID),
     bare("bochs-without-ad", "no accessed and dirty flags, Bochs", Level::Soak, &bare::BOCHS_WITHOUT_AD),
