@@ -38,8 +38,8 @@ clock_source() {
     esac
 }
 
-# Random writes of several sizes, several under way at once, each read again and compared.
+# Random writes of several sizes, several under way at once, each read again and compared: verified FILE [SIZE].
 verified() {
-    fio --name=verify --filename="$1" --size=8m --rw=randwrite --bsrange=4k-64k --blockalign=4k --ioengine=libaio \
+    fio --name=verify --filename="$1" --size="${2:-8m}" --rw=randwrite --bsrange=4k-64k --blockalign=4k --ioengine=libaio \
         --iodepth=8 --direct=1 --verify=crc32c --do_verify=1 --verify_fatal=1 --randseed=1 --output=/tmp/fio 2>&1
 }

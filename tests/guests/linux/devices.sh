@@ -1,7 +1,8 @@
-# Debian on a disk and a network of the card's: /dev/vda is a disk of the machine with the system on it, /dev/vdb one in the
-# card's memory, and 10.0.2.2 is the machine's gateway.
+# Debian on disks and a network of the card's: /dev/vda is a disk of the machine with the system on it, /dev/vdb one in the
+# card's memory, others are of every kind (disks.sh), and 10.0.2.2 is the machine's gateway.
 . "${0%/*}/check.sh"
 . "${0%/*}/random.sh"
+. "${0%/*}/disks.sh"
 note cpus "$cpus"
 read -r uptime _ </proc/uptime
 note uptime "$uptime"
@@ -26,18 +27,7 @@ case $answer in
 *) fail "names" "$answer" ;;
 esac
 
-answer=$(verified /dev/vdb) && ok "fio on a disk in memory" || fail "fio on a disk in memory" "$answer $(cat /tmp/fio)"
-answer=$(verified /fio.dat) && ok "fio on a disk of the machine" || fail "fio on a disk of the machine" "$answer $(cat /tmp/fio)"
-rm -f /fio.dat
-
-made_and_whole() {
-    mkfs.ext4 -q -F /dev/vdb && mount /dev/vdb /mnt || return 1
-    cp -r /usr/share/ca-certificates /mnt/copy && sync
-    echo 3 >/proc/sys/vm/drop_caches
-    diff -r /usr/share/ca-certificates /mnt/copy || return 1
-    umount /mnt && fsck.ext4 -f -n /dev/vdb
-}
-answer=$(made_and_whole 2>&1) && ok "a new file system" || fail "a new file system" "$answer"
+disks_of_every_kind
 answer=$(blkdiscard -f /dev/vdb 2>&1) || fail "discard" "$answer"
 left=$(dd if=/dev/vdb bs=1M count=16 iflag=direct 2>/dev/null | tr -d '\0' | wc -c)
 [ "$left" = 0 ] && ok "discard" || fail "discard" "$left bytes are left"
@@ -45,3 +35,4 @@ left=$(dd if=/dev/vdb bs=1M count=16 iflag=direct 2>/dev/null | tr -d '\0' | wc 
 random_numbers
 clock_source
 kernel_messages
+read_only_disk

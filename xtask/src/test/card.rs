@@ -59,6 +59,14 @@ const CASES: [Case; 3] = [
     Case { name: "a card that dies", device: "num-queues=2", deaths: 5 },
 ];
 
+/// Builds the card's program for the host.
+///
+/// # Errors
+/// Fails when it cannot be built.
+pub fn program(tools: &Tools, project: &Project) -> Result<PathBuf> {
+    cargo::build_bin_for(project, tools.is_offline(), &CARD, Profile::Release, rust::HOST_TARGET)
+}
+
 /// Runs each case.
 ///
 /// # Errors
@@ -71,7 +79,7 @@ pub fn run(
     filters: &[String],
 ) -> Result<StageResult> {
     let start = Instant::now();
-    let program = cargo::build_bin_for(project, tools.is_offline(), &CARD, Profile::Release, rust::HOST_TARGET)?;
+    let program = program(tools, project)?;
     let kernel = tools.guest_kernel(GuestLinux::Debian12Cloud)?;
     let folder = tempfile::tempdir()?;
     let initrd = folder.path().join("initrd");

@@ -2,7 +2,7 @@
 //!
 //! [`scenario`] is the table of guests, [`tables`] are their devices, [`console`] takes down what they print and answers what they ask, [`judge`] reads
 //! it, [`messages`] finds kernel messages that tell of trouble, [`direct`] learns which of those mean nothing. [`echo`] is
-//! what guests reach outside. [`host`]
+//! what guests reach outside, [`media`] what their disks are in. [`host`]
 //! boots them. [`bare`] are the guests without an operating system. [`run_status`] tests the exit status of `run` itself,
 //! [`run_access`] what its user has of it.
 
@@ -12,6 +12,7 @@ pub mod direct;
 pub mod echo;
 pub mod host;
 pub mod judge;
+pub mod media;
 pub mod messages;
 pub mod run_access;
 pub mod run_status;
@@ -27,10 +28,11 @@ use self::{
     direct::DirectBoots,
     echo::Echo,
     host::GuestHost,
+    media::Media,
     messages::KnownMessages,
     scenario::{INITRD, KERNEL, LinuxGuest, Scenario, System},
 };
-use super::report::StageResult;
+use super::{card, report::StageResult};
 use crate::{
     cli::Emulator,
     emulator::Machine,
@@ -54,9 +56,12 @@ impl GuestStage<'_> {
     /// # Errors
     /// Fails when something cannot be had or built, or an emulator does not start.
     pub fn run(&self) -> Result<StageResult> {
-        let Scenario { emulator, cpus, guests: plans, bare, at_most_s, card_restarts, has_echo } = *self.scenario;
+        let Scenario { emulator, cpus, guests: plans, bare, at_most_s, card_restarts, has_echo, has_media } =
+            *self.scenario;
         let echo = has_echo.then(Echo::start).transpose()?;
-        let mut guests = plans.iter().map(|plan| self.guest(plan, echo.as_ref())).collect::<Result<Vec<_>>>()?;
+        let media = has_media.then(Media::new).transpose()?;
+        let mut guests =
+            plans.iter().map(|plan| self.guest(plan, echo.as_ref(), media.as_ref())).collect::<Result<Vec<_>>>()?;
         guests.extend(bare.iter().map(|plan| bare::guest(&self.host, plan)).collect::<Result<Vec<_>>>()?);
         let machine = Machine::new(emulator, cpus);
         let booted = self.host.boot(
@@ -74,6 +79,7 @@ impl GuestStage<'_> {
         let mut outcomes = vec![booted.judge_host(all_end_well)];
         outcomes.extend((card_restarts > 0).then(|| booted.judge_card(card_restarts)));
         outcomes.extend((!bare.is_empty()).then(|| booted.judge_log()));
+        outcomes.extend(media.as_ref().map(Media::judge).transpose()?);
         let mut notes = Vec::new();
         let mut printed = Vec::new();
         for (plan, console) in plans.iter().zip(&booted.consoles.guests) {
@@ -96,7 +102,7 @@ impl GuestStage<'_> {
         self.host.finish(&booted, outcomes, notes, printed)
     }
 
-    fn guest(&self, plan: &LinuxGuest, echo: Option<&Echo>) -> Result<Guest> {
+    fn guest(&self, plan: &LinuxGuest, echo: Option<&Echo>, media: Option<&Media>) -> Result<Guest> {
         let tools = self.host.tools;
         let linux = tools.guest_kernel(plan.linux)?;
         let kernel = fs::read(&linux.image).with_context(|| format!("cannot read {}", linux.image.display()))?;
@@ -110,9 +116,14 @@ impl GuestStage<'_> {
             initramfs::build(&busybox, root)?
         };
         let mut files = vec![(KERNEL.into(), kernel), (INITRD.into(), initrd)];
-        let mut devices = devices::read(plan.name, &text, Path::new(""), &mut files)?;
+        if let Some(media) = media {
+            media.fill(&card::program(tools, self.host.project)?, &text)?;
+        }
+        let folder = media.map_or(Path::new(""), Media::folder);
+        let mut devices = devices::read(plan.name, &text, folder, &mut files)?;
         // The cache's image is for everybody.
-        devices.images.iter_mut().for_each(|image| image.is_kept = false);
+        let shared = devices.images.iter_mut().filter(|shared| Some(&shared.path) == image.as_ref());
+        shared.for_each(|shared| shared.is_kept = false);
         Ok(Guest { machine, text, files, source: None, devices })
     }
 }

@@ -30,6 +30,8 @@ pub struct Scenario {
     pub card_restarts: u32,
     /// Whether there is a server behind the uplink that sends back what it is sent.
     pub has_echo: bool,
+    /// Whether the guests' disks are in [`media`](super::media).
+    pub has_media: bool,
 }
 
 /// A Linux guest with Debian's kernel.
@@ -138,11 +140,19 @@ impl Script {
                 "names",
                 "fio on a disk in memory",
                 "fio on a disk of the machine",
-                "a new file system",
+                "fio on an encrypted disk",
+                "fio on a volume",
+                "contents of a snapshot",
+                "fio on a disk with snapshots",
+                "fio on a limited disk",
+                "new file systems",
+                "a snapshot stays as it was",
+                "a limited disk",
                 "discard",
                 "random numbers",
                 "clock source",
                 "kernel messages",
+                "a read-only disk",
             ],
             Self::SmallDevices => &[
                 "the disk is found",
@@ -239,7 +249,16 @@ const fn guest(name: &'static str, linux: GuestLinux, vcpus: u32, script: Script
 }
 
 const fn qemu(guests: &'static [LinuxGuest]) -> Scenario {
-    Scenario { emulator: Emulator::Qemu, cpus: 2, guests, bare: &[], at_most_s: 300, card_restarts: 0, has_echo: false }
+    Scenario {
+        emulator: Emulator::Qemu,
+        cpus: 2,
+        guests,
+        bare: &[],
+        at_most_s: 300,
+        card_restarts: 0,
+        has_echo: false,
+        has_media: false,
+    }
 }
 
 const fn bochs(guests: &'static [LinuxGuest]) -> Scenario {
@@ -251,6 +270,7 @@ const fn bochs(guests: &'static [LinuxGuest]) -> Scenario {
         at_most_s: 1800,
         card_restarts: 0,
         has_echo: false,
+        has_media: false,
     }
 }
 
@@ -275,7 +295,8 @@ const fn on_disk(name: &'static str, vcpus: u32, tables: &'static str, script: S
 }
 
 /// The default guest of `run` at work on the card's devices.
-pub const DEVICES: Scenario = Scenario { cpus: 3, ..qemu(&[on_disk("debian", 2, tables::ALL, Devices)]) };
+pub const DEVICES: Scenario =
+    Scenario { cpus: 3, has_media: true, ..qemu(&[on_disk("debian", 2, tables::ALL, Devices)]) };
 /// Two of them.
 pub const PEERS: Scenario =
     Scenario { cpus: 3, ..qemu(&[on_disk("one", 1, tables::NET, Peers), on_disk("two", 1, tables::NET, Peers)]) };
@@ -360,7 +381,7 @@ mod tests {
         assert_eq!(rebooter.on_reboot, OnReboot::Reboot);
         let on_disk =
             MachineFile::parse("m.toml", &DEVICES.guests[0].machine_file(Some(Path::new("/i.img")), Some(9))).unwrap();
-        assert_eq!((on_disk.disks, on_disk.nets), (2, 1));
+        assert_eq!((on_disk.disks, on_disk.nets), (8, 1));
         assert!(on_disk.cmdline.ends_with("df.run=devices df.port=9 root=/dev/vda"), "{}", on_disk.cmdline);
     }
 
@@ -372,11 +393,12 @@ mod tests {
             [Work, Reboot, Crash, Exhaust, Devices, SmallDevices, Peers, Load, Guarded, Caller, Queues, Beside]
         {
             let own = format!("{}.sh", script.name());
-            let mut text = ["check.sh", "card.sh", "random.sh", &own].map(read).concat();
+            let mut text = ["check.sh", "card.sh", "random.sh", "disks.sh", &own].map(read).concat();
             // Programs that scripts call.
             text.extend(["guarded.pl", "caller.pl", "disk-limits.pl"].map(read));
             for check in script.checks() {
-                assert!(text.contains(&format!("ok \"{check}\"")), "{check} in {}", script.name());
+                let says = ["ok", "verify"].iter().any(|word| text.contains(&format!("{word} \"{check}\"")));
+                assert!(says, "{check} in {}", script.name());
             }
         }
     }

@@ -1,7 +1,55 @@
 //! The devices of the scenarios' guests: tables of their machine files.
 
-/// A disk in the card's memory, a network and a source of random numbers.
-pub const ALL: &str = "[[disk]]\nname = \"ram\"\nsize = \"64MiB\"\n[[net]]\nname = \"net\"\n[[rng]]\nname = \"random\"\nbandwidth = \"64KiB\"\n";
+/// A disk of every kind, in what [`media`](super::media) makes, a network and a source of random numbers.
+pub const ALL: &str = r#"
+[[disk]]
+name = "ram"
+size = "64MiB"
+
+[[disk]]
+name = "cipher"
+image = "cipher.img"
+key_file = "cipher.key"
+
+[[pool]]
+name = "pool"
+image = "pool.img"
+
+[[disk]]
+name = "plain"
+pool = "pool"
+volume = "plain"
+
+[[disk]]
+name = "live"
+pool = "pool"
+volume = "store"
+snapshots = true
+
+[[disk]]
+name = "before"
+pool = "pool"
+volume = "store"
+snapshot = "before"
+
+[[disk]]
+name = "limited"
+size = "8MiB"
+iops = 100
+iops_burst = 10
+
+[[disk]]
+name = "kept"
+image = "lines.img"
+read_only = true
+
+[[net]]
+name = "net"
+
+[[rng]]
+name = "random"
+bandwidth = "64KiB"
+"#;
 
 /// A network.
 pub const NET: &str = "[[net]]\nname = \"net\"\n";
