@@ -4,10 +4,11 @@
 
 use dragonfly_guest_kit::cpu::{peek, poke};
 use dragonfly_guest_kit::playground::FREE_RAM;
+use dragonfly_guest_kit::virtio::{QUEUE_ADDRESSES, STATUS, VERSION_1};
 use dragonfly_guest_kit::{Random, catch};
 
 use super::attacks::drop_value;
-use super::virtio::{Function, NEXT, QUEUE_ADDRESSES, VERSION_1, WRITE};
+use super::virtio::{Function, NEXT, WRITE};
 
 /// Where rings are, mostly: so many, of so many bytes each.
 const RINGS: u64 = 8;
@@ -35,8 +36,8 @@ pub fn one(function: &Function, random: &mut Random) {
         10..=12 => request(function, random),
         13 | 14 => storm(function, random),
         15 => scribble(random),
-        16 => poke(function.window() + 0x14, random.number() as u8),
-        _ => function.begin_reset(),
+        16 => poke(function.window() + STATUS, random.number() as u8),
+        _ => function.common().begin_reset(),
     }
 }
 
@@ -102,10 +103,11 @@ fn own_configuration(function: &Function, random: &mut Random) {
 
 /// A start with features, sizes and places of which many are right.
 fn start(function: &Function, random: &mut Random) {
-    function.begin_reset();
-    let features = function.offered() & (random.number() | random.number()) | VERSION_1;
-    drop_value(function.accept(if random.below(8) == 0 { random.number() } else { features }));
-    for queue in 0..function.queues().min(20) {
+    let common = function.common();
+    common.begin_reset();
+    let features = common.offered() & (random.number() | random.number()) | VERSION_1;
+    drop_value(common.accept(if random.below(8) == 0 { random.number() } else { features }));
+    for queue in 0..common.queues().min(20) {
         let size = if random.below(8) == 0 { random.number() as u16 } else { 1 << random.below(9) };
         let memory = FREE_RAM + u64::from(queue) % RINGS * RING_BYTES;
         let mut addresses = [memory, memory + DRIVER_PART, memory + DEVICE_PART];
@@ -117,9 +119,10 @@ fn start(function: &Function, random: &mut Random) {
             poke(memory + DRIVER_PART, 0_u32);
             poke(memory + DEVICE_PART, 0_u32);
         }
-        function.enable(queue, size, addresses);
+        common.select(queue);
+        common.enable(size, addresses);
     }
-    function.start();
+    common.start();
 }
 
 /// Descriptors of any content, in a table that may be in use.
@@ -155,7 +158,7 @@ fn available(memory: u64, random: &mut Random) {
 
 /// A chain that looks like a request or a frame, with one thing wrong or none.
 fn request(function: &Function, random: &mut Random) {
-    let queue = random.below(u64::from(function.queues().clamp(1, 20))) as u16;
+    let queue = random.below(u64::from(function.common().queues().clamp(1, 20))) as u16;
     let memory = FREE_RAM + u64::from(queue) % RINGS * RING_BYTES;
     let header = memory + REQUEST_PART;
     poke(header, random.below(20) as u32);

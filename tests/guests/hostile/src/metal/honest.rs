@@ -4,8 +4,9 @@
 use dragonfly_guest_kit::cpu::{peek, poke};
 use dragonfly_guest_kit::playground::FREE_RAM;
 use dragonfly_guest_kit::time::wait_until;
+use dragonfly_guest_kit::virtio::{PATIENCE_MS, VERSION_1};
 
-use super::virtio::{Function, Ring, VERSION_1, WRITE};
+use super::virtio::{Function, Ring, WRITE};
 
 /// Kinds of a disk's requests (virtio 1.2, 5.2.6).
 const IN: u32 = 0;
@@ -14,16 +15,16 @@ const SECTOR: u64 = 512;
 /// The header before each frame (virtio 1.2, 5.1.6).
 const NET_HEADER: u64 = 12;
 const ASKED: [u8; 4] = [10, 0, 2, 4];
-const PATIENCE_MS: u64 = 20_000;
 
 /// Resets and starts a function with these rings; none if it does not come up.
 fn start<const N: usize>(function: &Function) -> Option<[Ring; N]> {
     function.restore();
-    if !function.reset() || !function.accept(VERSION_1) {
+    let common = function.common();
+    if !common.reset() || !common.accept(VERSION_1) {
         return None;
     }
     let rings = core::array::from_fn(|queue| Ring::new(function, queue as u16, FREE_RAM + queue as u64 * 0x4000));
-    function.start();
+    common.start();
     Some(rings)
 }
 

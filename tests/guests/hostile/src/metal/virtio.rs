@@ -2,34 +2,12 @@
 
 use dragonfly_guest_kit::cpu::{peek, poke, write_port};
 use dragonfly_guest_kit::time::wait_until;
-
-/// Registers of the common configuration (virtio 1.2, 4.1.4.3).
-const DEVICE_FEATURE_SELECT: u64 = 0x00;
-const DEVICE_FEATURE: u64 = 0x04;
-const DRIVER_FEATURE_SELECT: u64 = 0x08;
-const DRIVER_FEATURE: u64 = 0x0c;
-const NUM_QUEUES: u64 = 0x12;
-const STATUS: u64 = 0x14;
-const QUEUE_SELECT: u64 = 0x16;
-const QUEUE_SIZE: u64 = 0x18;
-const QUEUE_ENABLE: u64 = 0x1c;
-/// Addresses of the selected queue's descriptors, of what the driver and of what the device writes, 8 bytes each.
-pub const QUEUE_ADDRESSES: u64 = 0x20;
-
-/// Bits of the status (virtio 1.2, 2.1).
-const ACKNOWLEDGE: u8 = 1;
-const DRIVER: u8 = 2;
-const DRIVER_OK: u8 = 4;
-const FEATURES_OK: u8 = 8;
-
-/// `VIRTIO_F_VERSION_1`, without which there is no modern driver.
-pub const VERSION_1: u64 = 1 << 32;
+use dragonfly_guest_kit::virtio::{Common, PATIENCE_MS};
 
 /// Flags of a descriptor: another follows, the device writes to it.
 pub const NEXT: u16 = 1;
 pub const WRITE: u16 = 2;
 
-const PATIENCE_MS: u64 = 20_000;
 const CONFIGURATION_SPACE: u64 = 0xe000_0000;
 /// The command that lets a function reach memory, which firmware leaves to the driver.
 const BUS_MASTER: u32 = 4;
@@ -74,56 +52,9 @@ impl Function {
         }
     }
 
-    /// Asks for a reset.
-    pub fn begin_reset(&self) {
-        poke(self.window() + STATUS, 0_u8);
-    }
-
-    /// Resets it; false if it does not come out of it.
-    pub fn reset(&self) -> bool {
-        self.begin_reset();
-        wait_until(PATIENCE_MS, || peek::<u8>(self.window() + STATUS) == 0)
-    }
-
-    /// Features that it offers.
-    pub fn offered(&self) -> u64 {
-        let half = |number: u32| {
-            poke(self.window() + DEVICE_FEATURE_SELECT, number);
-            u64::from(peek::<u32>(self.window() + DEVICE_FEATURE))
-        };
-        half(0) | half(1) << 32
-    }
-
-    /// Accepts features; false if it does not agree.
-    pub fn accept(&self, features: u64) -> bool {
-        poke(self.window() + STATUS, ACKNOWLEDGE | DRIVER);
-        for number in 0..2 {
-            poke(self.window() + DRIVER_FEATURE_SELECT, number);
-            poke(self.window() + DRIVER_FEATURE, (features >> (32 * number)) as u32);
-        }
-        poke(self.window() + STATUS, ACKNOWLEDGE | DRIVER | FEATURES_OK);
-        peek::<u8>(self.window() + STATUS) & FEATURES_OK != 0
-    }
-
-    /// How many queues it has.
-    pub fn queues(&self) -> u16 {
-        peek(self.window() + NUM_QUEUES)
-    }
-
-    /// Describes a queue and enables it.
-    pub fn enable(&self, queue: u16, size: u16, addresses: [u64; 3]) {
-        poke(self.window() + QUEUE_SELECT, queue);
-        poke(self.window() + QUEUE_SIZE, size);
-        for (register, address) in (QUEUE_ADDRESSES..).step_by(8).zip(addresses) {
-            poke(self.window() + register, address as u32);
-            poke(self.window() + register + 4, (address >> 32) as u32);
-        }
-        poke(self.window() + QUEUE_ENABLE, 1_u16);
-    }
-
-    /// Lets the queues run.
-    pub fn start(&self) {
-        poke(self.window() + STATUS, ACKNOWLEDGE | DRIVER | FEATURES_OK | DRIVER_OK);
+    /// Its common configuration.
+    pub fn common(&self) -> Common {
+        Common(self.window())
     }
 
     /// Rings for a queue.
@@ -142,12 +73,13 @@ pub struct Ring {
 const RING_SIZE: u16 = 8;
 
 impl Ring {
-    /// Makes one for a queue of a function that has accepted [`VERSION_1`].
+    /// Makes one for a queue of a function that has accepted its features.
     pub fn new(function: &Function, queue: u16, at: u64) -> Self {
         for byte in at..at + 0x3000 {
             poke(byte, 0_u8);
         }
-        function.enable(queue, RING_SIZE, [at, at + 0x1000, at + 0x2000]);
+        function.common().select(queue);
+        function.common().enable(RING_SIZE, [at, at + 0x1000, at + 0x2000]);
         Self { at, queue }
     }
 

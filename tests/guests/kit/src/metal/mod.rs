@@ -14,6 +14,7 @@ mod serial;
 pub mod smp;
 pub mod time;
 mod trap;
+pub mod virtio;
 
 pub use arguments::{argument, memory_end, number_argument, rsdp_address};
 pub use block::{

@@ -1,6 +1,7 @@
 //! A virtio device as a function of PCI Express (virtio 1.2, 4.1).
 
 use dragonfly_guest_kit::cpu::{peek, poke, write_port};
+use dragonfly_guest_kit::virtio::{Common, EVENT_INDEX, VECTOR_ABSENT, VERSION_1};
 
 use super::queue::{Doorbell, Queue};
 
@@ -9,7 +10,6 @@ const ECAM: u64 = 0xe000_0000;
 /// Where windows go that nobody has given a place.
 const WINDOW: u64 = 0xc000_0000;
 const VENDOR: u16 = 0x1af4;
-const VECTOR_ABSENT: u16 = 0xffff;
 
 // Configuration space (PCI Local Bus 3.0, 6.1) and what this guest sets there: ports, memory, bus master.
 const COMMAND: u64 = 0x04;
@@ -22,30 +22,9 @@ const MSIX_ENABLE: u16 = 1 << 15;
 /// Messages to the first CPU's local APIC (SDM 3A, "Message Signalled Interrupts").
 const MESSAGE_ADDRESS: u64 = 0xfee0_0000;
 
-// The common configuration structure (virtio 1.2, 4.1.4.3).
-const DEVICE_FEATURE_SELECT: u64 = 0x00;
-const DEVICE_FEATURE: u64 = 0x04;
-const DRIVER_FEATURE_SELECT: u64 = 0x08;
-const DRIVER_FEATURE: u64 = 0x0c;
-const CONFIG_VECTOR: u64 = 0x10;
-const STATUS: u64 = 0x14;
-const QUEUE_SELECT: u64 = 0x16;
-const QUEUE_SIZE: u64 = 0x18;
-const QUEUE_VECTOR: u64 = 0x1a;
-const QUEUE_ENABLE: u64 = 0x1c;
-const QUEUE_NOTIFY: u64 = 0x1e;
-const QUEUE_ADDRESSES: u64 = 0x20;
-
-const ACKNOWLEDGE_DRIVER: u8 = 1 | 2;
-const FEATURES_OK: u8 = 8;
-const DRIVER_OK: u8 = 4;
-
-const EVENT_INDEX: u64 = 1 << 29;
-const VERSION_1: u64 = 1 << 32;
-
 /// A device that is being set up.
 pub struct Function {
-    common: u64,
+    common: Common,
     notify: (Doorbell, u64),
     /// Its own configuration structure.
     pub config: u64,
@@ -61,7 +40,7 @@ impl Function {
         // Windows of different functions are to differ.
         place_windows(place, WINDOW + ((place - ECAM) << 5));
         poke(place + COMMAND, COMMAND_ALL);
-        let (mut common, mut notify, mut config) = (0, (Doorbell::Memory(0), 0), 0);
+        let (mut common, mut notify, mut config) = (Common(0), (Doorbell::Memory(0), 0), 0);
         let mut capability = u64::from(peek::<u8>(place + CAPABILITIES));
         while capability != 0 {
             let at = place + capability;
@@ -70,7 +49,7 @@ impl Function {
                     let bar = bar(place, peek(at + 4));
                     let offset = u64::from(peek::<u32>(at + 8));
                     match peek::<u8>(at + 3) {
-                        1 => common = bar.memory() + offset,
+                        1 => common = Common(bar.memory() + offset),
                         2 => notify = (bar.doorbell(offset), peek::<u32>(at + 16).into()),
                         4 => config = bar.memory() + offset,
                         _ => {}
@@ -89,62 +68,28 @@ impl Function {
             }
             capability = peek::<u8>(at + 1).into();
         }
-        let function = Self { common, notify, config };
-        function.accept(features | EVENT_INDEX | VERSION_1);
-        function
-    }
-
-    fn accept(&self, features: u64) {
-        self.set_status(0);
-        while self.status() != 0 {}
-        self.set_status(ACKNOWLEDGE_DRIVER);
-        for half in 0..2_u32 {
-            let wanted = (features >> (32 * half)) as u32;
-            self.write(DEVICE_FEATURE_SELECT, half);
-            let offered: u32 = peek(self.common + DEVICE_FEATURE);
-            assert!(offered & wanted == wanted, "features {offered:#x} lack some of {wanted:#x}");
-            self.write(DRIVER_FEATURE_SELECT, half);
-            self.write(DRIVER_FEATURE, wanted);
-        }
-        self.set_status(ACKNOWLEDGE_DRIVER | FEATURES_OK);
-        assert!(self.status() & FEATURES_OK != 0, "features were not accepted");
-        self.write(CONFIG_VECTOR, VECTOR_ABSENT);
+        let wanted = features | EVENT_INDEX | VERSION_1;
+        assert!(common.reset(), "the device does not come out of its reset");
+        let offered = common.offered();
+        assert!(offered & wanted == wanted, "features {offered:#x} lack some of {wanted:#x}");
+        assert!(common.accept(wanted), "features were not accepted");
+        Self { common, notify, config }
     }
 
     /// Sets a queue up. Its memory is at `address`, its interrupts are those of the device.
     pub fn queue(&self, number: u16, address: u64) -> Queue {
-        self.write(QUEUE_SELECT, number);
-        let most: u16 = peek(self.common + QUEUE_SIZE);
+        let (most, place) = self.common.select(number);
         let size = most.min(super::queue::MOST);
-        self.write(QUEUE_SIZE, size);
-        self.write(QUEUE_VECTOR, 0_u16);
+        self.common.set_vectors(VECTOR_ABSENT, 0);
         let (base, multiplier) = self.notify;
-        let doorbell = base.at(u64::from(peek::<u16>(self.common + QUEUE_NOTIFY)) * multiplier);
-        let queue = Queue::new(address, size, number, doorbell);
-        for (index, part) in (0..).zip(queue.parts()) {
-            // By halves: a 64-bit field may be accessed so (4.1.3.1).
-            self.write(QUEUE_ADDRESSES + 8 * index, part as u32);
-            self.write(QUEUE_ADDRESSES + 8 * index + 4, (part >> 32) as u32);
-        }
-        self.write(QUEUE_ENABLE, 1_u16);
+        let queue = Queue::new(address, size, number, base.at(u64::from(place) * multiplier));
+        self.common.enable(size, queue.parts());
         queue
     }
 
     /// The device may work.
     pub fn start(&self) {
-        self.set_status(ACKNOWLEDGE_DRIVER | FEATURES_OK | DRIVER_OK);
-    }
-
-    fn status(&self) -> u8 {
-        peek(self.common + STATUS)
-    }
-
-    fn set_status(&self, status: u8) {
-        self.write(STATUS, status);
-    }
-
-    fn write<T: Copy>(&self, offset: u64, value: T) {
-        poke(self.common + offset, value);
+        self.common.start();
     }
 }
 
