@@ -35,7 +35,7 @@ pub enum ExitReason {
     MsrRead = 4,
     /// WRMSR that the policy leaves to the VMM. `a` is the register, `b` the value.
     MsrWrite = 5,
-    /// A hypercall; arguments are in the general registers.
+    /// A hypercall, other than KVM's; number and arguments are in the general registers.
     Hypercall = 6,
     /// The guest ended a level-triggered interrupt. `a` is the vector.
     ApicEoi = 7,

@@ -116,6 +116,17 @@ impl Message {
         })
     }
 
+    /// Of the low half of an interrupt command that goes to a processor with an APIC ID, as a fixed interrupt or an NMI; none if
+    /// it is another one.
+    #[must_use]
+    pub fn to_one(low: u32, id: u32) -> Option<Self> {
+        Self::from_command(low, id).filter(|message| {
+            message.shorthand == Shorthand::None
+                && !message.is_logical
+                && matches!(message.mode, DeliveryMode::Fixed | DeliveryMode::Nmi)
+        })
+    }
+
     /// Of the low half of an interrupt command, to `destination`; none if it asks for nothing: a reserved delivery
     /// mode, or the INIT level de-assert that processors since the Pentium 4 ignore.
     #[inline]

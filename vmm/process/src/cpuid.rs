@@ -49,6 +49,7 @@ impl Processor {
                 | KvmFeatures::CLOCKSOURCE_STABLE
                 | KvmFeatures::STEAL_TIME
                 | KvmFeatures::PV_TLB_FLUSH
+                | KvmFeatures::PV_SEND_IPI
                 | KvmFeatures::NOP_IO_DELAY,
         };
         Self { vendor: Vendor::from_name([ebx, edx, ecx]), table: CpuidTable::new(&config, host) }

@@ -138,3 +138,22 @@ fn an_init_level_deassert_is_ignored() {
     assert_eq!(sent(apic::DELIVERY_INIT | apic::ICR_LEVEL), None);
     assert!(sent(apic::ICR_INIT | apic::ICR_LEVEL).is_some());
 }
+
+#[test]
+fn commands_to_one_processor_are_those_of_fixed_interrupts_and_nmis_without_shorthand() {
+    let to_one = |low| Message::to_one(low, 5).map(|message| (message.mode, message.vector, message.destination));
+    assert_eq!(to_one(0x41), Some((DeliveryMode::Fixed, 0x41, 5)));
+    assert_eq!(to_one(apic::DELIVERY_NMI | 0x41), Some((DeliveryMode::Nmi, 0x41, 5)));
+    for low in [
+        apic::DELIVERY_LOWEST | 0x41,
+        apic::DELIVERY_SMI,
+        apic::DELIVERY_INIT | apic::ICR_ASSERT,
+        apic::DELIVERY_STARTUP | 8,
+        apic::DELIVERY_EXTINT,
+        apic::ICR_LOGICAL | 0x41,
+        apic::ICR_ALL | 0x41,
+        apic::ICR_ALL_BUT_SELF | 0x41,
+    ] {
+        assert_eq!(to_one(low), None, "{low:#x}");
+    }
+}

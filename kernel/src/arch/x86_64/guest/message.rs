@@ -16,6 +16,25 @@ pub fn send(cpu: &mut Cpu<X86>, vm: &Vm<X86>, address: u64, data: u32) {
     }
 }
 
+/// Sends the interrupt of a command to the virtual CPUs of a set, where bit n is the one with the APIC ID `first + n`. Gives
+/// how many there are, or none if it is a command that is not for single ones.
+pub fn send_to_set(cpu: &mut Cpu<X86>, vm: &Vm<X86>, set: u128, first: u64, command: u64) -> Option<u64> {
+    let mut message = Message::to_one(u32::try_from(command).ok()?, 0)?;
+    let (mut rest, mut count) = (set, 0);
+    while rest != 0 {
+        let id = first.checked_add(rest.trailing_zeros().into()).and_then(|id| u32::try_from(id).ok());
+        rest &= rest - 1;
+        if let Some(id) = id
+            && let Some(vcpu) = vm.vcpu(id)
+        {
+            message.destination = id;
+            post(cpu, &vcpu, &message);
+            count += 1;
+        }
+    }
+    Some(count)
+}
+
 /// Does what an access to the APIC of a virtual CPU comes to, beyond that APIC. An end of a level-triggered interrupt is
 /// for the VMM: its vector.
 pub fn perform(cpu: &mut Cpu<X86>, vcpu: &Vcpu<X86>, effect: Effect) -> Option<u8> {

@@ -8,6 +8,7 @@ use dragonfly_abi::guest::{ExitReason, PortAccess};
 use dragonfly_hw::x86::control::Cr4;
 use dragonfly_hw::x86::cpuid::{LEAF_EXTENDED_FEATURES, LEAF_FEATURES, LEAF_XSAVE, Leaf1Ecx};
 use dragonfly_hw::x86::exception::Exception;
+use dragonfly_hw::x86::kvm::HC_SEND_IPI;
 use dragonfly_vapic::Effect;
 
 use super::hardware::{Event, Exit, Hardware};
@@ -28,6 +29,8 @@ const INTERRUPT_FLAG: u64 = 1 << 9;
 const KVM_HYPERCALLS: u64 = 0x100;
 /// What KVM answers to an unknown hypercall.
 const KVM_ENOSYS: u64 = 1000_u64.wrapping_neg();
+/// What KVM answers to a hypercall with wrong arguments.
+const KVM_EINVAL: u64 = 22_u64.wrapping_neg();
 /// What KVM answers to a hypercall of a program.
 const KVM_EPERM: u64 = 1_u64.wrapping_neg();
 
@@ -137,9 +140,16 @@ impl<H: Hardware> GuestCpu<H> {
                     if number >= KVM_HYPERCALLS {
                         return self.vmm(vcpu, ExitReason::Hypercall, [0; 3]);
                     }
-                    let answer = if self.hardware.privilege() == 0 { KVM_ENOSYS } else { KVM_EPERM };
+                    let answer = self.hypercall(cpu, vcpu, number);
                     set_general(words, General::Rax, answer);
                     self.skip();
+                    if number == HC_SEND_IPI {
+                        has_news = true;
+                        // It may have made another thread of this CPU ready.
+                        if cpu.needs_reschedule || cpu.needs_timer {
+                            return self.leave(vcpu, GuestExit::Again);
+                        }
+                    }
                 }
                 Exit::Xsetbv if !self.has_cr4(Cr4::OSXSAVE) => self.inject(Exception::InvalidOpcode, None),
                 Exit::Xsetbv => {
@@ -271,6 +281,27 @@ impl<H: Hardware> GuestCpu<H> {
         }
         self.hardware.lend(apic);
         None
+    }
+
+    /// Does what a hypercall of KVM asks for, and gives its answer.
+    #[inline]
+    fn hypercall(&self, cpu: &mut Cpu<X86>, vcpu: &Vcpu<X86>, number: u64) -> u64 {
+        if self.hardware.privilege() != 0 {
+            return KVM_EPERM;
+        }
+        if number == HC_SEND_IPI { self.send_to_set(cpu, vcpu) } else { KVM_ENOSYS }
+    }
+
+    // Not inlined: most hypercalls need few registers.
+    #[inline(never)]
+    fn send_to_set(&self, cpu: &mut Cpu<X86>, vcpu: &Vcpu<X86>) -> u64 {
+        let words = vcpu.page.words();
+        // Outside of 64-bit mode registers are half as wide, and so is the set.
+        let (mask, shift) = if self.hardware.is_64_bit() { (u64::MAX, 64) } else { (u32::MAX.into(), 32) };
+        let [low, high, first, command] =
+            [General::Rbx, General::Rcx, General::Rdx, General::Rsi].map(|register| general(words, register) & mask);
+        let set = u128::from(low) | u128::from(high) << shift;
+        message::send_to_set(cpu, &vcpu.vm, set, first, command).unwrap_or(KVM_EINVAL)
     }
 
     /// The table's answer, with what depends on the guest's registers filled in.
