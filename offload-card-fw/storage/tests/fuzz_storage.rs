@@ -10,28 +10,29 @@ mod recorder;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
+use dragonfly_random::{Random, fuzz_end};
 use dragonfly_storage::blk::{BlockDevice, RequestQueue, Settings};
 use dragonfly_storage::snapshot::{Format, SnapshotDisk, SnapshotError};
 use dragonfly_storage::volumes::{VolumeError, VolumeTable};
 use dragonfly_storage::{BlockBackend, BlockError, Extent, Limits, RamDisk, Sector};
 use guest::{BUFFERS, Guest, MEMORY_BYTES, Piece, SIZE};
-use recorder::{Image, Random, Recorder};
+use recorder::{Image, Recorder};
 
+/// Three targets share the time.
 fn end() -> Instant {
-    let seconds = std::env::var("DRAGONFLY_FUZZ_SECONDS").map_or(2, |text| text.parse().expect("whole seconds"));
-    // Three targets share the time.
-    Instant::now() + Duration::from_millis(seconds * 1000 / 3)
+    let now = Instant::now();
+    now + fuzz_end().duration_since(now) / 3
 }
 
 /// Mostly what could be, at times anything.
 fn number(random: &mut Random, likely: &[u64]) -> u64 {
-    match random.below(8) {
-        0 => random.next(),
-        1 => random.next() >> random.below(64),
-        2 => likely[random.below(likely.len())].wrapping_sub(1),
-        _ => likely[random.below(likely.len())],
+    match random.index(8) {
+        0 => random.number(),
+        1 => random.number() >> random.index(64),
+        2 => likely[random.index(likely.len())].wrapping_sub(1),
+        _ => likely[random.index(likely.len())],
     }
 }
 
@@ -46,7 +47,7 @@ fn no_request_harms_the_device() {
     let mut statuses = BTreeSet::new();
     while Instant::now() < end {
         let (mut guest, mut queue, mut engine) = (Guest::new(), Guest::queue(), RequestQueue::new());
-        device.negotiate(random.next() | random.next());
+        device.negotiate(random.number() | random.number());
         for _ in 0..50 {
             let kind = number(&mut random, &[0, 1, 4, 8, 11, 13]) as u32;
             let sector = number(&mut random, &[0, 1, 8, 1000, 1024]);
@@ -55,25 +56,25 @@ fn no_request_harms_the_device() {
                 let first = number(&mut random, &[0, 16, 1008, 1024]);
                 let count = number(&mut random, &[0, 1, 16, 1 << 16, 1 << 21]) as u32;
                 let range =
-                    [&first.to_le_bytes()[..], &count.to_le_bytes(), &[random.below(3) as u8, 0, 0, 0]].concat();
+                    [&first.to_le_bytes()[..], &count.to_le_bytes(), &[random.index(3) as u8, 0, 0, 0]].concat();
                 guest.put(BUFFERS + 16 + 16 * index, &range);
             }
             let mut pieces = vec![Piece { address: BUFFERS, len: 16, is_writable: false }];
-            if random.below(8) == 0 {
-                pieces[0].len = random.below(17) as u32;
+            if random.index(8) == 0 {
+                pieces[0].len = random.index(17) as u32;
             }
-            let is_read_first = random.below(2) == 0;
-            for index in 0..random.below(5) {
+            let is_read_first = random.index(2) == 0;
+            for index in 0..random.index(5) {
                 let address =
                     number(&mut random, &[BUFFERS + 16, BUFFERS + 0x2000, MEMORY_BYTES as u64 - 512, 1 << 40]);
                 let len = number(&mut random, &[0, 16, 32, 512, 4096, 1 << 16]) as u32;
                 pieces.push(Piece { address, len, is_writable: !is_read_first || index > 1 });
             }
-            if random.below(8) > 0 {
+            if random.index(8) > 0 {
                 pieces.push(Piece { address: BUFFERS + 0x1000, len: 1, is_writable: true });
             }
             guest.put(BUFFERS + 0x1000, &[0xee]);
-            guest.submit_at(random.below(SIZE.into()) as u16, &pieces);
+            guest.submit_at(random.index(SIZE.into()) as u16, &pieces);
             match engine.serve(&mut queue, &guest.memory, &device, 0, 4) {
                 Ok(served) => {
                     let writable: u64 =
@@ -97,7 +98,7 @@ fn disk_with_snapshots(random: &mut Random) -> Image {
     let volume = SnapshotDisk::format(&disk, format).expect("it is formatted");
     for _ in 0..4 {
         for _ in 0..8 {
-            volume.write(Sector(8 * random.below(600) as u64), &[random.next() as u8; 4096]).expect("it is written");
+            volume.write(Sector(8 * random.index(600) as u64), &[random.number() as u8; 4096]).expect("it is written");
         }
         volume.create_snapshot("a snapshot").expect("it is made");
     }
@@ -109,26 +110,26 @@ fn disk_with_snapshots(random: &mut Random) -> Image {
 
 /// Changes bytes of metadata; three times in four its checksum is then made right, so that it is believed.
 fn mutate(image: &mut Image, random: &mut Random, units: &[(u64, usize, usize)]) {
-    for _ in 0..=random.below(4) {
-        let (first, sectors, checksum) = units[random.below(units.len())];
+    for _ in 0..=random.index(4) {
+        let (first, sectors, checksum) = units[random.index(units.len())];
         let zeros = Arc::new([0; 512]);
         let last = first + sectors as u64;
         let mut bytes: Vec<u8> =
             (first..last).flat_map(|sector| *image.get(&sector).unwrap_or(&zeros).as_ref()).collect();
         // Where most fields are.
-        let area = [128, 512, bytes.len()][random.below(3)];
-        let position = random.below(area);
-        match random.below(4) {
-            0 => bytes[position] ^= 1 << random.below(8),
-            1 => bytes[position] = random.next() as u8,
-            2 => bytes[position] = [0, 1, 0x7f, 0xff][random.below(4)],
+        let area = [128, 512, bytes.len()][random.index(3)];
+        let position = random.index(area);
+        match random.index(4) {
+            0 => bytes[position] ^= 1 << random.index(8),
+            1 => bytes[position] = random.number() as u8,
+            2 => bytes[position] = [0, 1, 0x7f, 0xff][random.index(4)],
             _ => {
-                let from = random.below(bytes.len() / 16) * 16;
-                let to = random.below(bytes.len() / 16) * 16;
+                let from = random.index(bytes.len() / 16) * 16;
+                let to = random.index(bytes.len() / 16) * 16;
                 bytes.copy_within(from..from + 16, to);
             }
         }
-        if random.below(4) > 0 {
+        if random.index(4) > 0 {
             bytes[checksum..checksum + 4].fill(0);
             let sum = crc32fast::hash(&bytes).to_le_bytes();
             bytes[checksum..checksum + 4].copy_from_slice(&sum);
@@ -174,11 +175,11 @@ fn no_metadata_of_snapshots_harms_who_reads_it() {
         }
         for snapshot in volume.snapshots() {
             let view = volume.snapshot(snapshot.id).expect("it is listed");
-            let _ = view.read(Sector(random.below(600) as u64 * 8), &mut bytes);
+            let _ = view.read(Sector(random.index(600) as u64 * 8), &mut bytes);
         }
         for _ in 0..4 {
-            let _ = volume.write(Sector(random.below(600) as u64 * 8), &bytes);
-            let _ = volume.discard(Extent { first: Sector(random.below(600) as u64 * 8), count: 8 });
+            let _ = volume.write(Sector(random.index(600) as u64 * 8), &bytes);
+            let _ = volume.discard(Extent { first: Sector(random.index(600) as u64 * 8), count: 8 });
         }
         for snapshot in volume.snapshots() {
             let _ = volume.delete_snapshot(snapshot.id);

@@ -3,9 +3,10 @@
 
 mod common;
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use common::*;
+use dragonfly_random::{Random, fuzz_end};
 use dragonfly_vswitch::{
     Edit, MAX_PREFIX, MacAddress, Offload, Output, PartialChecksum, PortConfig, PortId, Role, SegmentKind,
     Segmentation, Switch,
@@ -16,22 +17,6 @@ use dragonfly_vswitch::{
     tunnel::{Tunnel, TunnelProtocol},
     vlan::VlanMode,
 };
-
-/// xorshift64*: enough randomness to damage bytes, and a failure repeats.
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        self.0.wrapping_mul(0x2545_f491_4f6c_dd1d)
-    }
-
-    fn below(&mut self, limit: usize) -> usize {
-        (self.next() % limit.max(1) as u64) as usize
-    }
-}
 
 fn tunnel(protocol: TunnelProtocol) -> Tunnel {
     Tunnel {
@@ -107,16 +92,16 @@ fn seeds() -> Vec<Vec<u8>> {
 }
 
 fn damage(bytes: &mut Vec<u8>, random: &mut Random) {
-    for _ in 0..random.below(5) {
-        let at = random.below(bytes.len());
-        match random.below(6) {
+    for _ in 0..random.index(5) {
+        let at = random.index(bytes.len());
+        match random.index(6) {
             0 => bytes.truncate(at),
             1 => bytes.extend_from_within(at..),
-            2 => bytes.insert(at, random.next() as u8),
-            3 => bytes[at..].iter_mut().take(1).for_each(|byte| *byte ^= 1 << random.below(8)),
+            2 => bytes.insert(at, random.number() as u8),
+            3 => bytes[at..].iter_mut().take(1).for_each(|byte| *byte ^= 1 << random.index(8)),
             // Small numbers are lengths, types, stations.
-            4 => bytes[at..].iter_mut().take(1).for_each(|byte| *byte = random.below(70) as u8),
-            _ => bytes[at..].iter_mut().take(2).for_each(|byte| *byte = random.next() as u8),
+            4 => bytes[at..].iter_mut().take(1).for_each(|byte| *byte = random.index(70) as u8),
+            _ => bytes[at..].iter_mut().take(2).for_each(|byte| *byte = random.number() as u8),
         }
     }
     bytes.truncate(3000);
@@ -124,9 +109,9 @@ fn damage(bytes: &mut Vec<u8>, random: &mut Random) {
 
 fn claim(random: &mut Random) -> Offload {
     let number =
-        |random: &mut Random| if random.below(2) == 0 { random.below(80) as u16 } else { random.next() as u16 };
-    let has = |random: &mut Random| random.below(3) == 0;
-    let kind = if random.below(2) == 0 { SegmentKind::Tcp } else { SegmentKind::Udp };
+        |random: &mut Random| if random.index(2) == 0 { random.index(80) as u16 } else { random.number() as u16 };
+    let has = |random: &mut Random| random.index(3) == 0;
+    let kind = if random.index(2) == 0 { SegmentKind::Tcp } else { SegmentKind::Udp };
     Offload {
         checksum: has(random).then(|| PartialChecksum { start: number(random), offset: number(random) }),
         segmentation: has(random).then(|| Segmentation { kind, size: number(random) }),
@@ -160,26 +145,26 @@ impl Output for Finisher<'_> {
 
 #[test]
 fn damaged_frames_do_no_harm() {
-    let seconds = std::env::var("DRAGONFLY_FUZZ_SECONDS").map_or(2, |text| text.parse().expect("whole seconds"));
-    let end = Instant::now() + Duration::from_secs(seconds);
-    let (mut random, seeds, mut switch) = (Random(0x5eed), seeds(), switch());
+    let end = fuzz_end();
+    let (mut random, seeds, mut switch) = (Random::new(1), seeds(), switch());
     let mut now = 0;
     let mut forwarded = 0;
     while Instant::now() < end {
-        let frames: Vec<_> = (0..1 + random.below(40))
+        let frames: Vec<_> = (0..1 + random.index(40))
             .map(|_| {
-                let mut frame = seeds[random.below(seeds.len())].clone();
+                let mut frame = seeds[random.index(seeds.len())].clone();
                 damage(&mut frame, &mut random);
                 (frame, claim(&mut random))
             })
             .collect();
         let offered: Vec<_> = frames.iter().map(|(frame, offload)| Offered(frame, *offload)).collect();
-        let can = |bit: u64| random.0 >> bit & 1 == 1;
+        let can = random.number();
+        let can = |bit: u64| can >> bit & 1 == 1;
         let features = Features { checksum: can(1), tcp_v4: can(2), tcp_v6: can(3), udp: can(4) };
         let mut finisher = Finisher { frames: &frames, scratch: vec![0; 4000], features };
-        now += random.next() >> (30 + random.below(34));
-        switch.receive(PortId(random.below(6) as u16), &offered, now, &mut finisher);
-        if random.below(1000) == 0 {
+        now += random.number() >> (30 + random.index(34));
+        switch.receive(PortId(random.index(6) as u16), &offered, now, &mut finisher);
+        if random.index(1000) == 0 {
             switch.expire(now, 50);
             forwarded += switch.counters(PortId(0)).map_or(0, |counters| counters.sent.frames);
             switch.change_port(PortId(5), guest()).expect("it exists");

@@ -13,34 +13,18 @@ mod processor;
 mod support;
 
 use dragonfly_emulate::{Cause, Cpu, Outcome, emulate};
+use dragonfly_random::Random;
 use forms::{Form, forms};
 use processor::{PAGE, Processor, Registers};
 use support::*;
 
-/// Marsaglia's xorshift64: the same operands in every run.
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0
-    }
-
-    fn below(&mut self, bound: u64) -> u64 {
-        self.next() % bound
-    }
-
-    /// Values at which carries and signs change, and any others.
-    fn word(&mut self) -> u64 {
-        let edges =
-            [0, 1, 0x7f, 0x80, 0xff, 0x7fff, 0x8000, 0x7fff_ffff, 0x8000_0000, u64::MAX >> 1, 1 << 63, u64::MAX];
-        match self.below(3) {
-            0 => edges[self.below(12) as usize],
-            1 => edges[self.below(12) as usize].wrapping_add(self.below(5)).wrapping_sub(2),
-            _ => self.next() >> self.below(64),
-        }
+/// Values at which carries and signs change, and any others.
+fn word(random: &mut Random) -> u64 {
+    let edges = [0, 1, 0x7f, 0x80, 0xff, 0x7fff, 0x8000, 0x7fff_ffff, 0x8000_0000, u64::MAX >> 1, 1 << 63, u64::MAX];
+    match random.below(3) {
+        0 => edges[random.index(12)],
+        1 => edges[random.index(12)].wrapping_add(random.below(5)).wrapping_sub(2),
+        _ => random.number() >> random.below(64),
     }
 }
 
@@ -48,7 +32,7 @@ const TRIES: usize = 60;
 
 #[test]
 fn the_emulation_agrees_with_the_hosts_processor() {
-    let mut random = Random(0x9e37_79b9_7f4a_7c15);
+    let mut random = Random::new(1);
     let forms = forms();
     let mut processor = Processor::new(&forms);
     // Page tables and code stay; each comparison changes one page of data.
@@ -86,7 +70,7 @@ fn the_emulation_agrees_with_the_hosts_processor() {
 
 /// Random registers, with those that address memory pointing at the middle of the page.
 fn registers(random: &mut Random, form: &Form, data: u64) -> Registers {
-    let mut word = || random.word();
+    let mut word = || word(random);
     let (rax, mut rcx, mut rdx, rbx, mut rsi, r8, r9) = (word(), word(), word(), word(), word(), word(), word());
     let middle = data + PAGE as u64 / 2;
     if form.is_string {
@@ -101,7 +85,7 @@ fn registers(random: &mut Random, form: &Form, data: u64) -> Registers {
     if form.counts_by_cl && random.below(2) == 0 {
         rcx &= 0x1f;
     }
-    let status = random.next() & (1 | 1 << 2 | 1 << 4 | 1 << 6 | 1 << 7 | 1 << 10 | 1 << 11);
+    let status = random.number() & (1 | 1 << 2 | 1 << 4 | 1 << 6 | 1 << 7 | 1 << 10 | 1 << 11);
     // Interrupts are on in a process.
     Registers { rax, rcx, rdx, rbx, rsi, rdi: middle, r8, r9, flags: status | 2 | 1 << 9 }
 }
@@ -109,7 +93,7 @@ fn registers(random: &mut Random, form: &Form, data: u64) -> Registers {
 /// Random memory, sometimes with what the comparisons of CMPXCHG and of string instructions look for.
 fn page(random: &mut Random, registers: &Registers, data: u64) -> [u8; PAGE] {
     let mut page = [0; PAGE];
-    page.as_chunks_mut::<8>().0.iter_mut().for_each(|chunk| *chunk = random.word().to_le_bytes());
+    page.as_chunks_mut::<8>().0.iter_mut().for_each(|chunk| *chunk = word(random).to_le_bytes());
     match random.below(3) {
         0 => page.as_chunks_mut::<16>().0.iter_mut().for_each(|chunk| {
             chunk[..8].copy_from_slice(&registers.rax.to_le_bytes());

@@ -3,12 +3,13 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use dragonfly_random::Random;
 use dragonfly_storage::snapshot::{Format, SnapshotDisk, SnapshotId};
 use dragonfly_storage::{BlockBackend, BlockError, Extent, Sector};
 use proptest::prelude::*;
 
 use crate::cases;
-use crate::recorder::{Event, Image, Random, Recorder, Survivors, Wreck};
+use crate::recorder::{Event, Image, Recorder, Survivors, Wreck};
 
 /// Chunks of one block, and more of them than a single node maps.
 const FORMAT: Format = Format { capacity_sectors: 8 * 260, chunk_bytes: 4096 };
@@ -173,7 +174,7 @@ fn check_recovered(image: Image, before: &Known, after: &Known, seed: u64) {
     // It goes on as if nothing had happened.
     let mut random = Random::new(seed);
     for value in 0..4 {
-        let chunk = CHUNKS[random.below(CHUNKS.len())];
+        let chunk = CHUNKS[random.index(CHUNKS.len())];
         match volume.write(Sector(chunk * 8 + 3), &pattern(60_000 + value)) {
             Ok(()) | Err(BlockError::NoSpace) => {}
             Err(error) => panic!("{error}"),
@@ -192,7 +193,7 @@ fn check_recovered(image: Image, before: &Known, after: &Known, seed: u64) {
     // Power is lost a second time, before what the first time left behind was all overwritten.
     let events = disk.events.into_inner().expect("not poisoned");
     let mut wreck = Wreck::new(image);
-    events[..random.below(events.len())].iter().for_each(|event| wreck.after(event));
+    events[..random.index(events.len())].iter().for_each(|event| wreck.after(event));
     let disk = Recorder::new(DISK_SECTORS, wreck.image(Survivors::Some(seed)));
     check_snapshots(&Arc::new(SnapshotDisk::open(&disk).expect("it is opened again")), before, after);
 }

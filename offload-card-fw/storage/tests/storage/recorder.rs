@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
+use dragonfly_random::Random;
 use dragonfly_storage::{BlockBackend, BlockError, Extent, Geometry, Sector};
 
 /// Content by sector; zeros where there is none.
@@ -126,32 +127,12 @@ impl Wreck {
             let survivor = match survivors {
                 Survivors::None => None,
                 Survivors::All => versions.last(),
-                Survivors::Some(_) => versions.get(random.below(versions.len() + 1)),
+                Survivors::Some(_) => versions.get(random.index(versions.len() + 1)),
             };
             if let Some(content) = survivor {
                 image.insert(*sector, Arc::clone(content));
             }
         }
         image
-    }
-}
-
-/// Marsaglia's xorshift64.
-pub struct Random(u64);
-
-impl Random {
-    pub fn new(seed: u64) -> Self {
-        Self(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
-    }
-
-    pub fn next(&mut self) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0
-    }
-
-    pub fn below(&mut self, bound: usize) -> usize {
-        (self.next() >> 16) as usize % bound.max(1)
     }
 }
