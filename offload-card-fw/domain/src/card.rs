@@ -2,7 +2,7 @@
 
 use alloc::vec::Vec;
 
-use dragonfly_card_devices::{DiskDevice, Fabric, GuestAccess, NetDevice, RngDevice, Round};
+use dragonfly_card_devices::{DiskDevice, Fabric, GuestAccess, NetDevice, RngDevice, Round, SocketHub, VsockDevice};
 use dragonfly_card_gate::{Answer, Devices};
 use dragonfly_vhost_user::Reply;
 use log::{debug, info, warn};
@@ -44,13 +44,19 @@ pub(crate) struct Made {
     pub(crate) disks: Vec<DiskDevice>,
     pub(crate) nets: Vec<NetDevice>,
     pub(crate) rngs: Vec<RngDevice>,
+    pub(crate) vsocks: Vec<VsockDevice>,
 }
 
 impl Made {
     /// How many there are of each kind; a VMM that is told too few has a machine file that is none.
     fn count(&self) -> Devices {
         let count = |len| u8::try_from(len).unwrap_or(u8::MAX);
-        Devices { disks: count(self.disks.len()), nets: count(self.nets.len()), rngs: count(self.rngs.len()) }
+        Devices {
+            disks: count(self.disks.len()),
+            nets: count(self.nets.len()),
+            rngs: count(self.rngs.len()),
+            vsocks: count(self.vsocks.len()),
+        }
     }
 }
 
@@ -60,12 +66,21 @@ type Answered<R> = Result<Option<Reply<R>>, Answer>;
 impl<P: Client> Card<P> {
     /// A card without devices, whose network devices will be ports of this switch.
     pub(crate) fn new(fabric: Fabric) -> Self {
-        Self { machines: Vec::new(), common: Common { nothing: (), fabric }, outside: Outside::default() }
+        Self {
+            machines: Vec::new(),
+            common: Common { nothing: (), fabric, sockets: SocketHub::default() },
+            outside: Outside::default(),
+        }
     }
 
     /// The switch.
     pub(crate) fn fabric(&mut self) -> &mut Fabric {
         &mut self.common.fabric
+    }
+
+    /// The connections between sockets.
+    pub(crate) fn sockets(&mut self) -> &mut SocketHub {
+        &mut self.common.sockets
     }
 
     /// Connects the switch with the world outside and the card's services.
@@ -79,6 +94,7 @@ impl<P: Client> Card<P> {
         let mut ports: Vec<AnyPort<P>> = made.disks.into_iter().map(AnyPort::from).collect();
         ports.extend(made.nets.into_iter().map(AnyPort::from));
         ports.extend(made.rngs.into_iter().map(AnyPort::from));
+        ports.extend(made.vsocks.into_iter().map(AnyPort::from));
         self.machines.push(Machine { number, owner: None, devices, ports, lines_left: MAX_LINES });
     }
 

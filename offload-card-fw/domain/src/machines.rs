@@ -9,7 +9,8 @@ use alloc::vec::Vec;
 use dragonfly_archive::Archive;
 use dragonfly_card_devices::tables::{Devices, Disk, Medium, View};
 use dragonfly_card_devices::{
-    Contents, ContentsError, Control, DiskDevice, NetDevice, Pools, RngDevice, SharedDisk, parse_key,
+    Contents, ContentsError, Control, DiskDevice, NetDevice, Pools, RngDevice, SOCKET_BYTES, SharedDisk, VsockDevice,
+    parse_key,
 };
 use dragonfly_settings::{Document, SettingsError};
 use dragonfly_storage::{RamDisk, SECTOR_BYTES, XtsAes256};
@@ -29,9 +30,12 @@ pub(crate) struct Machine {
     pub(crate) devices: Devices,
 }
 
+/// The CID of the first machine's sockets, if it names none; the others' follow.
+const FIRST_CID: u32 = 3;
+
 /// Where disks have their contents.
 pub(crate) struct Stores {
-    /// Bytes that are left for disks in memory.
+    /// Bytes that are left for disks in memory, and for what waits in connections of sockets.
     pub(crate) ram_bytes: u64,
     /// Physical disks that no machine has taken, with their serial numbers.
     pub(crate) disks: Vec<(String, SharedDisk)>,
@@ -46,6 +50,17 @@ impl From<ContentsError> for Fault {
     fn from(error: ContentsError) -> Self {
         Self(format!("{error}"))
     }
+}
+
+/// Takes so much of the memory that is left.
+fn take(left: &mut u64, bytes: u64) -> Result<(), Fault> {
+    *left = left.checked_sub(bytes).ok_or_else(|| {
+        let (wanted, left) = (bytes.div_ceil(1 << 20), *left >> 20);
+        Fault(format!(
+            "has {wanted} MiB of memory, but the card has {left} MiB left: give it more by `memory` in bundle.toml"
+        ))
+    })?;
+    Ok(())
 }
 
 /// Reads the bundle's machine files, in the order of their numbers. One that cannot be understood is told on the log and left
@@ -124,7 +139,17 @@ fn make<P: Client>(machine: &Machine, card: &mut Card<P>, bundle: &[u8], stores:
     let ports = card.fabric().add_machine(devices).map_err(|reason| format!("{reason}"))?;
     let nets = devices.nets.iter().zip(ports).map(|(net, port)| NetDevice::new(net, port, Control::Card)).collect();
     let rngs = devices.rngs.iter().map(|rng| RngDevice::new(rng, Box::new(Generator::new()))).collect();
-    Ok(Made { disks, nets, rngs })
+    let mut vsocks = Vec::new();
+    for vsock in &devices.vsocks {
+        let fault = |reason: String| format!("sockets {}: {reason}", vsock.name);
+        take(&mut stores.ram_bytes, u64::from(vsock.connections) * SOCKET_BYTES)
+            .map_err(|Fault(reason)| fault(reason))?;
+        let cid = vsock.cid.unwrap_or(FIRST_CID.saturating_add(*number));
+        let guest = card.sockets().add(vsock, cid).map_err(|reason| fault(format!("{reason}")))?;
+        info!("machine {number}: sockets {}, CID {cid}", vsock.name);
+        vsocks.push(VsockDevice::new(vsock, guest, card.sockets()));
+    }
+    Ok(Made { disks, nets, rngs, vsocks })
 }
 
 /// What a disk is in.
@@ -132,13 +157,7 @@ fn medium(machine: &Machine, place: usize, disk: &Disk, stores: &mut Stores) -> 
     let Stores { ram_bytes, disks, pools } = stores;
     match &disk.medium {
         Medium::Ram(bytes) => {
-            let left = *ram_bytes;
-            *ram_bytes = left.checked_sub(*bytes).ok_or_else(|| {
-                let (wanted, left) = (bytes.div_ceil(1 << 20), left >> 20);
-                Fault(format!(
-                    "has {wanted} MiB of memory, but the card has {left} MiB left: give it more by `memory` in bundle.toml"
-                ))
-            })?;
+            take(ram_bytes, *bytes)?;
             Ok(Arc::new(RamDisk::new(bytes / SECTOR_BYTES as u64)))
         }
         Medium::Image(image) => physical(disks, &format!("g{}d{place}", machine.number), image),

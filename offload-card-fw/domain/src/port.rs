@@ -3,7 +3,9 @@
 use alloc::boxed::Box;
 
 use arrayvec::ArrayVec;
-use dragonfly_card_devices::{Connection, DiskDevice, Fabric, MAX_LINES, NetDevice, RngDevice, Round, Serve};
+use dragonfly_card_devices::{
+    Connection, DiskDevice, Fabric, MAX_LINES, NetDevice, RngDevice, Round, Serve, SocketHub, VsockDevice,
+};
 use dragonfly_vhost_user::{HEADER_LEN, Header, MAX_RESOURCES, MessageError, Received, Reply, SessionError};
 use dragonfly_virtqueue::QueueError;
 use thiserror::Error;
@@ -42,6 +44,8 @@ pub(crate) struct Common {
     pub(crate) nothing: (),
     /// The switch between network devices.
     pub(crate) fabric: Fabric,
+    /// Connections between sockets.
+    pub(crate) sockets: SocketHub,
 }
 
 /// The part of [`Common`] that devices of a kind share.
@@ -110,11 +114,18 @@ where
     }
 }
 
+impl Part<SocketHub> for Common {
+    fn part(&mut self) -> &mut SocketHub {
+        &mut self.sockets
+    }
+}
+
 /// A device of whatever kind, and its session while there is one.
 pub(crate) enum AnyPort<P> {
     Disk(Box<Port<DiskDevice, P>>),
     Net(Box<Port<NetDevice, P>>),
     Rng(Box<Port<RngDevice, P>>),
+    Vsock(Box<Port<VsockDevice, P>>),
 }
 
 /// Calls the same function of whatever device.
@@ -124,6 +135,7 @@ macro_rules! each {
             AnyPort::Disk($port) => $call,
             AnyPort::Net($port) => $call,
             AnyPort::Rng($port) => $call,
+            AnyPort::Vsock($port) => $call,
         }
     };
 }
@@ -184,6 +196,12 @@ impl<P: Client> From<NetDevice> for AnyPort<P> {
 impl<P: Client> From<RngDevice> for AnyPort<P> {
     fn from(device: RngDevice) -> Self {
         Self::Rng(Box::new(Port::new(device)))
+    }
+}
+
+impl<P: Client> From<VsockDevice> for AnyPort<P> {
+    fn from(device: VsockDevice) -> Self {
+        Self::Vsock(Box::new(Port::new(device)))
     }
 }
 

@@ -7,7 +7,7 @@ use std::{
 };
 
 use anyhow::{Context, Result};
-use dragonfly_card_devices::{Control as NetControl, Fabric, NetDevice, RngDevice, Serve};
+use dragonfly_card_devices::{Control as NetControl, Fabric, NetDevice, RngDevice, Serve, SocketHub, VsockDevice};
 use dragonfly_vswitch::{PortId, policy::GroupId};
 use log::error;
 use rustix::rand::{GetRandomFlags, getrandom};
@@ -53,6 +53,7 @@ impl Card {
     pub fn check(machine: &Machine) -> Result<()> {
         let mut opener = Opener::new(&machine.devices, &machine.folder);
         machine.devices.disks.iter().try_for_each(|disk| opener.open(disk).map(drop))?;
+        sockets(machine)?;
         let Network { mut fabric, .. } = network(machine)?;
         Uplink::open(&machine.outside, &mut fabric).map(drop)
     }
@@ -98,6 +99,12 @@ impl Card {
         if !ports.is_empty() {
             // Nobody waits long for random numbers, and nothing is gained by polling for those who do.
             card.serve("random", ports, Surroundings::none(()), Duration::ZERO)?;
+        }
+        let (hub, devices) = sockets(machine)?;
+        let ports = devices.into_iter().zip(&machine.vsock_sockets);
+        let ports = ports.map(|(device, socket)| Port::listen(device, socket)).collect::<Result<Vec<_>>>()?;
+        if !ports.is_empty() {
+            card.serve("sockets", ports, Surroundings::none(hub), poll)?;
         }
         Ok(card)
     }
@@ -177,6 +184,18 @@ fn network(machine: &Machine) -> Result<Network> {
     let first_group = fabric.next_group();
     let ports = fabric.add_machine(&machine.devices)?;
     Ok(Network { fabric, ports, first_group })
+}
+
+/// The connections between the guests' sockets, and their devices.
+fn sockets(machine: &Machine) -> Result<(SocketHub, Vec<VsockDevice>)> {
+    let mut hub = SocketHub::default();
+    let mut devices = Vec::new();
+    for vsock in &machine.devices.vsocks {
+        // A machine file without it is refused.
+        let guest = hub.add(vsock, vsock.cid.unwrap_or_default()).with_context(|| vsock.name.clone())?;
+        devices.push(VsockDevice::new(vsock, guest, &hub));
+    }
+    Ok((hub, devices))
 }
 
 impl Drop for Card {

@@ -20,6 +20,8 @@ pub struct Machine {
     pub rng_sockets: Vec<PathBuf>,
     /// Where `offload-card snapshot` reaches the process that serves the devices.
     pub control: Option<PathBuf>,
+    /// Where clients of each guest's sockets call.
+    pub vsock_sockets: Vec<PathBuf>,
     /// The machine file's folder.
     pub folder: PathBuf,
 }
@@ -37,12 +39,12 @@ impl Machine {
         let folder = file.parent().unwrap_or(Path::new("")).to_path_buf();
         let devices = Devices::read(&top, &["socket"], |_| None)?;
         let outside = Outside::read(&top)?;
-        if devices.disks.is_empty() && devices.nets.is_empty() && devices.rngs.is_empty() {
-            let message = "is missing: describe at least one device in a table [[disk]], [[net]] or [[rng]]";
+        if devices.disks.is_empty() && devices.nets.is_empty() && devices.rngs.is_empty() && devices.vsocks.is_empty() {
+            let message = "is missing: describe at least one device in a table [[disk]], [[net]], [[rng]] or [[vsock]]";
             return Err(top.error("disk", message.into()));
         }
         let mut sockets = Vec::new();
-        for section in [top.tables("disk")?, top.tables("net")?, top.tables("rng")?].concat() {
+        for section in [top.tables("disk")?, top.tables("net")?, top.tables("rng")?, top.tables("vsock")?].concat() {
             let socket = socket(&section, "socket", &folder)?;
             if sockets.contains(&socket) {
                 let message = format!("has \"{}\" again: give each device a socket of its own", socket.display());
@@ -55,8 +57,12 @@ impl Machine {
             return Err(top.error("control", "is the socket of a device: give it one of its own".into()));
         }
         let mut net_sockets = sockets.split_off(devices.disks.len());
-        let rng_sockets = net_sockets.split_off(devices.nets.len());
-        Ok(Self { devices, outside, disk_sockets: sockets, net_sockets, rng_sockets, control, folder })
+        let mut rng_sockets = net_sockets.split_off(devices.nets.len());
+        let vsock_sockets = rng_sockets.split_off(devices.rngs.len());
+        for (section, vsock) in top.tables("vsock")?.iter().zip(&devices.vsocks) {
+            section.required("cid", vsock.cid)?;
+        }
+        Ok(Self { devices, outside, disk_sockets: sockets, net_sockets, rng_sockets, vsock_sockets, control, folder })
     }
 }
 
@@ -98,9 +104,10 @@ mod tests {
         for (text, message) in [
             (
                 String::new(),
-                ":1: `disk` is missing: describe at least one device in a table [[disk]], [[net]] or [[rng]]",
+                ":1: `disk` is missing: describe at least one device in a table [[disk]], [[net]], [[rng]] or [[vsock]]",
             ),
             (format!("control = 's'\n{disk}"), ":1: `control` is the socket of a device: give it one of its own"),
+            ("[[vsock]]\nname = 'v'\nsocket = 's'".into(), ":1: `cid` is missing: add it to this table"),
             ("disks = 1".into(), ":1: `disks` is not a known key: did you mean `disk`?"),
             ("[[disk]]\nname = 'a'\nsize = '1MiB'".into(), ":1: `socket` is missing: add it to this table"),
             (

@@ -29,6 +29,29 @@ else
 fi
 [ $? = 0 ] && ok "iperf3" || fail "iperf3" "$(cat /tmp/iperf)"
 note "network" "$(grep receiver /tmp/iperf | tail -n 1)"
+
+# `one`, whose CID is 3, sends back over a virtio socket what `two` sends.
+echoed() {
+    head -c 4M /dev/urandom >/tmp/sent
+    tries=0
+    until socat -t 30 - VSOCK-CONNECT:3:7000 </tmp/sent >/tmp/echoed 2>/tmp/socat; do
+        tries=$((tries + 1))
+        [ $tries -lt 60 ] || return 1
+        sleep 0.5
+    done
+    cmp /tmp/sent /tmp/echoed >>/tmp/socat 2>&1 || return 1
+    # Neither where nobody listens, nor with the host or a guest that there is not.
+    for place in 3:7001 2:7000 5:7000; do
+        socat -t 1 - VSOCK-CONNECT:$place </dev/null 2>>/tmp/socat && return 1
+    done
+    return 0
+}
+if [ $peer = two ]; then
+    timeout 120 socat VSOCK-LISTEN:7000 EXEC:cat 2>/tmp/socat
+else
+    echoed
+fi
+[ $? = 0 ] && ok "sockets" || fail "sockets" "$(cat /tmp/socat)"
 kernel_messages
 # The other may still want an answer.
 sleep 2

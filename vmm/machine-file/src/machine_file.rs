@@ -22,7 +22,7 @@ const DEFAULT_PRIORITY: u64 = 16;
 /// The most devices of the offload card that a machine has, in all: there are 31 places for them on its PCI bus.
 pub const MAX_DEVICES: u32 = 31;
 
-const KEYS: [&str; 16] = [
+const KEYS: [&str; 17] = [
     "name",
     "vcpus",
     "memory",
@@ -39,6 +39,7 @@ const KEYS: [&str; 16] = [
     POOL,
     RNG,
     RULE,
+    VSOCK,
 ];
 
 /// Tables of the offload card, whose keys it reads by itself.
@@ -47,6 +48,7 @@ const NET: &str = "net";
 const POOL: &str = "pool";
 const RNG: &str = "rng";
 const RULE: &str = "rule";
+const VSOCK: &str = "vsock";
 
 /// What to do when the guest asks for a reboot.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -87,6 +89,8 @@ pub struct MachineFile {
     pub nets: u32,
     /// Number of tables `[[rng]]`, likewise.
     pub rngs: u32,
+    /// Number of tables `[[vsock]]`, likewise.
+    pub vsocks: u32,
     file: String,
     /// The line of each of [`KEYS`].
     lines: Vec<usize>,
@@ -101,7 +105,7 @@ impl MachineFile {
         let document = Document::parse(file, text)?;
         let top = document.top();
         top.only_keys(&KEYS)?;
-        let [disks, nets, rngs] = devices(&top)?;
+        let [disks, nets, rngs, vsocks] = devices(&top)?;
         Ok(Self {
             name: top.name("name")?,
             vcpus: top.integer("vcpus", 1..=u64::from(MAX_VCPUS))?.unwrap_or(1) as u32,
@@ -116,6 +120,7 @@ impl MachineFile {
             disks,
             nets,
             rngs,
+            vsocks,
             file: file.into(),
             lines: KEYS.iter().map(|key| top.error(key, String::new()).line).collect(),
         })
@@ -130,8 +135,8 @@ impl MachineFile {
         Some((key, counts.iter().map(|(_, count)| count).sum()))
     }
 
-    const fn counts(&self) -> [(&'static str, u32); 3] {
-        [(DISK, self.disks), (NET, self.nets), (RNG, self.rngs)]
+    const fn counts(&self) -> [(&'static str, u32); 4] {
+        [(DISK, self.disks), (NET, self.nets), (RNG, self.rngs), (VSOCK, self.vsocks)]
     }
 
     /// A fault that shows only later, in what the value of `key` refers to.
@@ -173,12 +178,12 @@ fn command_line(top: &Section<'_>) -> Result<String, SettingsError> {
 }
 
 /// How many devices there are of each kind.
-fn devices(top: &Section<'_>) -> Result<[u32; 3], SettingsError> {
+fn devices(top: &Section<'_>) -> Result<[u32; 4], SettingsError> {
     top.tables(POOL)?;
     top.tables(RULE)?;
-    let mut counts = [0; 3];
+    let mut counts = [0; 4];
     let mut all: u32 = 0;
-    for (key, count) in [DISK, NET, RNG].into_iter().zip(&mut counts) {
+    for (key, count) in [DISK, NET, RNG, VSOCK].into_iter().zip(&mut counts) {
         *count = u32::try_from(top.tables(key)?.len()).unwrap_or(u32::MAX);
         all = all.saturating_add(*count);
         if all > MAX_DEVICES {

@@ -7,7 +7,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use dragonfly_card_devices::tables::{self, Medium};
+use dragonfly_card_devices::{
+    SOCKET_BYTES,
+    tables::{self, Medium},
+};
 use dragonfly_settings::{Document, SettingsError};
 use dragonfly_vswitch::MacAddress;
 
@@ -33,7 +36,7 @@ pub struct Devices {
     pub images: Vec<Image>,
     /// Files of the host that hold volumes, of other guests too.
     pub pools: Vec<Drive>,
-    /// Bytes of the disks that are memory of the card's.
+    /// Bytes of the card's memory that its disks take, and its sockets.
     pub ram: u64,
 }
 
@@ -70,7 +73,8 @@ pub fn read(shown: &str, text: &str, folder: &Path, files: &mut Vec<(String, Vec
     // The card has an address for each device that is given none, which does not matter here.
     let tables = tables::Devices::read(&top, &[], |_| Some(MacAddress([0; 6]))).map_err(fault)?;
     let sections = top.tables("disk").map_err(fault)?;
-    let mut devices = Devices::default();
+    let sockets = tables.vsocks.iter().map(|vsock| u64::from(vsock.connections) * SOCKET_BYTES);
+    let mut devices = Devices { ram: sockets.sum(), ..Devices::default() };
     for (place, (disk, section)) in tables.disks.iter().zip(&sections).enumerate() {
         match &disk.medium {
             Medium::Ram(bytes) => devices.ram = devices.ram.saturating_add(*bytes),

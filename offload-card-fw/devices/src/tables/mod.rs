@@ -1,5 +1,5 @@
-//! The tables of a machine file that describe devices: `[[disk]]` with `[[pool]]`, `[[net]]` with `[[rule]]`, and `[[rng]]`;
-//! and those of the way out, `[uplink]` and `[[tunnel]]`, which only a card with a system under it reads.
+//! The tables of a machine file that describe devices: `[[disk]]` with `[[pool]]`, `[[net]]` with `[[rule]]`, `[[rng]]` and
+//! `[[vsock]]`; and those of the way out, `[uplink]` and `[[tunnel]]`, which only a card with a system under it reads.
 //!
 //! Files are known by the names that the tables give them; whoever opens them says what such a name means.
 
@@ -12,6 +12,7 @@ mod rng;
 mod rule;
 #[cfg(test)]
 mod tests;
+mod vsock;
 
 use alloc::{format, string::String, vec, vec::Vec};
 use core::num::NonZeroU64;
@@ -24,9 +25,10 @@ pub use net::Net;
 pub use outside::{Interface, OUTSIDE_TABLES, Outside, Tunnel, Underlay, Uplink};
 pub use pool::Pool;
 pub use rng::Rng;
+pub use vsock::Vsock;
 
 /// The keys of [`Devices`] at the top of a machine file.
-pub const TABLES: [&str; 5] = ["disk", "net", "pool", "rng", "rule"];
+pub const TABLES: [&str; 6] = ["disk", "net", "pool", "rng", "rule", "vsock"];
 
 /// All devices that a machine file describes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -39,6 +41,8 @@ pub struct Devices {
     pub nets: Vec<Net>,
     /// The sources of random numbers.
     pub rngs: Vec<Rng>,
+    /// The guests' sockets.
+    pub vsocks: Vec<Vsock>,
     /// The security groups, which network devices name by their places here.
     pub groups: Vec<Group>,
 }
@@ -73,9 +77,12 @@ impl Devices {
         let nets = net_sections.iter().enumerate().map(net).collect::<Result<Vec<_>, _>>()?;
         let rng_sections = top.tables("rng")?;
         let rngs = rng_sections.iter().map(|section| Rng::read(section, more_keys)).collect::<Result<Vec<_>, _>>()?;
-        sections.extend([net_sections, rng_sections].concat());
+        let vsock_sections = top.tables("vsock")?;
+        let vsocks =
+            vsock_sections.iter().map(|section| Vsock::read(section, more_keys)).collect::<Result<Vec<_>, _>>()?;
+        sections.extend([net_sections, rng_sections, vsock_sections].concat());
         let names = disks.iter().map(|disk| &disk.name).chain(nets.iter().map(|net| &net.name));
-        let names = names.chain(rngs.iter().map(|rng| &rng.name));
+        let names = names.chain(rngs.iter().map(|rng| &rng.name)).chain(vsocks.iter().map(|vsock| &vsock.name));
         let mut taken = vec![];
         for (section, name) in sections.iter().zip(names) {
             if taken.contains(&name) {
@@ -83,7 +90,7 @@ impl Devices {
             }
             taken.push(name);
         }
-        Ok(Self { disks, pools, nets, rngs, groups })
+        Ok(Self { disks, pools, nets, rngs, vsocks, groups })
     }
 
     /// Whether a guest can write to the pool at this place.

@@ -365,3 +365,16 @@ fn a_source_of_random_numbers_may_be_limited() {
     let message = "/etc/card/card.toml:2: `name` has \"a\" again: give each device a name of its own";
     assert_eq!(parse(same).unwrap_err(), message);
 }
+
+#[test]
+fn sockets_have_a_number_and_peers() {
+    let text = "[[vsock]]\nname = 'a'\ncid = 7\npeers = [8, 9]\nconnections = 2\n[[vsock]]\nname = 'b'";
+    let machine = parse(text).unwrap();
+    let [a, b] = machine.vsocks.as_slice() else { panic!("{machine:?}") };
+    assert_eq!((a.cid, &a.peers[..], a.connections), (Some(7), &[8, 9][..], 2));
+    assert_eq!((b.cid, &b.peers[..], b.connections), (None, &[][..], 64));
+    for cid in [0, 1, 2, u64::from(u32::MAX)] {
+        let fault = parse(&format!("[[vsock]]\nname = 'a'\ncid = {cid}")).unwrap_err();
+        assert!(fault.starts_with("/etc/card/card.toml:3: `cid` is"), "{fault}");
+    }
+}

@@ -16,6 +16,8 @@ pub enum DeviceKind {
     Block = 2,
     /// Source of random numbers.
     Entropy = 4,
+    /// Sockets.
+    Socket = 19,
 }
 
 /// What of a device is the same for as long as it is there.

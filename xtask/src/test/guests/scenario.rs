@@ -162,7 +162,7 @@ impl Script {
                 "what is discarded is gone",
                 "address",
             ],
-            Self::Peers => &["the other answers", "iperf3", "kernel messages"],
+            Self::Peers => &["the other answers", "iperf3", "sockets", "kernel messages"],
             Self::Load => &["each round is whole", "the gateway answers in the end", "kernel messages"],
             Self::Beside => &["each round is whole", "slowed down within bounds", "kernel messages"],
             Self::Queues => &[
@@ -299,7 +299,7 @@ pub const DEVICES: Scenario =
     Scenario { cpus: 3, has_media: true, ..qemu(&[on_disk("debian", 2, tables::ALL, Devices)]) };
 /// Two of them.
 pub const PEERS: Scenario =
-    Scenario { cpus: 3, ..qemu(&[on_disk("one", 1, tables::NET, Peers), on_disk("two", 1, tables::NET, Peers)]) };
+    Scenario { cpus: 3, ..qemu(&[on_disk("one", 1, tables::PEER, Peers), on_disk("two", 1, tables::PEER, Peers)]) };
 /// A guest that security groups guard, and two that call it.
 pub const SECURITY: Scenario = Scenario {
     cpus: 4,

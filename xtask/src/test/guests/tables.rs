@@ -54,6 +54,9 @@ bandwidth = "64KiB"
 /// A network.
 pub const NET: &str = "[[net]]\nname = \"net\"\n";
 
+/// Those of two guests that may be connected by sockets; their numbers are 3 and 4.
+pub const PEER: &str = "[[net]]\nname = \"net\"\n[[vsock]]\nname = \"sockets\"\npeers = [3, 4]\n";
+
 /// As the small system's script has it described.
 pub const SMALL: &str =
     "[[disk]]\nname = \"disk\"\nsize = \"64MiB\"\nserial = \"card-test\"\nqueues = 2\n[[net]]\nname = \"net\"\n";
