@@ -5,7 +5,7 @@
 //! - `ring`: rings as sessions describe them, made into queues.
 //! - `disk`: virtio-blk over any disk. `contents`, `pools`, `key`: the layers that a disk is made of.
 //! - `net`: virtio-net, and the switch between its devices.
-//! - `rng`: virtio's entropy device. `vsock`: sockets between guests.
+//! - `rng`: virtio's entropy device. `vsock`: sockets between guests, and with the host.
 //!
 //! Who opens files, maps memory, waits and tells the time is not known here. That is [`GuestAccess`], and whoever calls
 //! [`Connection`].
@@ -24,7 +24,7 @@ mod ring;
 mod rng;
 mod serve;
 pub mod tables;
-mod vsock;
+pub mod vsock;
 
 pub use connection::{Connection, ConnectionError, GuestAccess, MAX_LINES, Round};
 pub use contents::{Contents, ContentsError, SharedDisk, Store, encrypt, open_store};

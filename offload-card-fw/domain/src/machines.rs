@@ -142,6 +142,9 @@ fn make<P: Client>(machine: &Machine, card: &mut Card<P>, bundle: &[u8], stores:
     let mut vsocks = Vec::new();
     for vsock in &devices.vsocks {
         let fault = |reason: String| format!("sockets {}: {reason}", vsock.name);
+        if vsock.host_socket.is_some() {
+            return Err(fault("`host_socket` is for the card's process on Linux: leave it out".into()));
+        }
         take(&mut stores.ram_bytes, u64::from(vsock.connections) * SOCKET_BYTES)
             .map_err(|Fault(reason)| fault(reason))?;
         let cid = vsock.cid.unwrap_or(FIRST_CID.saturating_add(*number));

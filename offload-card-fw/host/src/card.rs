@@ -2,12 +2,15 @@
 
 use std::{
     io,
+    path::PathBuf,
     thread::{self, JoinHandle},
     time::Duration,
 };
 
 use anyhow::{Context, Result};
-use dragonfly_card_devices::{Control as NetControl, Fabric, NetDevice, RngDevice, Serve, SocketHub, VsockDevice};
+use dragonfly_card_devices::{
+    Control as NetControl, Fabric, NetDevice, RngDevice, Serve, SocketGuest, SocketHub, VsockDevice,
+};
 use dragonfly_vswitch::{PortId, policy::GroupId};
 use log::error;
 use rustix::rand::{GetRandomFlags, getrandom};
@@ -20,6 +23,7 @@ use crate::{
     orders::{Orders, orders},
     port::Port,
     rules::Rules,
+    sockets::HostSockets,
     uplink::Uplink,
     worker::{Outside, StopSignal, Worker},
 };
@@ -59,7 +63,7 @@ impl Card {
     }
 
     /// Opens everything, makes the sockets and serves them: each disk by a thread of its own, the network devices and the
-    /// switch between them by one, the sources of random numbers by another. Rings are polled for as long as `poll` after the
+    /// switch between them by one, the sources of random numbers by another, the guests' sockets by one more. Rings are polled for as long as `poll` after the
     /// last work. The card ends when `stop` says so.
     ///
     /// # Errors
@@ -100,11 +104,13 @@ impl Card {
             // Nobody waits long for random numbers, and nothing is gained by polling for those who do.
             card.serve("random", ports, Surroundings::none(()), Duration::ZERO)?;
         }
-        let (hub, devices) = sockets(machine)?;
+        let Sockets { mut hub, devices, guests } = sockets(machine)?;
+        let host = HostSockets::listen(&guests, &mut hub)?;
         let ports = devices.into_iter().zip(&machine.vsock_sockets);
         let ports = ports.map(|(device, socket)| Port::listen(device, socket)).collect::<Result<Vec<_>>>()?;
         if !ports.is_empty() {
-            card.serve("sockets", ports, Surroundings::none(hub), poll)?;
+            let outside = host.map(|host| Box::new(host) as Box<dyn Outside<SocketHub>>);
+            card.serve("sockets", ports, Surroundings { shared: hub, orders: None, outside }, poll)?;
         }
         Ok(card)
     }
@@ -186,16 +192,23 @@ fn network(machine: &Machine) -> Result<Network> {
     Ok(Network { fabric, ports, first_group })
 }
 
-/// The connections between the guests' sockets, and their devices.
-fn sockets(machine: &Machine) -> Result<(SocketHub, Vec<VsockDevice>)> {
-    let mut hub = SocketHub::default();
-    let mut devices = Vec::new();
-    for vsock in &machine.devices.vsocks {
+/// The connections between the guests' sockets, and whose they are.
+struct Sockets {
+    hub: SocketHub,
+    devices: Vec<VsockDevice>,
+    /// The guests that programs of the host reach, and where.
+    guests: Vec<(SocketGuest, PathBuf)>,
+}
+
+fn sockets(machine: &Machine) -> Result<Sockets> {
+    let mut all = Sockets { hub: SocketHub::default(), devices: Vec::new(), guests: Vec::new() };
+    for (vsock, host_socket) in machine.devices.vsocks.iter().zip(&machine.host_sockets) {
         // A machine file without it is refused.
-        let guest = hub.add(vsock, vsock.cid.unwrap_or_default()).with_context(|| vsock.name.clone())?;
-        devices.push(VsockDevice::new(vsock, guest, &hub));
+        let guest = all.hub.add(vsock, vsock.cid.unwrap_or_default()).with_context(|| vsock.name.clone())?;
+        all.devices.push(VsockDevice::new(vsock, guest, &all.hub));
+        all.guests.extend(host_socket.clone().map(|path| (guest, path)));
     }
-    Ok((hub, devices))
+    Ok(all)
 }
 
 impl Drop for Card {

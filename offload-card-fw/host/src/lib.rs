@@ -7,7 +7,7 @@
 //! - `port`, `inbox`, `socket`: a device's socket and the client that calls there.
 //! - `platform`, `shared_memory`: what a session needs of Linux; the latter has `unsafe`.
 //! - `disk`, `image`: disks in files. `uplink`: the network's way out; its `link` has the other `unsafe`.
-//! - `entropy`: random numbers.
+//! - `entropy`: random numbers. `sockets`: programs of the host, connected with guests.
 //! - `tool`, `snapshots`: what the command line does to disks beside serving them. `control`: the same while guests use them.
 //!
 //! What the devices do is in crates that know no operating system: `dragonfly-card-devices`, and what that uses.
@@ -29,6 +29,7 @@ pub mod rules;
 pub mod shared_memory;
 pub mod snapshots;
 pub mod socket;
+pub mod sockets;
 pub mod tool;
 pub mod uplink;
 pub mod worker;

@@ -22,6 +22,8 @@ pub struct Machine {
     pub control: Option<PathBuf>,
     /// Where clients of each guest's sockets call.
     pub vsock_sockets: Vec<PathBuf>,
+    /// Where programs of the host reach each of these guests, if they do.
+    pub host_sockets: Vec<Option<PathBuf>>,
     /// The machine file's folder.
     pub folder: PathBuf,
 }
@@ -52,6 +54,14 @@ impl Machine {
             }
             sockets.push(socket);
         }
+        let mut host_sockets = Vec::new();
+        for section in top.tables("vsock")? {
+            let path = section.string("host_socket")?.map(|_| socket(&section, "host_socket", &folder)).transpose()?;
+            if path.as_ref().is_some_and(|path| sockets.contains(path) || host_sockets.contains(&Some(path.clone()))) {
+                return Err(section.error("host_socket", "is another socket, too: give it one of its own".into()));
+            }
+            host_sockets.push(path);
+        }
         let control = top.string("control")?.map(|_| socket(&top, "control", &folder)).transpose()?;
         if control.as_ref().is_some_and(|control| sockets.contains(control)) {
             return Err(top.error("control", "is the socket of a device: give it one of its own".into()));
@@ -62,7 +72,17 @@ impl Machine {
         for (section, vsock) in top.tables("vsock")?.iter().zip(&devices.vsocks) {
             section.required("cid", vsock.cid)?;
         }
-        Ok(Self { devices, outside, disk_sockets: sockets, net_sockets, rng_sockets, vsock_sockets, control, folder })
+        Ok(Self {
+            devices,
+            outside,
+            disk_sockets: sockets,
+            net_sockets,
+            rng_sockets,
+            vsock_sockets,
+            host_sockets,
+            control,
+            folder,
+        })
     }
 }
 
@@ -107,6 +127,10 @@ mod tests {
                 ":1: `disk` is missing: describe at least one device in a table [[disk]], [[net]], [[rng]] or [[vsock]]",
             ),
             (format!("control = 's'\n{disk}"), ":1: `control` is the socket of a device: give it one of its own"),
+            (
+                "[[vsock]]\nname = 'v'\ncid = 3\nsocket = 's'\nhost_socket = 's'".into(),
+                ":5: `host_socket` is another socket, too: give it one of its own",
+            ),
             ("[[vsock]]\nname = 'v'\nsocket = 's'".into(), ":1: `cid` is missing: add it to this table"),
             ("disks = 1".into(), ":1: `disks` is not a known key: did you mean `disk`?"),
             ("[[disk]]\nname = 'a'\nsize = '1MiB'".into(), ":1: `socket` is missing: add it to this table"),

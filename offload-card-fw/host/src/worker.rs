@@ -47,7 +47,7 @@ impl StopSignal {
     }
 }
 
-/// What moves frames between the devices' switch and the world.
+/// What moves frames between the devices' switch and the world, or data between guests' sockets and the host's.
 pub trait Outside<S>: Send {
     /// What can be read when something has come.
     fn descriptor(&self) -> BorrowedFd<'_>;

@@ -22,10 +22,12 @@ pub struct Vsock {
     pub peers: Vec<u32>,
     /// The most connections at a time.
     pub connections: u32,
+    /// Where programs of the host reach the guest, a name for whoever opens it. Only a card with a system under it can.
+    pub host_socket: Option<String>,
 }
 
 impl Vsock {
-    const KEYS: &[&str] = &["name", "cid", "peers", "connections"];
+    const KEYS: &[&str] = &["name", "cid", "peers", "connections", "host_socket"];
 
     pub(super) fn read(section: &Section<'_>, more_keys: &[&str]) -> Result<Self, SettingsError> {
         section.only_keys(&[Self::KEYS, more_keys].concat())?;
@@ -36,6 +38,7 @@ impl Vsock {
             cid: section.integer("cid", CIDS)?.map(|cid| cid as u32),
             peers: section.integers("peers", CIDS)?.into_iter().map(|cid| cid as u32).collect(),
             connections: connections.map_or(DEFAULT_CONNECTIONS, |number| number as u32),
+            host_socket: section.string("host_socket")?,
         })
     }
 }

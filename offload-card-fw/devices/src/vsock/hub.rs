@@ -11,6 +11,9 @@ use super::{
 };
 use crate::tables::Vsock;
 
+/// The host's number (5.10.4).
+pub const HOST_CID: u32 = 2;
+
 /// Answers to packets of no connection that wait for a guest, at most; it asked for them, and misses more.
 const MAX_REFUSALS: usize = 64;
 
@@ -59,6 +62,18 @@ struct Key {
 }
 
 impl Guest {
+    const fn new(cid: u64, peers: Vec<u64>, limit: usize) -> Self {
+        Self {
+            cid,
+            peers,
+            limit,
+            is_running: false,
+            table: BTreeMap::new(),
+            queue: VecDeque::new(),
+            refusals: VecDeque::new(),
+        }
+    }
+
     fn is_full(&self) -> bool {
         self.table.len() >= self.limit
     }
@@ -74,20 +89,33 @@ impl SocketHub {
         if self.guests.iter().any(|guest| guest.cid == number) {
             return Err(SocketError::CidTaken(cid));
         }
-        self.guests.push(Guest {
-            cid: number,
-            peers: vsock.peers.iter().copied().map(u64::from).collect(),
-            limit: vsock.connections as usize,
-            is_running: false,
-            table: BTreeMap::new(),
-            queue: VecDeque::new(),
-            refusals: VecDeque::new(),
-        });
-        Ok(SocketGuest(self.guests.len() - 1))
+        let peers = vsock.peers.iter().copied().map(u64::from).collect();
+        Ok(self.push(Guest::new(number, peers, vsock.connections as usize)))
+    }
+
+    /// Adds the host's end, which may be connected with these guests. It counts as one that takes packets: they are in
+    /// [`Self::take`], and it sends by [`Self::receive`].
+    pub fn add_host(&mut self, guests: &[SocketGuest]) -> SocketGuest {
+        let mut host = Guest::new(HOST_CID.into(), Vec::new(), 0);
+        host.is_running = true;
+        for guest in guests {
+            if let Some(guest) = self.guests.get_mut(guest.0) {
+                guest.peers.push(host.cid);
+                host.peers.push(guest.cid);
+                host.limit = host.limit.saturating_add(guest.limit);
+            }
+        }
+        self.push(host)
+    }
+
+    fn push(&mut self, guest: Guest) -> SocketGuest {
+        self.guests.push(guest);
+        SocketGuest(self.guests.len() - 1)
     }
 
     /// The number of a guest.
-    pub(super) fn cid(&self, guest: SocketGuest) -> u64 {
+    #[must_use]
+    pub fn cid(&self, guest: SocketGuest) -> u64 {
         self.guests.get(guest.0).map_or(0, |guest| guest.cid)
     }
 
@@ -109,7 +137,7 @@ impl SocketHub {
     }
 
     /// Takes a packet that a guest has sent, with its data.
-    pub(super) fn receive(&mut self, guest: SocketGuest, header: &Header, data: &[u8]) {
+    pub fn receive(&mut self, guest: SocketGuest, header: &Header, data: &[u8]) {
         let Some(own) = self.guests.get(guest.0) else { return };
         if header.source_cid.get() != own.cid {
             // In another's name: there is nobody to answer.
@@ -202,7 +230,7 @@ impl SocketHub {
 
     /// The next packet for a guest: its header, and at most `room` bytes of data in `data`, which is empty before. All of
     /// its connections have their turns.
-    pub(super) fn take(&mut self, guest: SocketGuest, room: usize, data: &mut VecDeque<u8>) -> Option<Header> {
+    pub fn take(&mut self, guest: SocketGuest, room: usize, data: &mut VecDeque<u8>) -> Option<Header> {
         let own = self.guests.get_mut(guest.0)?;
         if let Some(refusal) = own.refusals.pop_front() {
             return Some(refusal);

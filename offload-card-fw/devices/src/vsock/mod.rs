@@ -4,6 +4,7 @@
 //! - `hub`: [`SocketHub`], which connections there are, and which may be. `connection`: one of them.
 //!
 //! Two guests are connected only if each names the other. The card is in between: see `connection` for what that is good for.
+//! The host may have an end, too, [`HOST_CID`]: whoever drives it speaks with the hub in packets, as a guest's driver does.
 
 mod connection;
 mod device;
@@ -17,5 +18,6 @@ pub const SOCKET_BYTES: u64 = connection::ROOM as u64;
 
 pub use self::{
     device::VsockDevice,
-    hub::{SocketError, SocketGuest, SocketHub},
+    hub::{HOST_CID, SocketError, SocketGuest, SocketHub},
+    packet::{Header, Operation, STREAM, Shutdown},
 };

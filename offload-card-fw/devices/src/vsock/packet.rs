@@ -7,20 +7,27 @@ use zerocopy::{
 };
 
 /// `VIRTIO_VSOCK_TYPE_STREAM`.
-pub(super) const STREAM: u16 = 1;
+pub const STREAM: u16 = 1;
 
 /// What comes before the data of a packet: `struct virtio_vsock_hdr`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable)]
 #[repr(C)]
-pub(super) struct Header {
+pub struct Header {
+    /// The sender's guest.
     pub source_cid: U64,
+    /// The receiver's.
     pub destination_cid: U64,
+    /// The sender's end there.
     pub source_port: U32,
+    /// The receiver's.
     pub destination_port: U32,
     /// Bytes of data.
     pub len: U32,
+    /// [`STREAM`], the field `type`.
     pub kind: U16,
+    /// An [`Operation`].
     pub operation: U16,
+    /// Of a shutdown: [`Shutdown`].
     pub flags: U32,
     /// Bytes that the sender has room for in all, `buf_alloc`.
     pub room: U32,
@@ -31,28 +38,38 @@ pub(super) struct Header {
 /// What a packet says (5.10.6).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u16)]
-pub(super) enum Operation {
+pub enum Operation {
+    /// May there be a connection?
     Request = 1,
+    /// There is.
     Response = 2,
+    /// There is none, or no longer.
     Reset = 3,
+    /// The sender does some things no more: [`Shutdown`].
     Shutdown = 4,
+    /// Bytes of the stream.
     Data = 5,
+    /// The numbers of the header are new.
     CreditUpdate = 6,
+    /// What are the numbers?
     CreditRequest = 7,
 }
 
 bitflags! {
     /// Of [`Operation::Shutdown`]: what its sender does no more.
     #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-    pub(super) struct Shutdown: u32 {
+    pub struct Shutdown: u32 {
+        /// It takes no more.
         const RECEIVE = 1;
+        /// It sends no more.
         const SEND = 2;
     }
 }
 
 impl Operation {
     /// The operation of a header; `None` for one that is none.
-    pub(super) fn of(header: &Header) -> Option<Self> {
+    #[must_use]
+    pub fn of(header: &Header) -> Option<Self> {
         Some(match header.operation.get() {
             1 => Self::Request,
             2 => Self::Response,

@@ -10,7 +10,7 @@ use zerocopy::little_endian::{U16, U32, U64};
 
 use super::{
     connection::ROOM,
-    hub::{SocketError, SocketGuest, SocketHub},
+    hub::{HOST_CID, SocketError, SocketGuest, SocketHub},
     packet::{Header, Operation, STREAM, Shutdown},
 };
 use crate::tables::Vsock;
@@ -22,7 +22,13 @@ const THREE: u64 = 5;
 const OWN_ROOM: u32 = 1000;
 
 fn vsock(peers: &[u64], connections: u32) -> Vsock {
-    Vsock { name: "v".into(), cid: None, peers: peers.iter().map(|cid| *cid as u32).collect(), connections }
+    Vsock {
+        name: "v".into(),
+        cid: None,
+        peers: peers.iter().map(|cid| *cid as u32).collect(),
+        connections,
+        host_socket: None,
+    }
 }
 
 /// A guest's driver.
@@ -127,6 +133,18 @@ fn guests_are_connected_only_if_each_names_the_other_and_listens() {
     bench.hub.set_running(bench.guests[1].guest, false);
     bench.send(0, TWO, Operation::Request, |_| {}, &[]);
     assert_eq!(bench.operations(0), [Operation::Reset]);
+}
+
+#[test]
+fn the_host_is_connected_with_its_guests_only() {
+    for (is_its_own, answer) in [(true, vec![]), (false, vec![Operation::Reset])] {
+        let mut bench = Bench::usual();
+        let own = if is_its_own { bench.guests[0].guest } else { bench.guests[1].guest };
+        let host = bench.hub.add_host(&[own]);
+        bench.send(0, HOST_CID.into(), Operation::Request, |_| {}, &[]);
+        let asked = bench.hub.take(host, 0, &mut VecDeque::new());
+        assert_eq!((asked.is_some(), bench.operations(0)), (is_its_own, answer));
+    }
 }
 
 #[test]

@@ -9,5 +9,6 @@ mod restarts;
 mod rules;
 mod setup;
 mod snapshots;
+mod sockets;
 
 use setup::Setup;
