@@ -5,7 +5,8 @@
 //! - `ring`: rings as sessions describe them, made into queues.
 //! - `disk`: virtio-blk over any disk. `contents`, `pools`, `key`: the layers that a disk is made of.
 //! - `net`: virtio-net, and the switch between its devices.
-//! - `rng`: virtio's entropy device. `vsock`: sockets between guests, and with the host.
+//! - `rng`: virtio's entropy device. `console`: consoles, and other ports for bytes. `vsock`: sockets between
+//!   guests, and with the host.
 //!
 //! Who opens files, maps memory, waits and tells the time is not known here. That is [`GuestAccess`], and whoever calls
 //! [`Connection`].
@@ -15,6 +16,7 @@
 extern crate alloc;
 
 mod connection;
+mod console;
 mod contents;
 mod disk;
 mod key;
@@ -27,6 +29,7 @@ pub mod tables;
 pub mod vsock;
 
 pub use connection::{Connection, ConnectionError, GuestAccess, MAX_LINES, Round};
+pub use console::{Cables, ConsoleDevice, PORT_BYTES, PortTaken};
 pub use contents::{Contents, ContentsError, SharedDisk, Store, encrypt, open_store};
 pub use disk::DiskDevice;
 pub use key::{KeyFileError, parse_key};

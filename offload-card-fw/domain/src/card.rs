@@ -2,7 +2,9 @@
 
 use alloc::vec::Vec;
 
-use dragonfly_card_devices::{DiskDevice, Fabric, GuestAccess, NetDevice, RngDevice, Round, SocketHub, VsockDevice};
+use dragonfly_card_devices::{
+    Cables, ConsoleDevice, DiskDevice, Fabric, GuestAccess, NetDevice, RngDevice, Round, SocketHub, VsockDevice,
+};
 use dragonfly_card_gate::{Answer, Devices};
 use dragonfly_vhost_user::Reply;
 use log::{debug, info, warn};
@@ -45,6 +47,7 @@ pub(crate) struct Made {
     pub(crate) nets: Vec<NetDevice>,
     pub(crate) rngs: Vec<RngDevice>,
     pub(crate) vsocks: Vec<VsockDevice>,
+    pub(crate) consoles: Vec<ConsoleDevice>,
 }
 
 impl Made {
@@ -56,6 +59,7 @@ impl Made {
             nets: count(self.nets.len()),
             rngs: count(self.rngs.len()),
             vsocks: count(self.vsocks.len()),
+            consoles: count(self.consoles.len()),
         }
     }
 }
@@ -68,7 +72,7 @@ impl<P: Client> Card<P> {
     pub(crate) fn new(fabric: Fabric) -> Self {
         Self {
             machines: Vec::new(),
-            common: Common { nothing: (), fabric, sockets: SocketHub::default() },
+            common: Common { nothing: (), fabric, sockets: SocketHub::default(), cables: Cables::default() },
             outside: Outside::default(),
         }
     }
@@ -83,6 +87,11 @@ impl<P: Client> Card<P> {
         &mut self.common.sockets
     }
 
+    /// The connections between consoles and other ports.
+    pub(crate) fn cables(&mut self) -> &mut Cables {
+        &mut self.common.cables
+    }
+
     /// Connects the switch with the world outside and the card's services.
     pub(crate) fn connect(&mut self, outside: Outside) {
         self.outside = outside;
@@ -95,6 +104,7 @@ impl<P: Client> Card<P> {
         ports.extend(made.nets.into_iter().map(AnyPort::from));
         ports.extend(made.rngs.into_iter().map(AnyPort::from));
         ports.extend(made.vsocks.into_iter().map(AnyPort::from));
+        ports.extend(made.consoles.into_iter().map(AnyPort::from));
         self.machines.push(Machine { number, owner: None, devices, ports, lines_left: MAX_LINES });
     }
 

@@ -9,8 +9,8 @@ use alloc::vec::Vec;
 use dragonfly_archive::Archive;
 use dragonfly_card_devices::tables::{Devices, Disk, Medium, View};
 use dragonfly_card_devices::{
-    Contents, ContentsError, Control, DiskDevice, NetDevice, Pools, RngDevice, SOCKET_BYTES, SharedDisk, VsockDevice,
-    parse_key,
+    ConsoleDevice, Contents, ContentsError, Control, DiskDevice, NetDevice, PORT_BYTES, Pools, RngDevice, SOCKET_BYTES,
+    SharedDisk, VsockDevice, parse_key,
 };
 use dragonfly_settings::{Document, SettingsError};
 use dragonfly_storage::{RamDisk, SECTOR_BYTES, XtsAes256};
@@ -152,7 +152,14 @@ fn make<P: Client>(machine: &Machine, card: &mut Card<P>, bundle: &[u8], stores:
         info!("machine {number}: sockets {}, CID {cid}", vsock.name);
         vsocks.push(VsockDevice::new(vsock, guest, card.sockets()));
     }
-    Ok(Made { disks, nets, rngs, vsocks })
+    let mut consoles = Vec::new();
+    for console in &devices.consoles {
+        let fault = |reason: String| format!("console {}: {reason}", console.name);
+        take(&mut stores.ram_bytes, console.ports.len() as u64 * PORT_BYTES).map_err(|Fault(reason)| fault(reason))?;
+        consoles.push(ConsoleDevice::new(console, card.cables()).map_err(|reason| fault(format!("{reason}")))?);
+        info!("machine {number}, {}: console {}, ports {}", machine.name, console.name, console.ports.join(", "));
+    }
+    Ok(Made { disks, nets, rngs, vsocks, consoles })
 }
 
 /// What a disk is in.

@@ -4,7 +4,8 @@ use alloc::boxed::Box;
 
 use arrayvec::ArrayVec;
 use dragonfly_card_devices::{
-    Connection, DiskDevice, Fabric, MAX_LINES, NetDevice, RngDevice, Round, Serve, SocketHub, VsockDevice,
+    Cables, Connection, ConsoleDevice, DiskDevice, Fabric, MAX_LINES, NetDevice, RngDevice, Round, Serve, SocketHub,
+    VsockDevice,
 };
 use dragonfly_vhost_user::{HEADER_LEN, Header, MAX_RESOURCES, MessageError, Received, Reply, SessionError};
 use dragonfly_virtqueue::QueueError;
@@ -46,6 +47,8 @@ pub(crate) struct Common {
     pub(crate) fabric: Fabric,
     /// Connections between sockets.
     pub(crate) sockets: SocketHub,
+    /// Connections between consoles and other ports.
+    pub(crate) cables: Cables,
 }
 
 /// The part of [`Common`] that devices of a kind share.
@@ -62,6 +65,18 @@ impl Part<()> for Common {
 impl Part<Fabric> for Common {
     fn part(&mut self) -> &mut Fabric {
         &mut self.fabric
+    }
+}
+
+impl Part<SocketHub> for Common {
+    fn part(&mut self) -> &mut SocketHub {
+        &mut self.sockets
+    }
+}
+
+impl Part<Cables> for Common {
+    fn part(&mut self) -> &mut Cables {
+        &mut self.cables
     }
 }
 
@@ -114,18 +129,13 @@ where
     }
 }
 
-impl Part<SocketHub> for Common {
-    fn part(&mut self) -> &mut SocketHub {
-        &mut self.sockets
-    }
-}
-
 /// A device of whatever kind, and its session while there is one.
 pub(crate) enum AnyPort<P> {
     Disk(Box<Port<DiskDevice, P>>),
     Net(Box<Port<NetDevice, P>>),
     Rng(Box<Port<RngDevice, P>>),
     Vsock(Box<Port<VsockDevice, P>>),
+    Console(Box<Port<ConsoleDevice, P>>),
 }
 
 /// Calls the same function of whatever device.
@@ -136,6 +146,7 @@ macro_rules! each {
             AnyPort::Net($port) => $call,
             AnyPort::Rng($port) => $call,
             AnyPort::Vsock($port) => $call,
+            AnyPort::Console($port) => $call,
         }
     };
 }
@@ -202,6 +213,12 @@ impl<P: Client> From<RngDevice> for AnyPort<P> {
 impl<P: Client> From<VsockDevice> for AnyPort<P> {
     fn from(device: VsockDevice) -> Self {
         Self::Vsock(Box::new(Port::new(device)))
+    }
+}
+
+impl<P: Client> From<ConsoleDevice> for AnyPort<P> {
+    fn from(device: ConsoleDevice) -> Self {
+        Self::Console(Box::new(Port::new(device)))
     }
 }
 

@@ -51,8 +51,8 @@ pub enum Request {
     /// A vhost-user message: the bytes of header and payload, with its handles. The answer has the bytes of vhost-user's
     /// reply, or none.
     Message {
-        /// The device: disks come first, then network devices, then sources of random numbers, then sockets, each in the
-        /// machine file's order.
+        /// The device: disks come first, then network devices, then sources of random numbers, then sockets, then
+        /// consoles, each in the machine file's order.
         device: u32,
     },
 }
@@ -113,22 +113,24 @@ pub struct Devices {
     pub nets: u8,
     /// Sources of random numbers, the next.
     pub rngs: u8,
-    /// Socket devices, the last.
+    /// Socket devices, the next.
     pub vsocks: u8,
+    /// Consoles, the last.
+    pub consoles: u8,
 }
 
 impl Devices {
     /// The first word of the answer to [`Request::Attach`]: a byte for each kind.
     #[must_use]
     pub const fn encode(self) -> u64 {
-        u64::from_le_bytes([self.disks, self.nets, self.rngs, self.vsocks, 0, 0, 0, 0])
+        u64::from_le_bytes([self.disks, self.nets, self.rngs, self.vsocks, self.consoles, 0, 0, 0])
     }
 
     /// The same, back; `None` if there are devices of kinds that are not known.
     #[must_use]
     pub const fn decode(word: u64) -> Option<Self> {
         match word.to_le_bytes() {
-            [disks, nets, rngs, vsocks, 0, 0, 0, 0] => Some(Self { disks, nets, rngs, vsocks }),
+            [disks, nets, rngs, vsocks, consoles, 0, 0, 0] => Some(Self { disks, nets, rngs, vsocks, consoles }),
             _ => None,
         }
     }
@@ -163,7 +165,7 @@ mod tests {
 
     #[test]
     fn numbers_of_devices_are_decoded_as_they_were_encoded() {
-        let devices = Devices { disks: 2, nets: 31, rngs: 1, vsocks: 3 };
+        let devices = Devices { disks: 2, nets: 31, rngs: 1, vsocks: 3, consoles: 4 };
         assert_eq!(Devices::decode(devices.encode()), Some(devices));
         assert_eq!(Devices::decode(1 << 56), None);
         assert_eq!(Devices::decode(u64::MAX), None);

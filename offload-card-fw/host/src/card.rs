@@ -9,7 +9,8 @@ use std::{
 
 use anyhow::{Context, Result};
 use dragonfly_card_devices::{
-    Control as NetControl, Fabric, NetDevice, RngDevice, Serve, SocketGuest, SocketHub, VsockDevice,
+    Cables, ConsoleDevice, Control as NetControl, Fabric, NetDevice, RngDevice, Serve, SocketGuest, SocketHub,
+    VsockDevice, tables::Console,
 };
 use dragonfly_vswitch::{PortId, policy::GroupId};
 use log::error;
@@ -58,13 +59,15 @@ impl Card {
         let mut opener = Opener::new(&machine.devices, &machine.folder);
         machine.devices.disks.iter().try_for_each(|disk| opener.open(disk).map(drop))?;
         sockets(machine)?;
+        consoles(machine)?;
         let Network { mut fabric, .. } = network(machine)?;
         Uplink::open(&machine.outside, &mut fabric).map(drop)
     }
 
     /// Opens everything, makes the sockets and serves them: each disk by a thread of its own, the network devices and the
-    /// switch between them by one, the sources of random numbers by another, the guests' sockets by one more. Rings are polled for as long as `poll` after the
-    /// last work. The card ends when `stop` says so.
+    /// switch between them by one, the sources of random numbers by another, the guests' sockets and
+    /// the consoles by one more each. Rings are polled for as long as `poll` after the last work. The card ends when `stop`
+    /// says so.
     ///
     /// # Errors
     /// Something cannot be used; then nothing is served.
@@ -111,6 +114,12 @@ impl Card {
         if !ports.is_empty() {
             let outside = host.map(|host| Box::new(host) as Box<dyn Outside<SocketHub>>);
             card.serve("sockets", ports, Surroundings { shared: hub, orders: None, outside }, poll)?;
+        }
+        let (cables, devices) = consoles(machine)?;
+        let ports = devices.into_iter().zip(&machine.console_sockets);
+        let ports = ports.map(|(device, socket)| Port::listen(device, socket)).collect::<Result<Vec<_>>>()?;
+        if !ports.is_empty() {
+            card.serve("consoles", ports, Surroundings::none(cables), Duration::ZERO)?;
         }
         Ok(card)
     }
@@ -209,6 +218,14 @@ fn sockets(machine: &Machine) -> Result<Sockets> {
         all.guests.extend(host_socket.clone().map(|path| (guest, path)));
     }
     Ok(all)
+}
+
+/// The consoles, and the connections between their ports.
+fn consoles(machine: &Machine) -> Result<(Cables, Vec<ConsoleDevice>)> {
+    let mut cables = Cables::default();
+    let device = |console: &Console| ConsoleDevice::new(console, &mut cables).with_context(|| console.name.clone());
+    let devices = machine.devices.consoles.iter().map(device).collect::<Result<_>>()?;
+    Ok((cables, devices))
 }
 
 impl Drop for Card {

@@ -22,6 +22,8 @@ pub struct Machine {
     pub control: Option<PathBuf>,
     /// Where clients of each guest's sockets call.
     pub vsock_sockets: Vec<PathBuf>,
+    /// Where clients of each console call.
+    pub console_sockets: Vec<PathBuf>,
     /// Where programs of the host reach each of these guests, if they do.
     pub host_sockets: Vec<Option<PathBuf>>,
     /// The machine file's folder.
@@ -41,13 +43,18 @@ impl Machine {
         let folder = file.parent().unwrap_or(Path::new("")).to_path_buf();
         let devices = Devices::read(&top, &["socket"], |_| None)?;
         let outside = Outside::read(&top)?;
-        if devices.disks.is_empty() && devices.nets.is_empty() && devices.rngs.is_empty() && devices.vsocks.is_empty() {
-            let message = "is missing: describe at least one device in a table [[disk]], [[net]], [[rng]] or [[vsock]]";
+        let kinds = ["disk", "net", "rng", "vsock", "console"].map(|key| top.tables(key));
+        let mut sections = Vec::new();
+        for tables in kinds {
+            sections.extend(tables?);
+        }
+        if sections.is_empty() {
+            let message = "is missing: describe at least one device in a table [[disk]], [[net]], [[rng]], [[vsock]] or [[console]]";
             return Err(top.error("disk", message.into()));
         }
         let mut sockets = Vec::new();
-        for section in [top.tables("disk")?, top.tables("net")?, top.tables("rng")?, top.tables("vsock")?].concat() {
-            let socket = socket(&section, "socket", &folder)?;
+        for section in &sections {
+            let socket = socket(section, "socket", &folder)?;
             if sockets.contains(&socket) {
                 let message = format!("has \"{}\" again: give each device a socket of its own", socket.display());
                 return Err(section.error("socket", message));
@@ -68,7 +75,8 @@ impl Machine {
         }
         let mut net_sockets = sockets.split_off(devices.disks.len());
         let mut rng_sockets = net_sockets.split_off(devices.nets.len());
-        let vsock_sockets = rng_sockets.split_off(devices.rngs.len());
+        let mut vsock_sockets = rng_sockets.split_off(devices.rngs.len());
+        let console_sockets = vsock_sockets.split_off(devices.vsocks.len());
         for (section, vsock) in top.tables("vsock")?.iter().zip(&devices.vsocks) {
             section.required("cid", vsock.cid)?;
         }
@@ -79,6 +87,7 @@ impl Machine {
             net_sockets,
             rng_sockets,
             vsock_sockets,
+            console_sockets,
             host_sockets,
             control,
             folder,
@@ -124,7 +133,7 @@ mod tests {
         for (text, message) in [
             (
                 String::new(),
-                ":1: `disk` is missing: describe at least one device in a table [[disk]], [[net]], [[rng]] or [[vsock]]",
+                ":1: `disk` is missing: describe at least one device in a table [[disk]], [[net]], [[rng]], [[vsock]] or [[console]]",
             ),
             (format!("control = 's'\n{disk}"), ":1: `control` is the socket of a device: give it one of its own"),
             (

@@ -52,6 +52,22 @@ else
     echoed
 fi
 [ $? = 0 ] && ok "sockets" || fail "sockets" "$(cat /tmp/socat)"
+
+# Both have the port `talk`, and send each other more than there is room for between them.
+talked() {
+    port=$(grep -lx talk /sys/class/virtio-ports/*/name) || return 1
+    port=/dev/$(basename "${port%/name}")
+    exec 3<>"$port" || return 1
+    # It waits until the other has opened its port; before, there is nothing to read, and no end either.
+    echo hello >&3 && read -r answer <&3 && [ "$answer" = hello ] || return 1
+    if [ $peer = two ]; then
+        head -c 256K <&3 >/tmp/heard && cat /tmp/heard >&3 && read -r answer <&3 && [ "$answer" = bye ]
+    else
+        head -c 256K /dev/urandom >/tmp/said
+        cat /tmp/said >&3 && head -c 256K <&3 >/tmp/heard && cmp /tmp/said /tmp/heard && echo bye >&3
+    fi
+}
+talked 2>/tmp/talk && ok "ports" || fail "ports" "$(cat /tmp/talk) $(ls /dev/vport* /sys/class/virtio-ports 2>&1)"
 kernel_messages
 # The other may still want an answer.
 sleep 2

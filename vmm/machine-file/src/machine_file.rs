@@ -22,7 +22,7 @@ const DEFAULT_PRIORITY: u64 = 16;
 /// The most devices of the offload card that a machine has, in all: there are 31 places for them on its PCI bus.
 pub const MAX_DEVICES: u32 = 31;
 
-const KEYS: [&str; 17] = [
+const KEYS: [&str; 18] = [
     "name",
     "vcpus",
     "memory",
@@ -34,6 +34,7 @@ const KEYS: [&str; 17] = [
     "budget_us",
     "period_us",
     "on_reboot",
+    CONSOLE,
     DISK,
     NET,
     POOL,
@@ -43,6 +44,7 @@ const KEYS: [&str; 17] = [
 ];
 
 /// Tables of the offload card, whose keys it reads by itself.
+const CONSOLE: &str = "console";
 const DISK: &str = "disk";
 const NET: &str = "net";
 const POOL: &str = "pool";
@@ -91,6 +93,8 @@ pub struct MachineFile {
     pub rngs: u32,
     /// Number of tables `[[vsock]]`, likewise.
     pub vsocks: u32,
+    /// Number of tables `[[console]]`, likewise.
+    pub consoles: u32,
     file: String,
     /// The line of each of [`KEYS`].
     lines: Vec<usize>,
@@ -105,7 +109,7 @@ impl MachineFile {
         let document = Document::parse(file, text)?;
         let top = document.top();
         top.only_keys(&KEYS)?;
-        let [disks, nets, rngs, vsocks] = devices(&top)?;
+        let [disks, nets, rngs, vsocks, consoles] = devices(&top)?;
         Ok(Self {
             name: top.name("name")?,
             vcpus: top.integer("vcpus", 1..=u64::from(MAX_VCPUS))?.unwrap_or(1) as u32,
@@ -121,6 +125,7 @@ impl MachineFile {
             nets,
             rngs,
             vsocks,
+            consoles,
             file: file.into(),
             lines: KEYS.iter().map(|key| top.error(key, String::new()).line).collect(),
         })
@@ -135,8 +140,8 @@ impl MachineFile {
         Some((key, counts.iter().map(|(_, count)| count).sum()))
     }
 
-    const fn counts(&self) -> [(&'static str, u32); 4] {
-        [(DISK, self.disks), (NET, self.nets), (RNG, self.rngs), (VSOCK, self.vsocks)]
+    const fn counts(&self) -> [(&'static str, u32); 5] {
+        [(DISK, self.disks), (NET, self.nets), (RNG, self.rngs), (VSOCK, self.vsocks), (CONSOLE, self.consoles)]
     }
 
     /// A fault that shows only later, in what the value of `key` refers to.
@@ -178,12 +183,12 @@ fn command_line(top: &Section<'_>) -> Result<String, SettingsError> {
 }
 
 /// How many devices there are of each kind.
-fn devices(top: &Section<'_>) -> Result<[u32; 4], SettingsError> {
+fn devices(top: &Section<'_>) -> Result<[u32; 5], SettingsError> {
     top.tables(POOL)?;
     top.tables(RULE)?;
-    let mut counts = [0; 4];
+    let mut counts = [0; 5];
     let mut all: u32 = 0;
-    for (key, count) in [DISK, NET, RNG, VSOCK].into_iter().zip(&mut counts) {
+    for (key, count) in [DISK, NET, RNG, VSOCK, CONSOLE].into_iter().zip(&mut counts) {
         *count = u32::try_from(top.tables(key)?.len()).unwrap_or(u32::MAX);
         all = all.saturating_add(*count);
         if all > MAX_DEVICES {

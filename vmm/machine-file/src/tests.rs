@@ -40,10 +40,10 @@ on_reboot = "power-off"
 
 #[test]
 fn devices_are_counted_and_their_keys_are_the_cards() {
-    let text = "name = \"a\"\nkernel = \"k\"\n\n[[disk]]\nsize = \"1GiB\"\n\n[[net]]\n[[disk]]\nanything = 1\n[[rule]]\n[[rng]]\n[[vsock]]\n";
+    let text = "name = \"a\"\nkernel = \"k\"\n\n[[disk]]\nsize = \"1GiB\"\n\n[[net]]\n[[disk]]\nanything = 1\n[[rule]]\n[[rng]]\n[[vsock]]\n[[console]]\n";
     let guest = parse(text).unwrap();
-    assert_eq!((guest.disks, guest.nets, guest.rngs, guest.vsocks), (2, 1, 1, 1));
-    assert_eq!(guest.card_devices(), Some(("disk", 5)));
+    assert_eq!((guest.disks, guest.nets, guest.rngs, guest.vsocks, guest.consoles), (2, 1, 1, 1, 1));
+    assert_eq!(guest.card_devices(), Some(("disk", 6)));
     assert_eq!(guest.error("disk", "is lost").to_string(), "guest.toml:4: `disk` is lost");
     assert_eq!(guest.error("net", "is lost").to_string(), "guest.toml:7: `net` is lost");
 }
@@ -70,7 +70,7 @@ fn an_error_names_file_line_key_and_remedy() {
         ("vcpu = 2", "3: `vcpu` is not a known key: did you mean `vcpus`?"),
         (
             "tablet = \"x\"",
-            "3: `tablet` is not a known key: use name, vcpus, memory, kernel, initrd, cmdline, cpus, priority, budget_us, period_us, on_reboot, disk, net, pool, rng, rule, vsock",
+            "3: `tablet` is not a known key: use name, vcpus, memory, kernel, initrd, cmdline, cpus, priority, budget_us, period_us, on_reboot, console, disk, net, pool, rng, rule, vsock",
         ),
         ("disk = \"x\"", "3: `disk` is a string: give a list of tables"),
         ("[net]", "3: `net` is a table: give a list of tables"),
@@ -92,7 +92,7 @@ fn an_error_names_file_line_key_and_remedy() {
         ("on_reboot = \"halt\"", "3: `on_reboot` has \"halt\": use \"reboot\", \"power-off\""),
         (
             "[guest]",
-            "3: `guest` is not a known key: use name, vcpus, memory, kernel, initrd, cmdline, cpus, priority, budget_us, period_us, on_reboot, disk, net, pool, rng, rule, vsock",
+            "3: `guest` is not a known key: use name, vcpus, memory, kernel, initrd, cmdline, cpus, priority, budget_us, period_us, on_reboot, console, disk, net, pool, rng, rule, vsock",
         ),
     ];
     for (lines, message) in cases {

@@ -8,7 +8,7 @@ use std::{
 };
 
 use dragonfly_card_devices::{
-    SOCKET_BYTES,
+    PORT_BYTES, SOCKET_BYTES,
     tables::{self, Medium},
 };
 use dragonfly_settings::{Document, SettingsError};
@@ -36,7 +36,7 @@ pub struct Devices {
     pub images: Vec<Image>,
     /// Files of the host that hold volumes, of other guests too.
     pub pools: Vec<Drive>,
-    /// Bytes of the card's memory that its disks take, and its sockets.
+    /// Bytes of the card's memory that its disks, sockets and ports take.
     pub ram: u64,
 }
 
@@ -74,7 +74,8 @@ pub fn read(shown: &str, text: &str, folder: &Path, files: &mut Vec<(String, Vec
     let tables = tables::Devices::read(&top, &[], |_| Some(MacAddress([0; 6]))).map_err(fault)?;
     let sections = top.tables("disk").map_err(fault)?;
     let sockets = tables.vsocks.iter().map(|vsock| u64::from(vsock.connections) * SOCKET_BYTES);
-    let mut devices = Devices { ram: sockets.sum(), ..Devices::default() };
+    let ports = tables.consoles.iter().map(|console| console.ports.len() as u64 * PORT_BYTES);
+    let mut devices = Devices { ram: sockets.chain(ports).sum(), ..Devices::default() };
     for (place, (disk, section)) in tables.disks.iter().zip(&sections).enumerate() {
         match &disk.medium {
             Medium::Ram(bytes) => devices.ram = devices.ram.saturating_add(*bytes),

@@ -1,9 +1,10 @@
-//! The tables of a machine file that describe devices: `[[disk]]` with `[[pool]]`, `[[net]]` with `[[rule]]`, `[[rng]]` and
-//! `[[vsock]]`; and those of the way out, `[uplink]` and `[[tunnel]]`, which only a card with a system under it reads.
+//! The tables of a machine file that describe devices: `[[disk]]` with `[[pool]]`, `[[net]]` with `[[rule]]`, `[[rng]]`,
+//! `[[vsock]]` and `[[console]]`; and those of the way out, `[uplink]` and `[[tunnel]]`, which only a card with a system under it reads.
 //!
 //! Files are known by the names that the tables give them; whoever opens them says what such a name means.
 
 mod address;
+mod console;
 mod disk;
 mod net;
 mod outside;
@@ -20,6 +21,7 @@ use core::num::NonZeroU64;
 use dragonfly_settings::{Section, SettingsError};
 use dragonfly_vswitch::{MacAddress, policy::Rule};
 
+pub use console::Console;
 pub use disk::{Disk, Medium, View};
 pub use net::Net;
 pub use outside::{Interface, OUTSIDE_TABLES, Outside, Tunnel, Underlay, Uplink};
@@ -28,7 +30,7 @@ pub use rng::Rng;
 pub use vsock::Vsock;
 
 /// The keys of [`Devices`] at the top of a machine file.
-pub const TABLES: [&str; 6] = ["disk", "net", "pool", "rng", "rule", "vsock"];
+pub const TABLES: [&str; 7] = ["console", "disk", "net", "pool", "rng", "rule", "vsock"];
 
 /// All devices that a machine file describes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -43,6 +45,8 @@ pub struct Devices {
     pub rngs: Vec<Rng>,
     /// The guests' sockets.
     pub vsocks: Vec<Vsock>,
+    /// The consoles, and other ports.
+    pub consoles: Vec<Console>,
     /// The security groups, which network devices name by their places here.
     pub groups: Vec<Group>,
 }
@@ -80,9 +84,13 @@ impl Devices {
         let vsock_sections = top.tables("vsock")?;
         let vsocks =
             vsock_sections.iter().map(|section| Vsock::read(section, more_keys)).collect::<Result<Vec<_>, _>>()?;
-        sections.extend([net_sections, rng_sections, vsock_sections].concat());
+        let console_sections = top.tables("console")?;
+        let consoles =
+            console_sections.iter().map(|section| Console::read(section, more_keys)).collect::<Result<Vec<_>, _>>()?;
+        sections.extend([net_sections, rng_sections, vsock_sections, console_sections].concat());
         let names = disks.iter().map(|disk| &disk.name).chain(nets.iter().map(|net| &net.name));
         let names = names.chain(rngs.iter().map(|rng| &rng.name)).chain(vsocks.iter().map(|vsock| &vsock.name));
+        let names = names.chain(consoles.iter().map(|console| &console.name));
         let mut taken = vec![];
         for (section, name) in sections.iter().zip(names) {
             if taken.contains(&name) {
@@ -90,7 +98,7 @@ impl Devices {
             }
             taken.push(name);
         }
-        Ok(Self { disks, pools, nets, rngs, vsocks, groups })
+        Ok(Self { disks, pools, nets, rngs, vsocks, consoles, groups })
     }
 
     /// Whether a guest can write to the pool at this place.

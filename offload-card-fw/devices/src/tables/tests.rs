@@ -378,3 +378,21 @@ fn sockets_have_a_number_and_peers() {
         assert!(fault.starts_with("/etc/card/card.toml:3: `cid` is"), "{fault}");
     }
 }
+
+#[test]
+fn a_console_has_ports_of_which_one_may_be_a_terminal() {
+    let machine = parse("[[console]]\nname = 'c'\nports = ['a', 'b.c']\nterminal = 'a'\ncolumns = 132").unwrap();
+    let [console] = machine.consoles.as_slice() else { panic!("{machine:?}") };
+    assert_eq!((&console.ports[..], console.terminal.as_deref()), (&["a".into(), "b.c".into()][..], Some("a")));
+    assert_eq!((console.columns, console.rows), (132, 25));
+    for (keys, message) in [
+        ("", "1: `ports` has 0 names: give 1 to 8"),
+        ("ports = ['a', 'a']", "3: `ports` has \"a\" again: give each port a name of its own"),
+        ("ports = ['a b']", "3: `ports` has \"a b\": use 1 to 32 letters, digits, dots, hyphens and underscores"),
+        ("ports = ['']", "3: `ports` has \"\": use 1 to 32 letters, digits, dots, hyphens and underscores"),
+        ("ports = ['a']\nterminal = 'b'", "4: `terminal` has \"b\": give the name of one of the ports"),
+    ] {
+        let fault = parse(&format!("[[console]]\nname = 'c'\n{keys}")).unwrap_err();
+        assert_eq!(fault, format!("/etc/card/card.toml:{message}"), "{keys}");
+    }
+}

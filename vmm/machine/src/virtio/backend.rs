@@ -14,6 +14,8 @@ pub enum DeviceKind {
     Network = 1,
     /// Disk.
     Block = 2,
+    /// Consoles, and other ports for bytes.
+    Console = 3,
     /// Source of random numbers.
     Entropy = 4,
     /// Sockets.

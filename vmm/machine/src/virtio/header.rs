@@ -222,8 +222,8 @@ const fn class(kind: DeviceKind) -> u32 {
         DeviceKind::Block => 0x01_8000,
         // No class that is defined.
         DeviceKind::Entropy => 0xff_0000,
-        // Other communication device.
-        DeviceKind::Socket => 0x07_8000,
+        // Other communication devices.
+        DeviceKind::Socket | DeviceKind::Console => 0x07_8000,
     }
 }
 

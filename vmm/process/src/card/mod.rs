@@ -100,12 +100,13 @@ impl Card {
             Status::Refused => fails(&"it refuses, and says why on the log"),
             status => fails(&status),
         })?;
-        let Devices { disks, nets, rngs, vsocks } = connection.devices;
+        let Devices { disks, nets, rngs, vsocks, consoles } = connection.devices;
         let kinds = [
             (disks, file.disks, DeviceKind::Block),
             (nets, file.nets, DeviceKind::Network),
             (rngs, file.rngs, DeviceKind::Entropy),
             (vsocks, file.vsocks, DeviceKind::Socket),
+            (consoles, file.consoles, DeviceKind::Console),
         ];
         for (count, wanted, kind) in kinds {
             if u32::from(count) != wanted {

@@ -9,9 +9,11 @@ use dragonfly_vhost_user::{FrontEnd, ProtocolFeatures, Transport};
 use super::device::DeviceError;
 use super::transport::CarryError;
 
-/// Bytes of the configuration spaces (virtio 1.2, 5.1.4, 5.2.4 and 5.10.4).
+/// Bytes of the configuration spaces (virtio 1.2, 5.1.4, 5.2.4, 5.3.4 and 5.10.4).
 const NET_CONFIG_SIZE: u16 = 24;
 const BLOCK_CONFIG_SIZE: u16 = 96;
+/// Without the field for emergency writes, a feature that is not offered.
+const CONSOLE_CONFIG_SIZE: u16 = 8;
 const SOCKET_CONFIG_SIZE: u16 = 8;
 
 /// Extensions that devices cannot do without.
@@ -56,6 +58,7 @@ impl Offer {
             DeviceKind::Block => (told, BLOCK_CONFIG_SIZE),
             // It has no configuration space (virtio 1.2, 5.4.4).
             DeviceKind::Entropy => (told, 0),
+            DeviceKind::Console => (told, CONSOLE_CONFIG_SIZE),
             DeviceKind::Socket => (told, SOCKET_CONFIG_SIZE),
             DeviceKind::Network => {
                 let control = u64::from(features & NET_F_CTRL_VQ != 0);

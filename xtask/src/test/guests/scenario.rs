@@ -162,7 +162,7 @@ impl Script {
                 "what is discarded is gone",
                 "address",
             ],
-            Self::Peers => &["the other answers", "iperf3", "sockets", "kernel messages"],
+            Self::Peers => &["the other answers", "iperf3", "sockets", "ports", "kernel messages"],
             Self::Load => &["each round is whole", "the gateway answers in the end", "kernel messages"],
             Self::Beside => &["each round is whole", "slowed down within bounds", "kernel messages"],
             Self::Queues => &[

@@ -54,8 +54,9 @@ bandwidth = "64KiB"
 /// A network.
 pub const NET: &str = "[[net]]\nname = \"net\"\n";
 
-/// Those of two guests that may be connected by sockets; their numbers are 3 and 4.
-pub const PEER: &str = "[[net]]\nname = \"net\"\n[[vsock]]\nname = \"sockets\"\npeers = [3, 4]\n";
+/// Those of two guests that may be connected by sockets, where their numbers are 3 and 4, and by ports.
+pub const PEER: &str = "[[net]]\nname = \"net\"\n[[vsock]]\nname = \"sockets\"\npeers = [3, 4]\n\
+                        [[console]]\nname = \"console\"\nports = [\"unused\", \"talk\"]\n";
 
 /// As the small system's script has it described.
 pub const SMALL: &str =

@@ -9,6 +9,7 @@ fn it_is_a_virtio_device_that_is_not_a_legacy_one() {
     for (kind, id, class) in [
         (DeviceKind::Network, 0x1041_1af4, 0x0200_0001),
         (DeviceKind::Block, 0x1042_1af4, 0x0180_0001),
+        (DeviceKind::Console, 0x1043_1af4, 0x0780_0001),
         (DeviceKind::Entropy, 0x1044_1af4, 0xff00_0001),
         (DeviceKind::Socket, 0x1053_1af4, 0x0780_0001),
     ] {
