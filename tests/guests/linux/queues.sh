@@ -67,6 +67,20 @@ interrupts /sys/class/net/eth0/device
 none=$(idle input. $pairs)
 [ -z "$none" ] && ok "each pair interrupts" || fail "each pair interrupts" "not $none of $(cat /tmp/counts)"
 
+# Half of the pairs receive all.
+ethtool -X eth0 equal $((pairs / 2)) 2>/tmp/steering
+packets
+mv /tmp/counts /tmp/before
+perl "${0%/*}/flows.pl" "$address" 96 10
+echo yes >/tmp/served/again
+fetched again >/dev/null
+packets
+used=$(awk 'NR == FNR { before[$1] = $2; next }
+    /^rx/ && $2 > before[$1] { printf "%s%s", separator, substr($1, 3); separator = " " }' /tmp/before /tmp/counts)
+[ "$used" = "$(seq -s " " 0 $((pairs / 2 - 1)))" ] && ok "pairs receive what is steered to them" ||
+    fail "pairs receive what is steered to them" "$used of $pairs; $(cat /tmp/steering)"
+ethtool -X eth0 default
+
 answer=$(fio --name=verify --filename=/dev/vdb --size=4m --offset_increment=4m --numjobs="$cpus" --cpus_allowed="0-$((cpus - 1))" \
     --cpus_allowed_policy=split --rw=randwrite --bsrange=4k-64k --blockalign=4k --ioengine=libaio --iodepth=8 --direct=1 \
     --verify=crc32c --do_verify=1 --verify_fatal=1 --randseed=1 --output=/tmp/fio 2>&1) &&

@@ -7,6 +7,7 @@ use dragonfly_vswitch::MacAddress;
 use super::{
     Features,
     filter::{Mode, ReceiveFilter},
+    steering::Steering,
 };
 
 /// The longest command that is read: its two numbers, and a table of a few hundred addresses.
@@ -43,6 +44,8 @@ pub struct ControlState {
     pub filter: ReceiveFilter,
     /// The driver is asked to announce its station.
     pub is_to_announce: bool,
+    /// How the driver wants frames to be spread over all pairs; else the card does it, over the active ones.
+    pub steering: Option<Steering>,
 }
 
 impl ControlState {
@@ -56,6 +59,7 @@ impl ControlState {
             guest_offloads: features & Features::GUEST_OFFLOADS,
             filter: ReceiveFilter::new(mac),
             is_to_announce: false,
+            steering: None,
         }
     }
 
@@ -90,7 +94,11 @@ impl ControlState {
             }
             (class::MQ, 0) if self.has(Features::MQ) => {
                 let pairs = u16::from_le_bytes(data.try_into().ok()?);
-                (1..=self.pairs).contains(&pairs).then(|| self.active_pairs = pairs)
+                (1..=self.pairs).contains(&pairs).then(|| (self.active_pairs, self.steering) = (pairs, None))
+            }
+            (class::MQ, 1) if self.has(Features::RSS) => {
+                self.steering = Some(Steering::parse(data, self.pairs)?);
+                Some(())
             }
             (class::GUEST_OFFLOADS, 0) if self.has(Features::CTRL_GUEST_OFFLOADS) => {
                 let wanted = u64::from_le_bytes(data.try_into().ok()?);

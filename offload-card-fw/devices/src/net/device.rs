@@ -11,6 +11,7 @@ use super::{
     control::{self, ControlState},
     frame::Buffered,
     receive::Buffers,
+    steering::{self, HashTypes},
 };
 use crate::{
     ring::{self, Ring},
@@ -124,14 +125,23 @@ impl NetDevice {
         }
     }
 
-    /// `struct virtio_net_config` as far as `mtu`.
-    fn config(&self) -> [u8; 12] {
+    /// `struct virtio_net_config`. Speed and duplex mode mean nothing without their feature.
+    fn config(&self) -> [u8; 24] {
         let mut status = if self.is_link_up { STATUS_LINK_UP } else { 0 };
         if self.state.is_to_announce {
             status |= STATUS_ANNOUNCE;
         }
-        let mut config = [0; 12];
-        let fields = [&self.mac.0[..], &status.to_le_bytes(), &self.pairs.to_le_bytes(), &self.mtu.to_le_bytes()];
+        let mut config = [0; 24];
+        let fields = [
+            &self.mac.0[..],
+            &status.to_le_bytes(),
+            &self.pairs.to_le_bytes(),
+            &self.mtu.to_le_bytes(),
+            &[0; 5],
+            &[steering::MAX_KEY as u8],
+            &steering::MAX_TABLE.to_le_bytes(),
+            &HashTypes::all().bits().to_le_bytes(),
+        ];
         config.iter_mut().zip(fields.concat()).for_each(|(to, from)| *to = from);
         config
     }
@@ -181,6 +191,9 @@ impl Device for NetDevice {
         }
         if self.pairs > 1 {
             offered |= Features::MQ;
+            if self.control == Control::Card {
+                offered |= Features::RSS;
+            }
         }
         offered.bits() | ring::OFFERED.bits()
     }
@@ -278,8 +291,10 @@ impl Serve for NetDevice {
     fn rings_changed(&mut self, fabric: &mut Fabric) {
         let active = match self.control {
             Control::FrontEnd => self.pairs,
+            Control::Card if self.state.steering.is_some() => self.pairs,
             Control::Card => self.state.active_pairs,
         };
+        fabric.set_steering(self.port, self.state.steering.clone());
         fabric.set_features(self.port, self.state.guest_offloads.receiver());
         for pair in 0..self.pairs {
             let is_receive = self.role(2 * pair) == Role::Receive(pair);

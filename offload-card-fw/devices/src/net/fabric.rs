@@ -20,6 +20,7 @@ use super::{
     header::{self, HEADER},
     pool::Pool,
     receiver::{Receiver, Waiting},
+    steering::Steering,
 };
 use crate::tables::{Devices, Net, Tunnel as TunnelTable, Underlay};
 
@@ -304,6 +305,13 @@ impl Fabric {
     pub(super) fn set_running(&mut self, port: PortId, pair: u16, runs: bool) {
         if let Some(receiver) = self.receivers.get_mut(usize::from(port.0)) {
             receiver.set_running(pair, runs, &mut self.pool);
+        }
+    }
+
+    /// Says how the guest wants its frames to be spread over its queues.
+    pub(super) fn set_steering(&mut self, port: PortId, steering: Option<Steering>) {
+        if let Some(receiver) = self.receivers.get_mut(usize::from(port.0)) {
+            receiver.steering = steering;
         }
     }
 

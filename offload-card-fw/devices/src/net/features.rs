@@ -51,6 +51,8 @@ bitflags! {
         const GUEST_USO6 = 1 << 55;
         /// The device cuts UDP.
         const HOST_USO = 1 << 56;
+        /// The driver says which pair receives what.
+        const RSS = 1 << 60;
     }
 }
 

@@ -4,7 +4,7 @@ use alloc::{collections::VecDeque, vec::Vec};
 
 use dragonfly_vswitch::offload::{self, Features};
 
-use super::{frame::Buffered, pool::Pool};
+use super::{frame::Buffered, pool::Pool, steering::Steering};
 
 /// Frames that wait for one pair of queues, and bytes of their memory; more are dropped.
 const MAX_FRAMES: usize = 512;
@@ -15,6 +15,8 @@ const MAX_BYTES: usize = 1 << 20;
 pub struct Receiver {
     /// What frames may leave to it.
     pub features: Features,
+    /// How the guest wants frames to be spread, if it does.
+    pub steering: Option<Steering>,
     queues: Vec<Waiting>,
     /// The queues that run.
     running: Vec<u16>,
@@ -33,6 +35,7 @@ impl Receiver {
     pub fn new(pairs: u16) -> Self {
         Self {
             features: Features::default(),
+            steering: None,
             queues: (0..pairs).map(|_| Waiting::default()).collect(),
             running: Vec::new(),
         }
@@ -53,10 +56,11 @@ impl Receiver {
                 return pool.put(frame.bytes);
             }
         }
-        let queue = match *self.running.as_slice() {
-            [only] => Some(only),
+        let queue = match (self.running.as_slice(), &self.steering) {
+            (running, Some(steering)) => Some(steering.pair(&frame.bytes)).filter(|pair| running.contains(pair)),
+            (&[only], None) => Some(only),
             // Below the number of queues. The high half is mixed best.
-            ref all => (flow_hash >> 32).checked_rem(all.len() as u64).and_then(|at| all.get(at as usize)).copied(),
+            (all, None) => (flow_hash >> 32).checked_rem(all.len() as u64).and_then(|at| all.get(at as usize)).copied(),
         };
         match queue.and_then(|queue| self.queues.get_mut(usize::from(queue))) {
             Some(queue) if queue.frames.len() < MAX_FRAMES && queue.bytes < MAX_BYTES => {

@@ -157,6 +157,41 @@ fn as_many_pairs_receive_as_the_driver_says() {
 }
 
 #[test]
+fn pairs_receive_what_the_driver_steers_to_them() {
+    let (mut fabric, nets) = nets("[[net]]\nname = 'one'\n[[net]]\nname = 'two'\nqueues = 4\n");
+    let mut one = Station::new(&mut fabric, &nets[0], Control::Card, 0);
+    let mut two = Station::new(&mut fabric, &nets[1], Control::Card, CTRL_VQ | MQ | RSS);
+    let control = 8;
+    // Addresses and ports of UDP over IPv4, two entries, any key.
+    let steer = |types: u8, [one, other]: [u8; 2], unclassified: u8| {
+        let numbers = [4, 1, types, 0, 0, 0, 1, 0, unclassified, 0, one, 0, other, 0, 4, 0, 40];
+        [&numbers[..], &[0x6d, 0x5a, 0x56, 0xda].repeat(10)].concat()
+    };
+    for (command, pairs, answer) in [
+        (steer(4, [1, 3], 0), vec![1, 3], OK),
+        (steer(4, [2, 2], 0), vec![2], OK),
+        (steer(4, [2, 4], 0), vec![2], ERR),
+        // Those of TCP only.
+        (steer(2, [1, 2], 3), vec![3], OK),
+        // The card chooses again.
+        (vec![4, 0, 2, 0], vec![0, 1], OK),
+    ] {
+        assert_eq!(two.command(&mut fabric, control, &command), answer);
+        for port in 0..64u8 {
+            let mut frame = KINDS[2].frame(Place::default(), &[]);
+            frame[35] = port;
+            frame[40..42].fill(0);
+            one.send(&mut fabric, PLAIN, &frame);
+        }
+        let used: Vec<_> = (0..4).filter(|pair| !two.receive_by(&mut fabric, 2 * pair, 1600).is_empty()).collect();
+        assert_eq!(used, pairs, "{command:?}");
+    }
+    let mut config = [0; 7];
+    two.device.read_config(17, &mut config);
+    assert_eq!(config, [40, 128, 0, 0x3f, 0, 0, 0]);
+}
+
+#[test]
 fn the_control_queue_is_behind_the_pairs_that_the_driver_knows() {
     for (features, queue) in [(CTRL_VQ, 2), (CTRL_VQ | MQ, 8)] {
         let (mut fabric, nets) = nets("[[net]]\nname = 'one'\nqueues = 4\n");

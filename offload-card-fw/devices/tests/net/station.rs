@@ -37,6 +37,7 @@ pub const CTRL_MAC_ADDR: u64 = 1 << 23;
 pub const GUEST_USO4: u64 = 1 << 54;
 pub const GUEST_USO6: u64 = 1 << 55;
 pub const HOST_USO: u64 = 1 << 56;
+pub const RSS: u64 = 1 << 60;
 
 pub const SENDS_ALL: u64 = CSUM | HOST_TSO4 | HOST_TSO6 | HOST_USO;
 pub const TAKES_ALL: u64 = GUEST_CSUM | GUEST_TSO4 | GUEST_TSO6 | GUEST_USO4 | GUEST_USO6;

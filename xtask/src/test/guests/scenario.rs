@@ -170,6 +170,7 @@ impl Script {
                 "each pair sends",
                 "each pair receives",
                 "each pair interrupts",
+                "pairs receive what is steered to them",
                 "a job for each CPU",
                 "each queue of the disk interrupts",
                 "transfers between guests",
