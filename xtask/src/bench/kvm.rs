@@ -3,7 +3,7 @@
 use std::fs;
 
 use anyhow::{Context, Result};
-use dragonfly_peer_image::{COMMAND_LINE, Initramfs, LinuxGuest, MODULES, QemuMicrovm};
+use dragonfly_peer_image::{COMMAND_LINE, Initramfs, LinuxGuest, MODULES, Qemu, QemuBuild};
 
 use super::{
     Silent,
@@ -22,7 +22,7 @@ use crate::{
 };
 
 /// The smallest machine on KVM.
-const VMM: Program<'_> = Program { package: "dragonfly-peer-kvm", bin: "kvm-peer", features: &[] };
+pub const VMM: Program<'_> = Program { package: "dragonfly-peer-kvm", bin: "kvm-peer", features: &[] };
 
 /// Measures in `emulator`.
 ///
@@ -42,7 +42,7 @@ pub fn measure(tools: &Tools, project: &Project, emulator: Emulator) -> Result<M
     let vmm = cargo::build_bin_for(project, tools.is_offline(), &VMM, Profile::Release, rust::STATIC_TARGET)?;
     let guest = cargo::build_bin(project, tools.is_offline(), &GUEST, Profile::Release)?;
     let (busybox, vmm, guest) = (read(&tools.busybox()?.program)?, read(&vmm)?, read(&guest)?);
-    let qemu = QemuMicrovm::read(&tools.qemu_packages()?)?;
+    let qemu = Qemu::read(&tools.qemu_packages()?, QemuBuild::Microvm)?;
     let Linux { kernel, initrd } = Linux::read(tools, project)?;
     let to_start = LinuxGuest {
         qemu: &qemu,

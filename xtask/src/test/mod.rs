@@ -97,6 +97,7 @@ pub fn run(tools: &Tools, arguments: &Test) -> Result<ExitCode> {
             Work::Bench(_)
             | Work::Exits(_)
             | Work::Requests
+            | Work::RequestsOnKvm
             | Work::Guests(_)
             | Work::BareGuests(_)
             | Work::Card
@@ -226,6 +227,7 @@ impl TestRun<'_> {
             Work::Bench(emulator) => bench::run(tools, project, stage.name, emulator, &filters),
             Work::Exits(emulator) => bench::run_judged(stage.name, &filters, || exits::test(tools, project, emulator)),
             Work::Requests => bench::run_judged(stage.name, &filters, || requests::test(tools, project)),
+            Work::RequestsOnKvm => bench::run_judged(stage.name, &filters, || requests::test_peer(tools, project)),
             Work::Card => card::run(tools, project, stage.name, logs, &filters),
             Work::RunStatus => run_status::run(tools, stage.name, logs, &filters),
             Work::RunAccess => run_access::run(tools, stage.name, logs, &filters),

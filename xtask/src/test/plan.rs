@@ -90,6 +90,8 @@ pub enum Work {
     Exits(Emulator),
     /// Measures what requests to the card cost guests: figures must not rise, and a card that is awake causes no exits.
     Requests,
+    /// Measures the same on KVM.
+    RequestsOnKvm,
     /// Boots Linux guests.
     Guests(&'static Scenario),
     /// Boots guests without an operating system.
@@ -289,6 +291,12 @@ pub const STAGES: &[Stage] = &[
         from: Level::Whole,
         work: Work::Requests,
     },
+    Stage {
+        name: "bench-requests-kvm",
+        about: "requests to the card cost no more than on KVM with vhost-net and QEMU's disk, QEMU",
+        from: Level::Soak,
+        work: Work::RequestsOnKvm,
+    },
     bare("qemu-conformance-2vcpu", "the machine from inside, QEMU", Level::Quick, &bare::CONFORMANCE_2),
     bare("qemu-conformance-1vcpu", "the machine from inside, QEMU", Level::Whole, &bare::CONFORMANCE_1),
     bare("qemu-conformance-4vcpu", "more vCPUs than CPUs from inside, QEMU", Level::Whole, &bare::CONFORMANCE_4),
@@ -366,7 +374,9 @@ pub fn stages<'a>(
         Work::Boot(BootWork { emulator, .. }) | Work::Bench(emulator) | Work::Exits(emulator) => is_wanted(emulator),
         Work::Guests(scenario) => is_wanted(scenario.emulator),
         Work::BareGuests(scenario) => is_wanted(scenario.emulator),
-        Work::Requests | Work::Card | Work::RunStatus | Work::RunAccess => is_wanted(Emulator::Qemu),
+        Work::Requests | Work::RequestsOnKvm | Work::Card | Work::RunStatus | Work::RunAccess => {
+            is_wanted(Emulator::Qemu)
+        }
     })
 }
 

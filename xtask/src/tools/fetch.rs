@@ -57,7 +57,7 @@ pub fn fetch(cache: &Cache, set: &PackageSet) -> Result<()> {
         fs::remove_dir_all(&folder)?;
     }
     fs::rename(half_done.keep(), &folder).with_context(|| format!("cannot create {}", folder.display()))?;
-    if set.keep == Keep::Kernel {
+    if set.keep != Keep::Everything {
         // Large, and no other set shares them.
         downloads.iter().try_for_each(|download| fs::remove_file(&download.file))?;
     }

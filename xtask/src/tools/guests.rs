@@ -74,19 +74,23 @@ pub struct DebianSystem {
 }
 
 /// Where a kernel's package has the modules that are kept.
-const MODULE_FOLDERS: [&str; 14] = [
+const MODULE_FOLDERS: [&str; 18] = [
     "arch/x86/kvm",
     "crypto",
     "drivers/block",
     "drivers/char",
     "drivers/char/hw_random",
     "drivers/net",
+    "drivers/vhost",
     "drivers/virtio",
     "fs",
     "fs/ext4",
     "fs/jbd2",
     "lib",
+    "net/802",
+    "net/bridge",
     "net/core",
+    "net/llc",
     "net/vmw_vsock",
     "virt/lib",
 ];
@@ -140,6 +144,15 @@ impl Tools {
         self.find_or_fetch(linux.set(), |tools| tools.find_guest_kernel(linux))
     }
 
+    /// The kernel of a host of virtual machines with vhost-net, fetched if need be.
+    ///
+    /// # Errors
+    /// See [`Tools::ensure_all`].
+    pub fn vhost_kernel(&self) -> Result<GuestKernel> {
+        let set = &sets::DEBIAN_12_CLOUD_VHOST;
+        self.find_or_fetch(set, |tools| tools.find_kernel(set))
+    }
+
     /// busybox for guests, fetched if need be.
     ///
     /// # Errors
@@ -175,7 +188,11 @@ impl Tools {
     /// A guest's kernel, if it has been fetched.
     #[must_use]
     pub fn find_guest_kernel(&self, linux: GuestLinux) -> Option<GuestKernel> {
-        let (root, manifest) = self.private(linux.set())?;
+        self.find_kernel(linux.set())
+    }
+
+    fn find_kernel(&self, set: &PackageSet) -> Option<GuestKernel> {
+        let (root, manifest) = self.private(set)?;
         let image = fs::read_dir(root.join("boot")).ok()?.flatten().next()?.path();
         let release = image.file_name()?.to_str()?.strip_prefix("vmlinuz-")?.to_string();
         let package = manifest.packages.iter().find(|package| package.name.ends_with(&release))?;

@@ -133,6 +133,7 @@ impl Tools {
         for linux in GuestLinux::value_variants() {
             self.guest_kernel(*linux)?;
         }
+        self.vhost_kernel()?;
         Ok(())
     }
 

@@ -4,6 +4,8 @@
 
 use std::path::Path;
 
+use dragonfly_peer_image::REQUESTS_MODULES;
+
 /// Debian 13: the first release with QEMU 10 and Bochs 3.0.
 const TRIXIE: &str = "trixie";
 /// Debian 12.
@@ -35,6 +37,8 @@ pub enum Keep {
     Everything,
     /// A Linux kernel with its modules for KVM and for virtio's devices; thousands of other modules are not.
     Kernel,
+    /// A Linux kernel with its modules for KVM and vhost-net.
+    VhostKernel,
 }
 
 /// A program of a set and how it is started from outside its own root folder.
@@ -205,6 +209,9 @@ pub const DEBIAN_SYSTEM: PackageSet = PackageSet {
 
 /// Debian 12's kernel for virtual machines: Linux 6.1.
 pub const DEBIAN_12_CLOUD: PackageSet = kernel("linux-12-cloud", BOOKWORM, &["linux-image-cloud-amd64"]);
+/// The same with what a host of virtual machines needs: what requests to the card are compared with.
+pub const DEBIAN_12_CLOUD_VHOST: PackageSet =
+    PackageSet { name: "linux-12-cloud-vhost", keep: Keep::VhostKernel, ..DEBIAN_12_CLOUD };
 /// Debian 12's kernel for all machines: Linux 6.1.
 pub const DEBIAN_12: PackageSet = kernel("linux-12", BOOKWORM, &["linux-image-amd64"]);
 /// Debian 13's kernel for virtual machines: Linux 6.12.
@@ -314,6 +321,7 @@ impl PackageSet {
         match self.keep {
             Keep::Everything => definition,
             Keep::Kernel => format!("{definition}; {} {}", MODULES.join(" "), DEVICE_MODULES.join(" ")),
+            Keep::VhostKernel => format!("{definition}; {}", REQUESTS_MODULES.join(" ")),
         }
     }
 }
@@ -324,15 +332,15 @@ impl Keep {
     pub fn wants(self, path: &Path) -> bool {
         const UNUSED: [&str; 4] = ["usr/share/doc", "usr/share/man", "usr/share/locale", "usr/share/lintian"];
         let path = path.strip_prefix(".").unwrap_or(path);
-        match self {
-            Self::Everything => !UNUSED.iter().any(|unused| path.starts_with(unused)),
-            Self::Kernel => {
-                let name = path.file_name().unwrap_or_default().to_string_lossy();
-                let module = name.strip_suffix(".xz").unwrap_or(&name).strip_suffix(".ko");
-                module.is_some_and(|module| MODULES.contains(&module) || DEVICE_MODULES.contains(&module))
-                    || path.starts_with("boot") && name.starts_with("vmlinuz-")
-            }
-        }
+        let modules = match self {
+            Self::Everything => return !UNUSED.iter().any(|unused| path.starts_with(unused)),
+            Self::Kernel => [&MODULES[..], &DEVICE_MODULES],
+            Self::VhostKernel => [&REQUESTS_MODULES[..], &[]],
+        };
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        let module = name.strip_suffix(".xz").unwrap_or(&name).strip_suffix(".ko");
+        module.is_some_and(|module| modules.iter().any(|modules| modules.contains(&module)))
+            || path.starts_with("boot") && name.starts_with("vmlinuz-")
     }
 }
 

@@ -3,7 +3,7 @@
 
 use std::{env, fs, io, path::Path};
 
-use dragonfly_peer_image::{Initramfs, LinuxGuest, MODULES, QemuMicrovm};
+use dragonfly_peer_image::{Initramfs, LinuxGuest, MODULES, Qemu, QemuBuild};
 
 fn main() -> io::Result<()> {
     let arguments: Vec<_> = env::args().skip(1).collect();
@@ -18,7 +18,8 @@ fn main() -> io::Result<()> {
     let modules = std::array::from_fn(|index| read.get(index).map_or(&[][..], Vec::as_slice));
     let mut parts = Initramfs { busybox: &busybox, modules, vmm: &vmm, guest: &guest, linux: None };
     let [qemu, kernel, initrd] = linux else { return fs::write(output, parts.archive()?) };
-    let (qemu, kernel, initrd) = (QemuMicrovm::read(Path::new(qemu))?, fs::read(kernel)?, fs::read(initrd)?);
+    let (qemu, kernel, initrd) =
+        (Qemu::read(Path::new(qemu), QemuBuild::Microvm)?, fs::read(kernel)?, fs::read(initrd)?);
     parts.linux = Some(LinuxGuest {
         qemu: &qemu,
         kernel: &kernel,

@@ -4,7 +4,7 @@ use std::io::{self, Write};
 
 use cpio::newc;
 
-use crate::QemuMicrovm;
+use crate::Qemu;
 
 /// The kernel's command line: quiet, and laid out alike in each boot, so that figures repeat.
 pub const COMMAND_LINE: &str = "console=ttyS0,115200 quiet nokaslr norandmaps panic=-1";
@@ -35,7 +35,7 @@ pub struct Initramfs<'a> {
 #[derive(Clone, Copy, Debug)]
 pub struct LinuxGuest<'a> {
     /// What runs it.
-    pub qemu: &'a QemuMicrovm,
+    pub qemu: &'a Qemu,
     /// Its bzImage.
     pub kernel: &'a [u8],
     /// Its initial RAM disk.
@@ -61,21 +61,11 @@ impl Initramfs<'_> {
     /// # Errors
     /// Fails when a file has 4 GiB or more.
     pub fn archive(&self) -> io::Result<Vec<u8>> {
-        let mut archive = Vec::new();
-        for folder in ["bin", "dev", "modules", "proc"] {
-            archive = add(archive, newc::Builder::new(folder).mode(FOLDER), &[])?;
-        }
-        // Where the first process's output goes.
-        let console = newc::Builder::new("dev/console").mode(CHARACTER_DEVICE).rdev_major(5).rdev_minor(1);
-        archive = add(archive, console, &[])?;
-        let programs = [("init", INIT.as_bytes()), ("bin/busybox", self.busybox), ("bin/kvm-peer", self.vmm)];
-        for (name, contents) in programs {
-            archive = add(archive, newc::Builder::new(name).mode(PROGRAM), contents)?;
-        }
+        let mut archive = base(INIT, self.busybox, self.vmm)?;
         for (name, contents) in MODULES.into_iter().zip(self.modules) {
-            archive = add(archive, newc::Builder::new(&format!("modules/{name}")).mode(FILE), contents)?;
+            archive = add_file(archive, &format!("modules/{name}"), contents)?;
         }
-        archive = add(archive, newc::Builder::new("guest").mode(FILE), self.guest)?;
+        archive = add_file(archive, "guest", self.guest)?;
         if let Some(linux) = &self.linux {
             archive = linux.add_to(archive)?;
         }
@@ -86,22 +76,49 @@ impl Initramfs<'_> {
 impl LinuxGuest<'_> {
     fn add_to(&self, mut archive: Vec<u8>) -> io::Result<Vec<u8>> {
         for folder in ["linux", "qemu"] {
-            archive = add(archive, newc::Builder::new(folder).mode(FOLDER), &[])?;
+            archive = add_folder(archive, folder)?;
         }
         let parameters = [("command-line", self.command_line), ("marker", self.marker)];
         let numbers = [("vcpus", self.vcpus), ("memory-mib", self.memory_mib)];
         let texts = parameters.into_iter().map(|(name, text)| (name, text.to_string()));
         for (name, text) in texts.chain(numbers.into_iter().map(|(name, number)| (name, number.to_string()))) {
-            archive = add(archive, newc::Builder::new(&format!("linux/{name}")).mode(FILE), text.as_bytes())?;
+            archive = add_file(archive, &format!("linux/{name}"), text.as_bytes())?;
         }
         for (name, contents) in [("kernel", self.kernel), ("initrd", self.initrd)] {
-            archive = add(archive, newc::Builder::new(&format!("linux/{name}")).mode(FILE), contents)?;
+            archive = add_file(archive, &format!("linux/{name}"), contents)?;
         }
         for (name, contents) in self.qemu.files() {
-            archive = add(archive, newc::Builder::new(&format!("qemu/{name}")).mode(PROGRAM), contents)?;
+            archive = add_program(archive, &format!("qemu/{name}"), contents)?;
         }
         Ok(archive)
     }
+}
+
+/// The file system's beginning: the first process, and the programs that all have.
+pub(crate) fn base(init: &str, busybox: &[u8], vmm: &[u8]) -> io::Result<Vec<u8>> {
+    let mut archive = Vec::new();
+    for folder in ["bin", "dev", "modules", "proc"] {
+        archive = add_folder(archive, folder)?;
+    }
+    // Where the first process's output goes.
+    let console = newc::Builder::new("dev/console").mode(CHARACTER_DEVICE).rdev_major(5).rdev_minor(1);
+    archive = add(archive, console, &[])?;
+    for (name, contents) in [("init", init.as_bytes()), ("bin/busybox", busybox), ("bin/kvm-peer", vmm)] {
+        archive = add_program(archive, name, contents)?;
+    }
+    Ok(archive)
+}
+
+pub(crate) fn add_folder(archive: Vec<u8>, name: &str) -> io::Result<Vec<u8>> {
+    add(archive, newc::Builder::new(name).mode(FOLDER), &[])
+}
+
+pub(crate) fn add_program(archive: Vec<u8>, name: &str, contents: &[u8]) -> io::Result<Vec<u8>> {
+    add(archive, newc::Builder::new(name).mode(PROGRAM), contents)
+}
+
+pub(crate) fn add_file(archive: Vec<u8>, name: &str, contents: &[u8]) -> io::Result<Vec<u8>> {
+    add(archive, newc::Builder::new(name).mode(FILE), contents)
 }
 
 fn add(archive: Vec<u8>, entry: newc::Builder, contents: &[u8]) -> io::Result<Vec<u8>> {
@@ -157,7 +174,7 @@ mod tests {
 
     #[test]
     fn a_linux_guest_is_there_with_what_starts_it_if_it_is_to_be_started() {
-        let qemu = QemuMicrovm::default();
+        let qemu = Qemu::default();
         let linux = LinuxGuest {
             qemu: &qemu,
             kernel: b"bzImage",

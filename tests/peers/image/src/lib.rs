@@ -2,7 +2,7 @@
 //! prints.
 //!
 //! The machine boots the kernel with [`COMMAND_LINE`] and [`Initramfs`], prints [`Figures`] on its first serial port and
-//! switches itself off.
+//! switches itself off. With [`RequestsImage`] it measures requests to virtual devices instead.
 //!
 //! Figures repeat exactly in QEMU with `-cpu max,x2apic=off,rdrand=off,rdseed=off -icount shift=0,sleep=off
 //! -accel tcg,thread=single -rtc base=2025-01-01,clock=vm`: random numbers and the time of day reach into how Linux lays
@@ -14,7 +14,9 @@
 mod figures;
 mod initramfs;
 mod qemu;
+mod requests;
 
 pub use figures::{Figure, Figures};
 pub use initramfs::{COMMAND_LINE, Initramfs, LinuxGuest, MODULES};
-pub use qemu::QemuMicrovm;
+pub use qemu::{Qemu, QemuBuild};
+pub use requests::{REQUESTS_MODULES, REQUESTS_OPTION, RequestsImage};

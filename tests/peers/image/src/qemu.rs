@@ -1,4 +1,5 @@
-//! The files of Debian's smallest QEMU: the one that starts Linux guests on KVM fastest.
+//! The files of Debian's QEMU: the smallest, which starts Linux guests on KVM fastest, and the whole, which has virtio's devices
+//! on PCI.
 
 use std::{
     collections::{BTreeMap, btree_map::Entry},
@@ -8,36 +9,52 @@ use std::{
 
 use elf::{ElfBytes, abi::DT_NEEDED, endian::LittleEndian};
 
-/// The program, and its guest's firmware, below the root folder of its package's files.
-const PROGRAM: &str = "usr/bin/qemu-system-x86_64-microvm";
-const FIRMWARE: [&str; 2] = ["usr/share/seabios/bios-microvm.bin", "usr/share/qemu/linuxboot_dma.bin"];
+/// The programs, and their guests' firmware, below the root folder of their packages' files.
+const PROGRAMS: &str = "usr/bin";
+const FIRMWARE: [&str; 3] =
+    ["usr/share/seabios/bios-microvm.bin", "usr/share/qemu/linuxboot_dma.bin", "usr/share/qemu/pvh.bin"];
 /// Where its libraries are, and the one that loads them.
 const LIBRARIES: &str = "usr/lib/x86_64-linux-gnu";
 const LOADER: &str = "ld-linux-x86-64.so.2";
 
-/// QEMU's microvm build with its libraries and firmware: contents by file name, all to be put into one folder.
+/// A build of QEMU with its libraries and its microvm machine's firmware: contents by file name, all to be put into one folder.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct QemuMicrovm {
+pub struct Qemu {
     files: BTreeMap<String, Vec<u8>>,
 }
 
-impl QemuMicrovm {
-    /// Name of the dynamic loader in the folder, which starts the program.
-    pub const LOADER: &str = LOADER;
-    /// Name of the program in the folder.
-    pub const PROGRAM: &str = "qemu-system-x86_64-microvm";
+/// Which build.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum QemuBuild {
+    /// Of the microvm machine only, without PCI devices of virtio's.
+    Microvm,
+    /// Of all machines and devices.
+    Whole,
+}
 
+impl QemuBuild {
+    /// Name of the program.
+    #[must_use]
+    pub const fn program(self) -> &'static str {
+        match self {
+            Self::Microvm => "qemu-system-x86_64-microvm",
+            Self::Whole => "qemu-system-x86_64",
+        }
+    }
+}
+
+impl Qemu {
     /// Reads the files from below `root`, where Debian's packages are unpacked or installed.
     ///
     /// # Errors
     /// Names the file that is missing or is not what it should be.
-    pub fn read(root: &Path) -> io::Result<Self> {
+    pub fn read(root: &Path, build: QemuBuild) -> io::Result<Self> {
         let mut files = BTreeMap::new();
         for path in FIRMWARE {
             let path = root.join(path);
             files.insert(name(&path), read(&path)?);
         }
-        let mut wanted = vec![root.join(PROGRAM), root.join(LIBRARIES).join(LOADER)];
+        let mut wanted = vec![root.join(PROGRAMS).join(build.program()), root.join(LIBRARIES).join(LOADER)];
         while let Some(path) = wanted.pop() {
             if let Entry::Vacant(entry) = files.entry(name(&path)) {
                 let contents = read(&path)?;
@@ -93,7 +110,7 @@ mod tests {
 
     #[test]
     fn a_missing_file_is_named() {
-        let error = QemuMicrovm::read(Path::new("/nowhere")).unwrap_err().to_string();
+        let error = Qemu::read(Path::new("/nowhere"), QemuBuild::Microvm).unwrap_err().to_string();
         assert!(error.contains("/nowhere/usr/share/seabios/bios-microvm.bin"), "{error}");
     }
 }

@@ -1,5 +1,8 @@
 //! `kvm-peer exits GUEST VCPUS`: measures what a VM costs, then runs the PVH guest in the file GUEST on so many vCPUs.
 //!
+//! `kvm-peer count FILE PROGRAM [ARGUMENT]...`: prints what PROGRAM, which runs a guest, prints before `[bench] end`, and
+//! the exits that KVM has counted in FILE by then.
+//!
 //! `kvm-peer start MARKER PROGRAM [ARGUMENT]...`: measures the time from starting PROGRAM to a line that holds MARKER.
 
 use std::{env, fs, process::Command};
@@ -16,6 +19,9 @@ use kvm_ioctls::Kvm;
 /// Memory of each guest, in bytes: the least that one has.
 const MEMORY: usize = 64 << 20;
 
+/// The guest's last line.
+const END: &str = "[bench] end";
+
 fn main() -> Result<()> {
     let arguments: Vec<_> = env::args().skip(1).collect();
     match &arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
@@ -25,8 +31,20 @@ fn main() -> Result<()> {
             println!("[bench] guest_start {ticks} {ticks}");
             Ok(())
         }
-        _ => bail!("usage: kvm-peer exits GUEST VCPUS | kvm-peer start MARKER PROGRAM [ARGUMENT]..."),
+        ["count", file, program, arguments @ ..] => count(file, Command::new(program).args(arguments)),
+        _ => bail!(
+            "usage: kvm-peer exits GUEST VCPUS | kvm-peer count FILE PROGRAM [ARGUMENT]... | \
+             kvm-peer start MARKER PROGRAM [ARGUMENT]..."
+        ),
     }
+}
+
+fn count(file: &str, command: &mut Command) -> Result<()> {
+    // The counters go with the guest.
+    let (lines, exits) = start::run_until(command, END, |lines| (lines.to_vec(), fs::read_to_string(file)))?;
+    let exits = exits.with_context(|| format!("cannot read {file}"))?;
+    println!("{}\n[bench] exits {} 0\n{END}", lines.join("\n"), exits.trim_end());
+    Ok(())
 }
 
 fn exits(guest: &str, vcpus: u32) -> Result<()> {

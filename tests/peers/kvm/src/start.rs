@@ -15,8 +15,17 @@ use crate::ticks::now;
 /// # Errors
 /// Fails when the command cannot be started or ends without such a line; its last lines are in the error.
 pub fn measure(command: &mut Command, marker: &str) -> Result<u64> {
-    const SHOWN_LINES: usize = 20;
     let start = now();
+    run_until(command, marker, |_| now() - start)
+}
+
+/// Starts `command`, waits for a line with `marker` on its standard output, asks `at_marker`, who sees the lines before,
+/// and only then ends it.
+///
+/// # Errors
+/// As of [`measure`].
+pub fn run_until<T>(command: &mut Command, marker: &str, at_marker: impl FnOnce(&[String]) -> T) -> Result<T> {
+    const SHOWN_LINES: usize = 20;
     let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn();
     let mut child = child.with_context(|| format!("cannot start {}", command.get_program().display()))?;
     let mut reader = BufReader::new(child.stdout.take().context("no standard output")?);
@@ -25,10 +34,10 @@ pub fn measure(command: &mut Command, marker: &str) -> Result<u64> {
     while reader.read_until(b'\n', &mut line)? > 0 {
         let text = String::from_utf8_lossy(&line).trim_end().to_string();
         if text.contains(marker) {
-            let ticks = now() - start;
+            let result = at_marker(&lines);
             child.kill()?;
             child.wait()?;
-            return Ok(ticks);
+            return Ok(result);
         }
         lines.push(text);
         line.clear();
@@ -52,6 +61,12 @@ mod tests {
     fn the_time_ends_with_the_marker_and_so_does_the_command() {
         let ticks = measure(&mut shell("echo first; echo now: ready; exec sleep 1000"), "ready").unwrap();
         assert!(ticks > 0);
+    }
+
+    #[test]
+    fn lines_before_the_marker_are_seen_while_the_command_runs() {
+        let script = "echo first; echo second; echo ready; exec sleep 1000";
+        assert_eq!(run_until(&mut shell(script), "ready", <[String]>::to_vec).unwrap(), ["first", "second"]);
     }
 
     #[test]

@@ -35,7 +35,7 @@ pub fn measure(tools: &Tools, project: &Project) -> Result<Costs> {
     costs(&base, &more)
 }
 
-/// Counts in a boot in which the kind `more`, if any, is made twice as often.
+/// Counts in a boot in which the kind `more`, if any, is made more often.
 fn boot(tools: &Tools, project: &Project, kernel: &[u8], more: Option<&str>) -> Result<Totals> {
     let text = format!(
         "name = \"requests\"\nmemory = \"64MiB\"\nkernel = \"guest-requests\"\ncmdline = \"{}\"\n\
