@@ -5,6 +5,7 @@
 //! - `ring`: rings as sessions describe them, made into queues.
 //! - `disk`: virtio-blk over any disk. `contents`, `pools`, `key`: the layers that a disk is made of.
 //! - `net`: virtio-net, and the switch between its devices.
+//! - `groups`: security groups whose rules change while their switch runs.
 //! - `rng`: virtio's entropy device. `console`: consoles, and other ports for bytes. `vsock`: sockets between
 //!   guests, and with the host.
 //!
@@ -19,6 +20,7 @@ mod connection;
 mod console;
 mod contents;
 mod disk;
+mod groups;
 mod key;
 mod net;
 mod pools;
@@ -32,6 +34,7 @@ pub use connection::{Connection, ConnectionError, GuestAccess, MAX_LINES, Round}
 pub use console::{Cables, ConsoleDevice, PORT_BYTES, PortTaken};
 pub use contents::{Contents, ContentsError, SharedDisk, Store, encrypt, open_store};
 pub use disk::DiskDevice;
+pub use groups::{Change, Groups};
 pub use key::{KeyFileError, parse_key};
 pub use net::{Control, Fabric, NetDevice, PortError, Unfinished};
 pub use pools::Pools;

@@ -2,13 +2,15 @@
 
 use alloc::vec::Vec;
 
+use dragonfly_card_devices::tables::Devices as DeviceTables;
 use dragonfly_card_devices::{
-    Cables, ConsoleDevice, DiskDevice, Fabric, GuestAccess, NetDevice, RngDevice, Round, SocketHub, VsockDevice,
+    Cables, ConsoleDevice, DiskDevice, Fabric, Groups, GuestAccess, NetDevice, RngDevice, Round, SocketHub, VsockDevice,
 };
 use dragonfly_card_gate::{Answer, Devices};
 use dragonfly_vhost_user::Reply;
 use log::{debug, info, warn};
 
+use crate::operator::Changed;
 use crate::outside::{Outside, UPLINK_PERIOD_NS};
 use crate::port::{AnyPort, Common, Resources};
 
@@ -37,6 +39,7 @@ struct Machine<P> {
     devices: Devices,
     /// In the order of the kinds.
     ports: Vec<AnyPort<P>>,
+    groups: Groups,
     lines_left: u32,
 }
 
@@ -97,15 +100,15 @@ impl<P: Client> Card<P> {
         self.outside = outside;
     }
 
-    /// Adds a machine's devices.
-    pub(crate) fn add(&mut self, number: u32, made: Made) {
+    /// Adds a machine's devices, and its security groups, which the switch has already.
+    pub(crate) fn add(&mut self, number: u32, made: Made, groups: Groups) {
         let devices = made.count();
         let mut ports: Vec<AnyPort<P>> = made.disks.into_iter().map(AnyPort::from).collect();
         ports.extend(made.nets.into_iter().map(AnyPort::from));
         ports.extend(made.rngs.into_iter().map(AnyPort::from));
         ports.extend(made.vsocks.into_iter().map(AnyPort::from));
         ports.extend(made.consoles.into_iter().map(AnyPort::from));
-        self.machines.push(Machine { number, owner: None, devices, ports, lines_left: MAX_LINES });
+        self.machines.push(Machine { number, owner: None, devices, ports, groups, lines_left: MAX_LINES });
     }
 
     /// Gives a machine's devices to the VMM with this badge, and says how many they are; sessions that it has had are ended.
@@ -123,6 +126,16 @@ impl<P: Client> Card<P> {
             info!("machine {number} is attached by domain {badge}");
         }
         Ok(machine.devices)
+    }
+
+    /// Puts the rules that a machine file has now in the place of those it had. Once this returns, nothing more reaches anybody by
+    /// an old one. None if there is no such machine.
+    pub(crate) fn change_rules(&mut self, number: u32, devices: &DeviceTables) -> Option<Changed> {
+        let machine = self.machines.iter().find(|machine| machine.number == number)?;
+        let change = machine.groups.change(devices);
+        change.make(&mut self.common.fabric);
+        let (rules, groups) = change.count();
+        Some(Changed { rules, groups, differs_in_more: change.differs_in_more })
     }
 
     /// Does what a vhost-user message of the VMM with this badge says to one of its devices.

@@ -4,10 +4,10 @@
 //! vhost-user's messages where their guests' memory and rings are ([`platform`]). One thread serves all rings of all devices
 //! ([`worker`]). [`card`] knows whose device is whose, [`port`] has a device's session, [`memory`] maps what guests share, and
 //! [`faults`] keeps the worker going when a VMM ends and takes its guest's memory with it. [`entropy`] makes random numbers for guests. [`outside`] is what the switch has
-//! beside guests.
+//! beside guests. [`operator`] changes rules while it runs.
 //!
-//! What runs where: control thread (the first one), faults' thread and worker share the card's CPU. Both others come before
-//! the worker, which is never done.
+//! What runs where: control thread (the first one), faults' thread, the operator's thread and worker share the card's CPU. The
+//! others come before the worker, which is never done.
 #![cfg_attr(not(test), no_std)]
 #![deny(unsafe_code)]
 
@@ -18,6 +18,7 @@ mod entropy;
 mod faults;
 mod machines;
 mod memory;
+mod operator;
 mod outside;
 mod platform;
 mod port;
@@ -43,6 +44,7 @@ use log::{error, info};
 use card::Card;
 use faults::Faults;
 use machines::Stores;
+use operator::Operator;
 use outside::Outside;
 use platform::GatePlatform;
 use random::Random;
@@ -86,10 +88,16 @@ fn serve() -> Result<(), Status> {
         let card = card.clone();
         move || worker::serve(&card, events, poll_ns)
     })?;
+    let operator = Operator::find()?.map(|operator| {
+        let card = card.clone();
+        Builder::new(cpu, priority).spawn(move || operator.serve(&card))
+    });
+    let operator = operator.transpose()?;
     info!("ready");
     let served = Server::new(gate, card, faults, events).serve();
     // The domain ends when all its threads have.
     worker.end()?;
+    operator.map_or(Ok(()), |operator| operator.end())?;
     resolver.end()?;
     served
 }

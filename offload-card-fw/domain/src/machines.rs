@@ -9,8 +9,8 @@ use alloc::vec::Vec;
 use dragonfly_archive::Archive;
 use dragonfly_card_devices::tables::{Devices, Disk, Medium, View};
 use dragonfly_card_devices::{
-    ConsoleDevice, Contents, ContentsError, Control, DiskDevice, NetDevice, PORT_BYTES, Pools, RngDevice, SOCKET_BYTES,
-    SharedDisk, VsockDevice, parse_key,
+    ConsoleDevice, Contents, ContentsError, Control, DiskDevice, Groups, NetDevice, PORT_BYTES, Pools, RngDevice,
+    SOCKET_BYTES, SharedDisk, VsockDevice, parse_key,
 };
 use dragonfly_settings::{Document, SettingsError};
 use dragonfly_storage::{RamDisk, SECTOR_BYTES, XtsAes256};
@@ -79,7 +79,11 @@ pub(crate) fn read(bundle: &[u8]) -> Vec<Machine> {
     machines
 }
 
-fn parse(number: u32, file: &str, text: &str) -> Result<Machine, SettingsError> {
+/// Reads a machine file.
+///
+/// # Errors
+/// Says what is wrong with it, and where.
+pub(crate) fn parse(number: u32, file: &str, text: &str) -> Result<Machine, SettingsError> {
     let document = Document::parse(file, text)?;
     let top = document.top();
     let devices = Devices::read(&top, &[], |net| Some(mac(number, net)))?;
@@ -95,6 +99,7 @@ fn mac(machine: u32, net: usize) -> MacAddress {
 /// Makes a machine's devices and gives them to the card. What cannot be made is told on the log, and the machine has none.
 pub(crate) fn add<P: Client>(machine: &Machine, card: &mut Card<P>, bundle: &[u8], stores: &mut Stores) {
     let Machine { number, name, devices } = machine;
+    let first_group = card.fabric().next_group();
     match make(machine, card, bundle, stores) {
         Ok(made) => {
             for disk in &devices.disks {
@@ -106,7 +111,7 @@ pub(crate) fn add<P: Client>(machine: &Machine, card: &mut Card<P>, bundle: &[u8
             for rng in &devices.rngs {
                 info!("machine {number}, {name}: source of random numbers {}", rng.name);
             }
-            card.add(*number, made);
+            card.add(*number, made, Groups::new(devices.clone(), first_group));
         }
         Err(reason) => error!("machines/{number}.toml: {reason}"),
     }

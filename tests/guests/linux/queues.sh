@@ -1,6 +1,6 @@
 # Two guests with several pairs of queues: `one` has 4 vCPUs and 8 pairs, `two` has 2 of each; their disks have a queue for
 # each vCPU. All queues have work, and what is sent is what comes, whatever the card and the kernel leave to each other. At
-# 10.0.2.2, at the port that the word `df.port` says, the host sends back what it is sent.
+# 10.0.2.2, at the port that the word `df.port` says, the host sends back what it is sent, and has an iperf3 at that of `df.iperf`.
 . "${0%/*}/check.sh"
 note cpus "$cpus"
 case $(hostname) in
@@ -8,7 +8,10 @@ one) peer=two pairs=8 ;;
 *) peer=one pairs=2 ;;
 esac
 for word in $(cat /proc/cmdline); do
-    case $word in df.port=*) port=${word#*=} ;; esac
+    case $word in
+    df.port=*) port=${word#*=} ;;
+    df.iperf=*) iperf=${word#*=} ;;
+    esac
 done
 
 # What the other one fetches: noise, and files that say how far this one has come.
@@ -101,6 +104,19 @@ for off in "" "tso off" "tso off gso off" "gro off" "rx-gro-hw off" "tx off" "tx
 done
 [ -z "$inside" ] && ok "transfers between guests" || fail "transfers between guests" "$inside"
 [ -z "$outside" ] && ok "transfers through the uplink" || fail "transfers through the uplink" "$outside"
+
+answer=$(ping -c 5 -i 0.2 -W 5 10.0.2.2 2>&1) && ok "ping through the uplink" || fail "ping through the uplink" "$answer"
+# The server has one client at a time.
+measured() {
+    tries=0
+    until iperf3 --client 10.0.2.2 --port "$iperf" --bytes 8M "$@" >/tmp/iperf 2>&1; do
+        tries=$((tries + 1))
+        [ $tries -lt 60 ] || return 1
+        sleep 0.5
+    done
+    note "iperf3 through the uplink $*" "$(grep receiver /tmp/iperf)"
+}
+measured && measured --reverse && ok "iperf3 through the uplink" || fail "iperf3 through the uplink" "$(cat /tmp/iperf)"
 
 # With more vCPUs than the host has CPUs, timers are late, and the kernel says so: its messages are for other stages to judge.
 echo yes >/tmp/served/done

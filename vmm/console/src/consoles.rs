@@ -3,7 +3,7 @@
 use alloc::collections::VecDeque;
 use core::array;
 
-use crate::protocol::{EndStatus, MAX_GUESTS};
+use crate::protocol::{CONSOLES, EndStatus};
 use crate::stream::{Decoder, Encoder, Input, MAX_ENCODED, ended};
 
 /// The most bytes of input that wait for a guest; what comes then is lost, as on a real line.
@@ -27,7 +27,7 @@ struct Owner<N> {
 
 /// All consoles, and the line that they share.
 pub(crate) struct Consoles<N> {
-    consoles: [Console<N>; MAX_GUESTS],
+    consoles: [Console<N>; CONSOLES],
     encoder: Encoder,
     decoder: Decoder,
     /// What waits for the line.
@@ -137,7 +137,7 @@ mod tests {
     fn a_console_belongs_to_the_first_who_takes_it() {
         let mut consoles = consoles();
         assert_eq!(consoles.register(0, 10, "again"), (true, None));
-        for (guest, badge) in [(0, 12), (32, 12), (u64::MAX, 12)] {
+        for (guest, badge) in [(0, 12), (33, 12), (u64::MAX, 12)] {
             assert_eq!(consoles.register(guest, badge, "thief"), (false, None));
         }
         assert_eq!(consoles.write(0, 12, b"x"), None);

@@ -1,6 +1,6 @@
 //! Messages between VMMs and the console server.
 //!
-//! The first word of each message is the guest's number. It belongs to the VMM that registers first, by the badge of
+//! The first word of each message is the guest's number, or [`CARD`]. It belongs to the VMM that registers first, by the badge of
 //! its handle: nobody else may write in that guest's name or read its input. Every reply has the label [`OK`] or
 //! [`REFUSED`].
 
@@ -11,6 +11,12 @@ pub const GATE_NAME: &str = "console";
 
 /// How many guests there may be; their numbers are below it.
 pub const MAX_GUESTS: usize = 32;
+
+/// The console of the offload card, which comes after those of guests: by it the card takes its operator's orders.
+pub const CARD: u64 = MAX_GUESTS as u64;
+
+/// How many consoles there are.
+pub(crate) const CONSOLES: usize = MAX_GUESTS + 1;
 
 /// The most bytes that one message carries.
 pub const MAX_BYTES: usize = MESSAGE_DATA_SIZE;

@@ -6,7 +6,7 @@
 //! | control | direction | meaning |
 //! | --- | --- | --- |
 //! | DLE DLE | both | the byte 0x10 itself |
-//! | DLE, 0x40 + N | both | what follows belongs to console N, 0 to 31 |
+//! | DLE, 0x40 + N | both | what follows belongs to console N, 0 to 31, or 32, the card's |
 //! | DLE `r` RR CC | in | the terminal has RR rows and CC columns: two hexadecimal digits each |
 //! | DLE `x` NN SS | out | guest NN ended with status SS: two lower-case hexadecimal digits each |
 //!
@@ -14,7 +14,7 @@
 
 use arrayvec::ArrayVec;
 
-use crate::protocol::{EndStatus, MAX_GUESTS};
+use crate::protocol::{CONSOLES, EndStatus};
 
 /// Starts a control: "data link escape".
 pub const DLE: u8 = 0x10;
@@ -45,7 +45,7 @@ impl Encoder {
     /// exist has no bytes.
     pub fn byte(&mut self, console: u8, byte: u8) -> Encoded {
         let mut encoded = Encoded::new();
-        if usize::from(console) >= MAX_GUESTS {
+        if usize::from(console) >= CONSOLES {
             return encoded;
         }
         if self.console != console {
@@ -78,7 +78,7 @@ fn hexadecimal(byte: u8) -> [u8; 2] {
 pub enum Input {
     /// A byte for a console.
     Byte {
-        /// The console's number, below [`MAX_GUESTS`].
+        /// The console's number, [`CARD`](crate::protocol::CARD) at most.
         console: u8,
         /// The byte.
         byte: u8,
@@ -125,7 +125,7 @@ impl Decoder {
             WINDOW => self.state = State::Window(ArrayVec::new()),
             _ => {
                 let console = byte.wrapping_sub(CONSOLE);
-                if usize::from(console) < MAX_GUESTS {
+                if usize::from(console) < CONSOLES {
                     self.console = console;
                 }
             }
@@ -175,18 +175,18 @@ mod tests {
     fn a_console_is_named_when_it_changes_and_not_again() {
         let mut encoder = Encoder::default();
         let mut line = Vec::new();
-        for (console, byte) in [(1, b'a'), (1, b'b'), (31, b'c'), (0, b'd')] {
+        for (console, byte) in [(1, b'a'), (1, b'b'), (32, b'c'), (0, b'd')] {
             line.extend(encoder.byte(console, byte));
         }
-        assert_eq!(line, [DLE, 0x41, b'a', b'b', DLE, 0x5f, b'c', DLE, 0x40, b'd']);
+        assert_eq!(line, [DLE, 0x41, b'a', b'b', DLE, 0x60, b'c', DLE, 0x40, b'd']);
     }
 
     #[test]
     fn a_console_that_does_not_exist_has_no_bytes_and_changes_nothing() {
         let mut encoder = Encoder::default();
-        assert!(encoder.byte(32, b'a').is_empty());
+        assert!(encoder.byte(33, b'a').is_empty());
         assert_eq!(*encoder.byte(0, b'b'), *b"b");
-        assert_eq!(decode(&[DLE, 0x60, b'a']), bytes(0, b"a"));
+        assert_eq!(decode(&[DLE, 0x61, b'a']), bytes(0, b"a"));
     }
 
     #[test]
@@ -213,7 +213,7 @@ mod tests {
     proptest! {
         #[test]
         fn what_is_put_together_is_taken_apart_again(
-            written in prop::collection::vec((0_u8..32, prop::num::u8::ANY), 0..200)
+            written in prop::collection::vec((0_u8..33, prop::num::u8::ANY), 0..200)
         ) {
             let mut encoder = Encoder::default();
             let line: Vec<u8> =
@@ -226,7 +226,7 @@ mod tests {
         #[test]
         fn any_bytes_are_taken_and_none_becomes_two(line in prop::collection::vec(any::<u8>(), 0..200)) {
             let decoded = decode(&line);
-            let exist = |input: &Input| !matches!(input, Input::Byte { console, .. } if *console >= 32);
+            let exist = |input: &Input| !matches!(input, Input::Byte { console, .. } if *console >= 33);
             prop_assert_eq!(decoded.iter().all(exist), true);
             prop_assert_eq!(decoded.len() <= line.len(), true);
         }

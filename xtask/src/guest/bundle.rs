@@ -144,7 +144,7 @@ pub fn plan(guests: &[Guest], host: Host) -> Result<String> {
         cpus: Cow::Owned(vec![cpus.saturating_sub(1)]),
         grants: &["log", "figures", "bundle", "dma"],
         provide: &[CARD],
-        use_gates: &[],
+        use_gates: &[CONSOLE],
         essential: false,
         restarts: CARD_RESTARTS,
         restart: &[],

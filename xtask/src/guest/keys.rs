@@ -12,6 +12,8 @@ pub enum Key {
     Quit,
     /// Show the hypervisor's log, or go back to the guest.
     Monitor,
+    /// Put the rules that the machine files have now in the place of the old ones.
+    Rules,
     /// Show another guest's console.
     Console(usize),
     /// Show what the keys are.
@@ -22,6 +24,7 @@ pub enum Key {
 pub const HELP: &str = "\
 Ctrl-] q       quit
 Ctrl-] m       the hypervisor's log, and back
+Ctrl-] r       the rules of the machine files, as they are now
 Ctrl-] 0 to 9  console of that guest
 Ctrl-] Ctrl-]  Ctrl-] for the guest
 Ctrl-] ?       this help";
@@ -43,6 +46,7 @@ impl Keys {
             PREFIX => Key::Input(PREFIX),
             b'q' | b'Q' => Key::Quit,
             b'm' | b'M' => Key::Monitor,
+            b'r' | b'R' => Key::Rules,
             b'0'..=b'9' => Key::Console(usize::from(byte - b'0')),
             _ => Key::Help,
         })
@@ -60,10 +64,11 @@ mod tests {
 
     #[test]
     fn what_is_typed_is_for_the_guest_but_for_commands() {
-        use Key::{Console, Help, Input, Monitor, Quit};
+        use Key::{Console, Help, Input, Monitor, Quit, Rules};
         for (typed, expected) in [
             (&b"a\x03"[..], vec![Input(b'a'), Input(3)]),
             (b"\x1dq", vec![Quit]),
+            (b"\x1dr", vec![Rules]),
             (b"\x1dmq", vec![Monitor, Input(b'q')]),
             (b"\x1d0\x1d9", vec![Console(0), Console(9)]),
             (b"\x1d\x1dq", vec![Input(0x1d), Input(b'q')]),

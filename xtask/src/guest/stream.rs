@@ -6,8 +6,10 @@
 const DLE: u8 = 0x10;
 /// What is added to a console's number in the control that names it.
 const CONSOLE: u8 = 0x40;
-/// Console numbers are below it.
+/// Numbers of guests, which are those of their consoles, are below it.
 pub const MAX_GUESTS: usize = 32;
+/// The offload card's console.
+pub const CARD: usize = MAX_GUESTS;
 
 /// What came from the guests.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -101,7 +103,7 @@ impl Decoder {
             b'x' => self.state = State::Ended(Vec::new()),
             _ => {
                 let guest = usize::from(byte.wrapping_sub(CONSOLE));
-                if guest < MAX_GUESTS {
+                if guest <= CARD {
                     self.guest = guest;
                 }
             }
@@ -133,7 +135,7 @@ impl Encoder {
     /// # Panics
     /// There is no guest with such a number.
     pub fn bytes(&mut self, guest: usize, bytes: &[u8]) -> Vec<u8> {
-        assert!(guest < MAX_GUESTS, "there are {MAX_GUESTS} consoles at most");
+        assert!(guest <= CARD, "the last console is {CARD}");
         let mut encoded = Vec::with_capacity(bytes.len() + 2);
         if guest != self.guest {
             self.guest = guest;
@@ -146,6 +148,12 @@ impl Encoder {
             encoded.push(byte);
         }
         encoded
+    }
+
+    /// The order to the card to take the rules of this text in the place of those of the guest's machine file
+    /// (`offload-card-fw/domain/src/operator.rs`). A line from [`CARD`] answers it.
+    pub fn rules(&mut self, guest: usize, text: &str) -> Vec<u8> {
+        self.bytes(CARD, format!("rules {guest}\n{text}\x04").as_bytes())
     }
 
     /// The size of the user's terminal.
@@ -176,7 +184,7 @@ mod tests {
             (&b"hello"[..], vec![printed(0, b"hello")]),
             (b"a\x10\x10b", vec![printed(0, b"a\x10b")]),
             (b"a\x10Ab\x10@c", vec![printed(0, b"a"), printed(1, b"b"), printed(0, b"c")]),
-            (b"\x10_x", vec![printed(31, b"x")]),
+            (b"\x10_x\x10`y", vec![printed(31, b"x"), printed(CARD, b"y")]),
             (b"a\x10x0200b", vec![printed(0, b"a"), ended(2, GuestEnd::PoweredOff), printed(0, b"b")]),
             (b"\x10x1f01\x10x0002", vec![ended(31, GuestEnd::Crashed), ended(0, GuestEnd::BadInput)]),
             (b"\x10x0003", vec![ended(0, GuestEnd::Rebooted)]),
@@ -187,7 +195,7 @@ mod tests {
 
     #[test]
     fn a_control_that_is_not_known_is_passed_over() {
-        for stream in [&b"\x10\x00a"[..], b"\x10`a", b"\x10x0009a", b"\x10xzz00a"] {
+        for stream in [&b"\x10\x00a"[..], b"\x10aa", b"\x10x0009a", b"\x10xzz00a"] {
             assert_eq!(Decoder::default().push(stream), [printed(0, b"a")], "{stream:?}");
         }
     }
@@ -223,7 +231,7 @@ mod tests {
 
         #[test]
         fn what_is_encoded_reads_back_as_given(
-            parts in prop::collection::vec((0..MAX_GUESTS, prop::collection::vec(byte(), 1..20)), 0..10)
+            parts in prop::collection::vec((0..=CARD, prop::collection::vec(byte(), 1..20)), 0..10)
         ) {
             let mut encoder = Encoder::default();
             let stream: Vec<u8> = parts.iter().flat_map(|(guest, bytes)| encoder.bytes(*guest, bytes)).collect();

@@ -71,6 +71,7 @@ pub fn run(tools: &Tools, project: &Project, arguments: &Run) -> Result<ExitCode
     let raw = if has_terminal { RawTerminal::enter() } else { None };
     let mut session = Session::new(Settings {
         names: guests.iter().map(|guest| guest.machine.name.clone()).collect(),
+        files: guests.iter().map(|guest| guest.source.clone()).collect(),
         console: arguments.console,
         terminal: raw.is_some(),
         input: !arguments.headless && (raw.is_some() || !std::io::stdin().is_terminal()),

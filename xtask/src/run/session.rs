@@ -1,14 +1,19 @@
 //! What happens between the user and the guests while a machine runs.
 
-use std::{fs::File, io::Write, time::Instant};
+use std::{
+    fs::{self, File},
+    io::Write,
+    path::PathBuf,
+    time::Instant,
+};
 
 use crate::{
-    emulator::{GuestLine, Watcher},
+    emulator::{GuestLine, Watcher, serial::LineSplitter},
     guest::{
         keys::{self, Key, Keys},
         plain::{Plain, PromptGate},
         screen::{Screen, note, with_returns},
-        stream::{Decoder, Encoder, GuestEnd, Output},
+        stream::{CARD, Decoder, Encoder, GuestEnd, Output},
         terminal,
     },
     tools::progress::Progress,
@@ -17,6 +22,9 @@ use crate::{
 /// Connects keys, consoles and log.
 pub struct Session {
     names: Vec<String>,
+    files: Vec<Option<PathBuf>>,
+    /// What the card says.
+    card: LineSplitter,
     display: Display,
     decoder: Decoder,
     encoder: Encoder,
@@ -56,6 +64,8 @@ enum Display {
 pub struct Settings {
     /// The guests' names.
     pub names: Vec<String>,
+    /// Their machine files, of those that the user has described by some.
+    pub files: Vec<Option<PathBuf>>,
     /// The guest whose console the user asked for.
     pub console: Option<usize>,
     /// Whether there is a terminal, which is in raw mode.
@@ -72,7 +82,7 @@ pub struct Settings {
 
 impl Session {
     pub fn new(settings: Settings) -> Self {
-        let Settings { names, console, terminal, input, shows_log, log, progress } = settings;
+        let Settings { names, files, console, terminal, input, shows_log, log, progress } = settings;
         let display = if terminal {
             Display::Terminal { screen: Screen::new(&names, console.unwrap_or(0)), keys: Keys::default(), size: None }
         } else {
@@ -81,6 +91,8 @@ impl Session {
         Self {
             ends: names.iter().map(|_| None).collect(),
             names,
+            files,
+            card: LineSplitter::default(),
             display,
             decoder: Decoder::default(),
             encoder: Encoder::default(),
@@ -132,11 +144,7 @@ impl Session {
         {
             *end = Some(status);
         }
-        self.end_progress();
-        match &self.display {
-            Display::Terminal { .. } => show(&note(&text)),
-            Display::Plain { .. } => eprintln!("xtask: {text}"),
-        }
+        self.tell(&text);
     }
 
     fn command(&mut self, key: Key) {
@@ -153,12 +161,49 @@ impl Session {
                 self.quits = true;
                 return;
             }
+            Key::Rules => return self.change_rules(),
             Key::Monitor => screen.toggle_log(),
             Key::Console(guest) => screen.choose(guest),
             Key::Help => note(keys::HELP),
         };
         self.end_progress();
         show(&shown);
+    }
+
+    /// Sends the card the machine files as they are now.
+    fn change_rules(&mut self) {
+        if self.files.iter().all(Option::is_none) {
+            self.tell("no guest has a machine file (--machine) to read rules from");
+        }
+        for (guest, file) in self.files.clone().into_iter().enumerate() {
+            let Some(file) = file else { continue };
+            match fs::read_to_string(&file) {
+                Ok(text) => {
+                    let order = self.encoder.rules(guest, &text);
+                    self.send(order);
+                }
+                Err(error) => self.tell(&format!("{}: cannot be read: {error}", file.display())),
+            }
+        }
+    }
+
+    /// Shows what the card says, with the user's names for machine files.
+    fn card_printed(&mut self, bytes: &[u8]) {
+        for mut line in self.card.push(bytes) {
+            for (guest, file) in self.files.iter().enumerate() {
+                let Some(file) = file else { continue };
+                line = line.replace(&format!("machines/{guest}.toml"), &file.display().to_string());
+            }
+            self.tell(&line);
+        }
+    }
+
+    fn tell(&mut self, text: &str) {
+        self.end_progress();
+        match &self.display {
+            Display::Terminal { .. } => show(&note(text)),
+            Display::Plain { .. } => eprintln!("xtask: {text}"),
+        }
     }
 
     fn send(&self, bytes: Vec<u8>) {
@@ -201,6 +246,7 @@ impl Watcher for Session {
     fn guests(&mut self, bytes: &[u8]) {
         for output in self.decoder.push(bytes) {
             match output {
+                Output::Bytes { guest: CARD, bytes } => self.card_printed(&bytes),
                 Output::Bytes { guest, bytes } => self.printed(guest, &bytes),
                 Output::Ended { guest, status } => self.ended(guest, status),
             }
@@ -257,6 +303,7 @@ mod tests {
     fn session(terminal: bool) -> (Session, Receiver<Vec<u8>>) {
         let mut session = Session::new(Settings {
             names: vec!["one".into(), "two".into()],
+            files: vec![None, None],
             console: None,
             terminal,
             input: false,
@@ -276,6 +323,17 @@ mod tests {
         session.typed(b"a\x03\x1d1b\x1dmc");
         let sent: Vec<u8> = sent.try_iter().flatten().collect();
         assert_eq!(sent, b"a\x03\x10Ab");
+    }
+
+    #[test]
+    fn rules_are_those_that_machine_files_have_when_the_user_asks() {
+        let (mut session, sent) = session(true);
+        let file = tempfile::NamedTempFile::new().unwrap();
+        session.files = vec![Some("/nonexistent.toml".into()), Some(file.path().into())];
+        fs::write(file.path(), "name = 'two'").unwrap();
+        session.typed(b"\x1dra");
+        let sent: Vec<u8> = sent.try_iter().flatten().collect();
+        assert_eq!(sent, b"\x10`rules 1\nname = 'two'\x04\x10@a");
     }
 
     #[test]

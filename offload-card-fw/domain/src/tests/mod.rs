@@ -1,5 +1,6 @@
 //! The card without a kernel: VMMs that send it messages, guests whose memory is the host's.
 
+mod operator;
 mod sessions;
 mod tables;
 

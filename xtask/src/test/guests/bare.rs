@@ -5,7 +5,10 @@ use std::{fs, path::Path};
 use anyhow::{Context, Result};
 use dragonfly_machine_file::MachineFile;
 
-use super::{console::Console, host::GuestHost};
+use super::{
+    console::{Console, Consoles},
+    host::GuestHost,
+};
 use crate::{
     build::cargo::{self, Profile, Program},
     cli::Emulator,
@@ -195,7 +198,7 @@ impl BareStage<'_> {
         let guests = plans.iter().map(|plan| guest(&self.host, plan)).collect::<Result<Vec<_>>>()?;
         let machine = Machine { deterministic, ..Machine::new(emulator, cpus) };
         let options = without.iter().map(|feature| feature.option).chain(more.iter().copied());
-        let booted = self.host.boot(machine, options, at_most_s, &guests, plans.iter().map(|_| 1))?;
+        let booted = self.host.boot(machine, options, at_most_s, &guests, Consoles::new(plans.iter().map(|_| 1)))?;
         let all_end_well = plans.iter().all(|plan| plan.end == GuestEnd::PoweredOff);
         let mut outcomes = vec![booted.judge_host(all_end_well)];
         outcomes.extend(without.iter().map(|feature| judge_absence(feature, &booted.boot.log)));
@@ -271,7 +274,7 @@ pub fn judge(plan: &BareGuest, console: &Console) -> Vec<Outcome> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{emulator::Watcher, test::guests::console::Consoles};
+    use crate::emulator::Watcher;
 
     fn judged(printed: &[u8]) -> Vec<(String, Option<String>)> {
         let mut consoles = Consoles::new([1]);

@@ -7,11 +7,13 @@ use std::{
 
 use crate::{
     emulator::{GuestLine, Watcher, serial::LineSplitter},
-    guest::stream::{Decoder, Encoder, GuestEnd, Output},
+    guest::stream::{CARD, Decoder, Encoder, GuestEnd, Output},
 };
 
 /// A script waits for a line.
 const ASK: &str = "[check] ask";
+/// The line is to say that the guest's rules have changed, and they are to.
+const ASK_FOR_RULES: &str = "[check] ask rules";
 
 /// The consoles of all guests.
 #[derive(Debug)]
@@ -20,6 +22,9 @@ pub struct Consoles {
     pub guests: Vec<Console>,
     decoder: Decoder,
     encoder: Encoder,
+    /// What the card says, and the guests that wait for it.
+    card: LineSplitter,
+    asking: VecDeque<usize>,
     line: Option<GuestLine>,
     start: Instant,
 }
@@ -32,6 +37,8 @@ pub struct Console {
     /// The guest's ends, and its reboots.
     pub ends: Vec<GuestEnd>,
     answers: VecDeque<&'static str>,
+    /// Machine files whose rules the guest is to be under, one after the other.
+    changes: VecDeque<String>,
     splitter: LineSplitter,
 }
 
@@ -56,22 +63,49 @@ impl Consoles {
             guests: guests.collect(),
             decoder: Decoder::default(),
             encoder: Encoder::default(),
+            card: LineSplitter::default(),
+            asking: VecDeque::new(),
             line: None,
             start: Instant::now(),
         }
+    }
+
+    /// The same, with machine files for the guest of this number.
+    #[must_use]
+    pub fn with_changes(mut self, guest: usize, changes: impl IntoIterator<Item = String>) -> Self {
+        if let Some(console) = self.guests.get_mut(guest) {
+            console.changes.extend(changes);
+        }
+        self
     }
 
     fn printed(&mut self, guest: usize, bytes: &[u8]) {
         let at = self.start.elapsed();
         let Some(console) = self.guests.get_mut(guest) else { return };
         for text in console.splitter.push(bytes) {
-            if text.contains(ASK)
+            if text.contains(ASK_FOR_RULES) {
+                if let (Some(change), Some(line)) = (console.changes.pop_front(), &self.line) {
+                    self.asking.push_back(guest);
+                    let _ = line.input.send(self.encoder.rules(guest, &change));
+                }
+            } else if text.contains(ASK)
                 && let (Some(answer), Some(line)) = (console.answers.pop_front(), &self.line)
             {
                 // Fails when the machine has ended, which shows elsewhere.
                 let _ = line.input.send(self.encoder.bytes(guest, answer.as_bytes()));
             }
             console.lines.push(Line { at, text });
+        }
+    }
+}
+
+impl Consoles {
+    /// The card has done what a guest asked for: the guest is told its answer.
+    fn answered(&mut self, bytes: &[u8]) {
+        for text in self.card.push(bytes) {
+            if let (Some(guest), Some(line)) = (self.asking.pop_front(), &self.line) {
+                let _ = line.input.send(self.encoder.bytes(guest, format!("{text}\n").as_bytes()));
+            }
         }
     }
 }
@@ -92,6 +126,7 @@ impl Watcher for Consoles {
     fn guests(&mut self, bytes: &[u8]) {
         for output in self.decoder.push(bytes) {
             match output {
+                Output::Bytes { guest: CARD, bytes } => self.answered(&bytes),
                 Output::Bytes { guest, bytes } => self.printed(guest, &bytes),
                 Output::Ended { guest, status } => {
                     if let Some(console) = self.guests.get_mut(guest) {
@@ -119,6 +154,16 @@ mod tests {
         }
         let typed: Vec<_> = typed.try_iter().collect();
         assert_eq!(typed, [&b"\x10Areboot\n"[..], b"reboot\n", b"off\n"]);
+    }
+
+    #[test]
+    fn a_guest_that_asks_for_other_rules_is_told_what_the_card_answers() {
+        let (input, typed) = channel();
+        let mut consoles = Consoles::new([1, 1]).with_changes(1, ["a".into(), "b".into()]);
+        consoles.started(GuestLine { input, events: channel().0 });
+        consoles.guests(b"\x10A[check] ask rules\r\n\x10`3 rules\n\x10A[check] ask rules\r\n");
+        let typed: Vec<_> = typed.try_iter().collect();
+        assert_eq!(typed, [&b"\x10`rules 1\na\x04"[..], b"\x10A3 rules\n", b"\x10`rules 1\nb\x04"]);
     }
 
     #[test]

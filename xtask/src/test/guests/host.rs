@@ -45,8 +45,7 @@ pub struct Booted {
 }
 
 impl GuestHost<'_> {
-    /// Boots a machine with guests, each of which is to boot so many times, and with words for the kernel's command line.
-    /// It is given up after `at_most_s` seconds of wall time.
+    /// Boots a machine with guests, which have these consoles, and with words for the kernel's command line. It is given up after `at_most_s` seconds of wall time.
     ///
     /// # Errors
     /// Fails when something cannot be had or built, or the emulator does not start.
@@ -56,7 +55,7 @@ impl GuestHost<'_> {
         options: impl IntoIterator<Item = &'static str>,
         at_most_s: u64,
         guests: &[Guest],
-        boots: impl IntoIterator<Item = usize>,
+        mut consoles: Consoles,
     ) -> Result<Booted> {
         description::check(guests, machine.cpus)?;
         let host = Host { card_restarts: self.card_restarts, ..machine.cpus.into() };
@@ -68,7 +67,6 @@ impl GuestHost<'_> {
         let memory = host_memory(guests, parts.bundle.len());
         let machine = Machine { guests: true, memory, devices, ..machine };
         let limits = Limits { total: Some(Duration::from_secs(at_most_s)), silence: None };
-        let mut consoles = Consoles::new(boots);
         let boot = emulator::boot(self.tools, &machine, &image, limits, &mut consoles)?;
         Ok(Booted { consoles, parts, boot })
     }

@@ -153,6 +153,7 @@ mod tests {
         linux: GuestLinux::Debian12Cloud,
         system: System::Memory,
         tables: "",
+        has_rules: false,
         seconds: 0,
         vcpus: 2,
         script: Script::Reboot,

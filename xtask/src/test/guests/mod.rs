@@ -1,8 +1,8 @@
 //! The stages that boot Linux guests, as `run` does, and see what they do.
 //!
 //! [`scenario`] is the table of guests, [`tables`] are their devices, [`console`] takes down what they print and answers what they ask, [`judge`] reads
-//! it, [`messages`] finds kernel messages that tell of trouble, [`direct`] learns which of those mean nothing. [`echo`] is
-//! what guests reach outside, [`media`] what their disks are in. [`host`]
+//! it, [`messages`] finds kernel messages that tell of trouble, [`direct`] learns which of those mean nothing. [`outside`] is
+//! what guests reach there, [`echo`] a part of it, [`media`] what their disks are in. [`host`]
 //! boots them. [`bare`] are the guests without an operating system. [`run_status`] tests the exit status of `run` itself,
 //! [`run_access`] what its user has of it.
 
@@ -14,6 +14,7 @@ pub mod host;
 pub mod judge;
 pub mod media;
 pub mod messages;
+pub mod outside;
 pub mod run_access;
 pub mod run_status;
 pub mod scenario;
@@ -25,11 +26,12 @@ use anyhow::{Context, Result};
 use dragonfly_machine_file::MachineFile;
 
 use self::{
+    console::Consoles,
     direct::DirectBoots,
-    echo::Echo,
     host::GuestHost,
     media::Media,
     messages::KnownMessages,
+    outside::{Outside, Ports},
     scenario::{INITRD, KERNEL, LinuxGuest, Scenario, System},
 };
 use super::{card, report::StageResult};
@@ -58,19 +60,19 @@ impl GuestStage<'_> {
     pub fn run(&self) -> Result<StageResult> {
         let Scenario { emulator, cpus, guests: plans, bare, at_most_s, card_restarts, has_echo, has_media } =
             *self.scenario;
-        let echo = has_echo.then(Echo::start).transpose()?;
+        let outside = has_echo.then(|| Outside::start(self.host.tools)).transpose()?;
+        let ports = outside.as_ref().map(Outside::ports);
         let media = has_media.then(Media::new).transpose()?;
         let mut guests =
-            plans.iter().map(|plan| self.guest(plan, echo.as_ref(), media.as_ref())).collect::<Result<Vec<_>>>()?;
+            plans.iter().map(|plan| self.guest(plan, ports, media.as_ref())).collect::<Result<Vec<_>>>()?;
         guests.extend(bare.iter().map(|plan| bare::guest(&self.host, plan)).collect::<Result<Vec<_>>>()?);
         let machine = Machine::new(emulator, cpus);
-        let booted = self.host.boot(
-            machine,
-            [],
-            at_most_s,
-            &guests,
-            plans.iter().map(|plan| plan.boots).chain(bare.iter().map(|_| 1)),
-        )?;
+        let mut consoles = Consoles::new(plans.iter().map(|plan| plan.boots).chain(bare.iter().map(|_| 1)));
+        for (number, (_, guest)) in plans.iter().zip(&guests).enumerate().filter(|(_, (plan, _))| plan.has_rules) {
+            let forbids = guest.text.replace(&tables::hundred_rules(true), &tables::hundred_rules(false));
+            consoles = consoles.with_changes(number, [forbids, guest.text.clone()]);
+        }
+        let booted = self.host.boot(machine, [], at_most_s, &guests, consoles)?;
         let all_end_well = plans
             .iter()
             .map(|plan| plan.script.end())
@@ -102,12 +104,12 @@ impl GuestStage<'_> {
         self.host.finish(&booted, outcomes, notes, printed)
     }
 
-    fn guest(&self, plan: &LinuxGuest, echo: Option<&Echo>, media: Option<&Media>) -> Result<Guest> {
+    fn guest(&self, plan: &LinuxGuest, ports: Option<Ports>, media: Option<&Media>) -> Result<Guest> {
         let tools = self.host.tools;
         let linux = tools.guest_kernel(plan.linux)?;
         let kernel = fs::read(&linux.image).with_context(|| format!("cannot read {}", linux.image.display()))?;
         let image = if plan.system == System::Disk { Some(disk::ensure(tools)?.image) } else { None };
-        let text = plan.machine_file(image.as_deref(), echo.map(Echo::port));
+        let text = plan.machine_file(image.as_deref(), ports);
         let machine = MachineFile::parse(plan.name, &text)?;
         let (busybox, root) = (tools.busybox()?, &self.host.project.root);
         let initrd = if machine.card_devices().is_some() {

@@ -5,6 +5,7 @@ use std::path::Path;
 use self::Script::{Beside, Caller, Crash, Devices, Exhaust, Guarded, Load, Peers, Queues, Reboot, SmallDevices, Work};
 use super::{
     bare::{self, BareGuest},
+    outside::Ports,
     tables,
 };
 use crate::{
@@ -28,7 +29,7 @@ pub struct Scenario {
     pub at_most_s: u64,
     /// How often the card is started anew meanwhile.
     pub card_restarts: u32,
-    /// Whether there is a server behind the uplink that sends back what it is sent.
+    /// Whether there are servers behind the uplink: one that sends back what it is sent, and iperf3.
     pub has_echo: bool,
     /// Whether the guests' disks are in [`media`](super::media).
     pub has_media: bool,
@@ -45,6 +46,8 @@ pub struct LinuxGuest {
     pub system: System,
     /// Tables of its machine file: devices of the card's.
     pub tables: &'static str,
+    /// Whether it is under rules that the host changes when it is asked to.
+    pub has_rules: bool,
     /// Seconds that it is to be at work, for the script that asks.
     pub seconds: u32,
     /// Number of vCPUs.
@@ -162,7 +165,14 @@ impl Script {
                 "what is discarded is gone",
                 "address",
             ],
-            Self::Peers => &["the other answers", "iperf3", "sockets", "ports", "kernel messages"],
+            Self::Peers => &[
+                "the other answers",
+                "iperf3",
+                "sockets",
+                "ports",
+                "a change of rules under traffic",
+                "kernel messages",
+            ],
             Self::Load => &["each round is whole", "the gateway answers in the end", "kernel messages"],
             Self::Beside => &["each round is whole", "slowed down within bounds", "kernel messages"],
             Self::Queues => &[
@@ -175,6 +185,8 @@ impl Script {
                 "each queue of the disk interrupts",
                 "transfers between guests",
                 "transfers through the uplink",
+                "ping through the uplink",
+                "iperf3 through the uplink",
             ],
             Self::Guarded => &["callers", "limits of disks", "kernel messages"],
             Self::Caller => {
@@ -218,14 +230,15 @@ impl Script {
 }
 
 impl LinuxGuest {
-    /// The machine file, with the image of the disk that the system is on, and the port of the server behind the uplink.
+    /// The machine file, with the image of the disk that the system is on, and the ports of the servers behind the uplink.
     #[must_use]
-    pub fn machine_file(&self, image: Option<&Path>, port: Option<u16>) -> String {
+    pub fn machine_file(&self, image: Option<&Path>, ports: Option<Ports>) -> String {
         let Self { name, vcpus, script, tables, seconds, .. } = self;
         let mut words = if *seconds > 0 { format!(" df.seconds={seconds}") } else { String::new() };
-        if let Some(port) = port {
-            words.push_str(&format!(" df.port={port}"));
+        if let Some(Ports { echo, iperf }) = ports {
+            words.push_str(&format!(" df.port={echo} df.iperf={iperf}"));
         }
+        let tables = if self.has_rules { tables::under_rules(tables) } else { (*tables).into() };
         let (root, disk) = match image {
             Some(path) => (" root=/dev/vda", format!("[[disk]]\nname = \"root\"\nimage = \"{}\"\n", path.display())),
             None => ("", String::new()),
@@ -246,7 +259,17 @@ pub const KERNEL: &str = "vmlinuz";
 pub const INITRD: &str = "initramfs";
 
 const fn guest(name: &'static str, linux: GuestLinux, vcpus: u32, script: Script) -> LinuxGuest {
-    LinuxGuest { name, linux, system: System::Memory, tables: "", seconds: 0, vcpus, script, boots: 1 }
+    LinuxGuest {
+        name,
+        linux,
+        system: System::Memory,
+        tables: "",
+        has_rules: false,
+        seconds: 0,
+        vcpus,
+        script,
+        boots: 1,
+    }
 }
 
 const fn qemu(guests: &'static [LinuxGuest]) -> Scenario {
@@ -299,8 +322,13 @@ const fn on_disk(name: &'static str, vcpus: u32, tables: &'static str, script: S
 pub const DEVICES: Scenario =
     Scenario { cpus: 3, has_media: true, ..qemu(&[on_disk("debian", 2, tables::ALL, Devices)]) };
 /// Two of them.
-pub const PEERS: Scenario =
-    Scenario { cpus: 3, ..qemu(&[on_disk("one", 1, tables::PEER, Peers), on_disk("two", 1, tables::PEER, Peers)]) };
+pub const PEERS: Scenario = Scenario {
+    cpus: 3,
+    ..qemu(&[
+        on_disk("one", 1, tables::PEER, Peers),
+        LinuxGuest { has_rules: true, ..on_disk("two", 1, tables::PEER, Peers) },
+    ])
+};
 /// A guest that security groups guard, and two that call it.
 pub const SECURITY: Scenario = Scenario {
     cpus: 4,
@@ -380,10 +408,17 @@ mod tests {
         let rebooter =
             MachineFile::parse("m.toml", &guest("b", Debian12Cloud, 1, Reboot).machine_file(None, None)).unwrap();
         assert_eq!(rebooter.on_reboot, OnReboot::Reboot);
-        let on_disk =
-            MachineFile::parse("m.toml", &DEVICES.guests[0].machine_file(Some(Path::new("/i.img")), Some(9))).unwrap();
+        let on_disk = MachineFile::parse(
+            "m.toml",
+            &DEVICES.guests[0].machine_file(Some(Path::new("/i.img")), Some(Ports { echo: 9, iperf: 5201 })),
+        )
+        .unwrap();
         assert_eq!((on_disk.disks, on_disk.nets), (8, 1));
-        assert!(on_disk.cmdline.ends_with("df.run=devices df.port=9 root=/dev/vda"), "{}", on_disk.cmdline);
+        assert!(
+            on_disk.cmdline.ends_with("df.run=devices df.port=9 df.iperf=5201 root=/dev/vda"),
+            "{}",
+            on_disk.cmdline
+        );
     }
 
     #[test]

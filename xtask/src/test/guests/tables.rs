@@ -58,6 +58,39 @@ pub const NET: &str = "[[net]]\nname = \"net\"\n";
 pub const PEER: &str = "[[net]]\nname = \"net\"\n[[vsock]]\nname = \"sockets\"\npeers = [3, 4]\n\
                         [[console]]\nname = \"console\"\nports = [\"unused\", \"talk\"]\n";
 
+/// The tables with each network under [`hundred_rules`].
+#[must_use]
+pub fn under_rules(tables: &str) -> String {
+    tables.replace("[[net]]\n", "[[net]]\ngroups = [\"rules\"]\n") + &hundred_rules(true)
+}
+
+/// A hundred rules by which the guest of `rules.pl` may do what its script does; whether it may send datagrams to port 5000 is
+/// one of them.
+#[must_use]
+pub fn hundred_rules(allows_datagrams: bool) -> String {
+    let datagrams = if allows_datagrams { "allow" } else { "deny" };
+    let needed = [
+        ("out", "allow-stateless", "udp", Some(67)),
+        ("in", "allow-stateless", "udp", Some(68)),
+        ("out", "allow", "udp", Some(53)),
+        ("out", "allow", "icmp", None),
+        ("in", "allow", "icmp", None),
+        ("out", "allow", "tcp", Some(5201)),
+        ("out", "allow", "tcp", Some(7000)),
+        ("out", datagrams, "udp", Some(5000)),
+    ];
+    // Others that each of its packets is compared with.
+    let others = (10_000..).map(|port| ("out", "deny", "udp", Some(port)));
+    let rules = needed.into_iter().chain(others).take(100).map(|(direction, action, protocol, port)| {
+        let ports = port.map_or(String::new(), |port| format!("ports = \"{port}\"\n"));
+        format!(
+            "[[rule]]\ngroup = \"rules\"\ndirection = \"{direction}\"\naction = \"{action}\"\n\
+             protocol = \"{protocol}\"\n{ports}"
+        )
+    });
+    rules.collect()
+}
+
 /// As the small system's script has it described.
 pub const SMALL: &str =
     "[[disk]]\nname = \"disk\"\nsize = \"64MiB\"\nserial = \"card-test\"\nqueues = 2\n[[net]]\nname = \"net\"\n";
