@@ -61,6 +61,21 @@ fn frames_go_out_by_the_uplink_and_come_in_by_it() {
 }
 
 #[test]
+fn a_tables_limit_holds_for_what_comes_from_outside_too() {
+    const PERIOD_NS: u64 = 500_000;
+    let (mut fabric, nets) = nets("[[net]]\nname = 'one'\npackets_per_second = 500\npackets_burst = 5\n");
+    let uplink = fabric.add_uplink().unwrap();
+    let mut one = Station::new(&mut fabric, &nets[0], Control::Card, 0);
+    let frame = frame(MACS[0].0, OUTSIDER, 2);
+    let come = (0..4000).map(|number| {
+        fabric.inject(uplink, &mut vec![frame.clone()], number * PERIOD_NS);
+        one.receive(&mut fabric).len()
+    });
+    let come: usize = come.sum();
+    assert!(come.abs_diff(1000) <= 20, "{come} in 2 s");
+}
+
+#[test]
 fn the_cards_services_are_a_station_as_others_are() {
     let (mut fabric, nets) = two_nets();
     let service = fabric.add_service(SERVICE).unwrap();
