@@ -1,15 +1,20 @@
 //! All guests' devices, and whose they are.
 
+use alloc::string::String;
+use alloc::sync::Arc;
 use alloc::vec::Vec;
+use core::fmt::Display;
 
 use dragonfly_card_devices::tables::Devices as DeviceTables;
 use dragonfly_card_devices::{
     Cables, ConsoleDevice, DiskDevice, Fabric, Groups, GuestAccess, NetDevice, RngDevice, Round, SocketHub, VsockDevice,
 };
 use dragonfly_card_gate::{Answer, Devices};
+use dragonfly_rt::sync::Mutex;
 use dragonfly_vhost_user::Reply;
 use log::{debug, info, warn};
 
+use crate::disks::{DiskThread, Disks, SharedPort, Waker};
 use crate::operator::Changed;
 use crate::outside::{Outside, UPLINK_PERIOD_NS};
 use crate::port::{AnyPort, Common, Resources};
@@ -26,6 +31,7 @@ const MAX_LINES: u32 = 32;
 /// The devices of all machine files, and the switch between their network devices.
 pub(crate) struct Card<P> {
     machines: Vec<Machine<P>>,
+    physical: Disks<P>,
     common: Common,
     outside: Outside,
 }
@@ -38,19 +44,35 @@ struct Machine<P> {
     /// How many there are of each kind.
     devices: Devices,
     /// In the order of the kinds.
-    ports: Vec<AnyPort<P>>,
+    ports: Vec<Served<P>>,
     groups: Groups,
     lines_left: u32,
+}
+
+/// A device, by who serves it.
+enum Served<P> {
+    /// The worker.
+    ByWorker(AnyPort<P>),
+    /// The thread of the physical disk that it is in.
+    ByThread(SharedPort<P>),
 }
 
 /// The devices of a machine, as they were made.
 #[derive(Debug, Default)]
 pub(crate) struct Made {
-    pub(crate) disks: Vec<DiskDevice>,
+    pub(crate) disks: Vec<MadeDisk>,
     pub(crate) nets: Vec<NetDevice>,
     pub(crate) rngs: Vec<RngDevice>,
     pub(crate) vsocks: Vec<VsockDevice>,
     pub(crate) consoles: Vec<ConsoleDevice>,
+}
+
+/// A guest's disk, as it was made.
+#[derive(Debug)]
+pub(crate) struct MadeDisk {
+    pub(crate) device: DiskDevice,
+    /// The serial number of the physical disk that it is in, if it is in one.
+    pub(crate) physical: Option<String>,
 }
 
 impl Made {
@@ -73,11 +95,8 @@ type Answered<R> = Result<Option<Reply<R>>, Answer>;
 impl<P: Client> Card<P> {
     /// A card without devices, whose network devices will be ports of this switch.
     pub(crate) fn new(fabric: Fabric) -> Self {
-        Self {
-            machines: Vec::new(),
-            common: Common { nothing: (), fabric, sockets: SocketHub::default(), cables: Cables::default() },
-            outside: Outside::default(),
-        }
+        let common = Common { nothing: (), fabric, sockets: SocketHub::default(), cables: Cables::default() };
+        Self { machines: Vec::new(), physical: Disks::default(), common, outside: Outside::default() }
     }
 
     /// The switch.
@@ -103,15 +122,31 @@ impl<P: Client> Card<P> {
     /// Adds a machine's devices, and its security groups, which the switch has already.
     pub(crate) fn add(&mut self, number: u32, made: Made, groups: Groups) {
         let devices = made.count();
-        let mut ports: Vec<AnyPort<P>> = made.disks.into_iter().map(AnyPort::from).collect();
-        ports.extend(made.nets.into_iter().map(AnyPort::from));
-        ports.extend(made.rngs.into_iter().map(AnyPort::from));
-        ports.extend(made.vsocks.into_iter().map(AnyPort::from));
-        ports.extend(made.consoles.into_iter().map(AnyPort::from));
+        let disk = |MadeDisk { device, physical }| match physical {
+            None => Served::ByWorker(device.into()),
+            Some(serial) => Served::ByThread(self.physical.add(&serial, device)),
+        };
+        let mut ports: Vec<Served<P>> = made.disks.into_iter().map(disk).collect();
+        ports.extend(made.nets.into_iter().map(|net| Served::ByWorker(net.into())));
+        ports.extend(made.rngs.into_iter().map(|rng| Served::ByWorker(rng.into())));
+        ports.extend(made.vsocks.into_iter().map(|vsock| Served::ByWorker(vsock.into())));
+        ports.extend(made.consoles.into_iter().map(|console| Served::ByWorker(console.into())));
         self.machines.push(Machine { number, owner: None, devices, ports, groups, lines_left: MAX_LINES });
     }
 
-    /// Gives a machine's devices to the VMM with this badge, and says how many they are; sessions that it has had are ended.
+    /// Has a thread started for each physical disk in use; `start` says how it is woken.
+    ///
+    /// # Errors
+    /// The first one of `start`.
+    pub(crate) fn start_disks<E>(
+        &mut self,
+        start: impl FnMut(Arc<DiskThread<P>>) -> Result<Waker, E>,
+    ) -> Result<(), E> {
+        self.physical.start(start)
+    }
+
+    /// Gives a machine's devices to the VMM with this badge, and says how many they are; sessions that it has had are ended,
+    /// but for those of [disks with threads of their own](Self::disks_with_threads).
     ///
     /// # Errors
     /// [`Answer::Refused`]: there is no such machine, it is another's, or the VMM has another.
@@ -138,42 +173,41 @@ impl<P: Client> Card<P> {
         Some(Changed { rules, groups, differs_in_more: change.differs_in_more })
     }
 
-    /// Does what a vhost-user message of the VMM with this badge says to one of its devices.
-    ///
-    /// # Errors
-    /// [`Answer::Refused`] if it has no such device, [`Answer::Closed`] if the message is wrong.
-    pub(crate) fn message(
-        &mut self,
-        badge: u64,
-        device: u32,
-        bytes: &[u8],
-        resources: Resources<P::Resource>,
-        platform: impl FnOnce() -> P,
-    ) -> Answered<P::Resource> {
-        let owned = self.machines.iter_mut().find(|machine| machine.owner == Some(badge));
-        let machine = owned.ok_or(Answer::Refused)?;
-        let device = usize::try_from(device).map_err(|_| Answer::Refused)?;
-        let port = machine.ports.get_mut(device).ok_or(Answer::Refused)?;
-        port.message(&mut self.common, bytes, resources, platform).map_err(|reason| {
-            let (number, name) = (machine.number, port.name());
-            if count_line(&mut machine.lines_left) {
-                warn!("machine {number}, {name}: the session is ended: {reason}");
+    /// The disks of the VMM with this badge that threads of their own serve. They may be locked for long, so nobody waits for
+    /// them who has locked the card.
+    pub(crate) fn disks_with_threads(&self, badge: u64) -> Vec<SharedPort<P>> {
+        let owned = self.machines.iter().filter(|machine| machine.owner == Some(badge));
+        owned.flat_map(|machine| &machine.ports).filter_map(Served::by_thread).cloned().collect()
+    }
+
+    /// This device, if it is such a disk.
+    fn disk_with_thread(&self, badge: u64, device: u32) -> Option<SharedPort<P>> {
+        let machine = self.machines.iter().find(|machine| machine.owner == Some(badge))?;
+        machine.ports.get(usize::try_from(device).ok()?).and_then(Served::by_thread).cloned()
+    }
+
+    /// Tells on the log why a session of the VMM with this badge was ended.
+    fn ended(&mut self, badge: u64, reason: &dyn Display) {
+        if let Some(machine) = self.machines.iter_mut().find(|machine| machine.owner == Some(badge)) {
+            let number = machine.number;
+            if machine.may_log() {
+                warn!("machine {number}, {reason}");
             } else {
-                debug!("machine {number}, {name}: the session is ended: {reason}");
+                debug!("machine {number}, {reason}");
             }
-            Answer::Closed
-        })
+        }
     }
 
     /// Serves all rings once, and ends the sessions of guests that turned out to be gone.
     pub(crate) fn serve(&mut self, now_ns: u64) -> Round {
         let mut round = Round::default();
         for machine in &mut self.machines {
-            for port in &mut machine.ports {
+            for port in machine.ports.iter_mut().filter_map(Served::by_worker) {
                 round.add(port.serve(&mut self.common, now_ns));
             }
             machine.close_if_gone(&mut self.common);
         }
+        self.physical.wake();
         let has_worked = self.outside.serve(&mut self.common.fabric, now_ns);
         let wait_until_ns = self.outside.is_polled().then(|| now_ns.saturating_add(UPLINK_PERIOD_NS));
         round.add(Round { has_worked, wait_until_ns });
@@ -185,7 +219,7 @@ impl<P: Client> Card<P> {
         let mut has_work = self.outside.enable_interrupt();
         for machine in &mut self.machines {
             // All of them, and no early end: each is to be served again when it is kicked.
-            for port in &mut machine.ports {
+            for port in machine.ports.iter_mut().filter_map(Served::by_worker) {
                 has_work |= port.enable_kicks();
             }
             machine.close_if_gone(&mut self.common);
@@ -194,13 +228,60 @@ impl<P: Client> Card<P> {
     }
 }
 
+/// Does what a vhost-user message of the VMM with this badge says to one of its devices. The card is locked only where
+/// that takes a moment.
+///
+/// # Errors
+/// [`Answer::Refused`] if it has no such device, [`Answer::Closed`] if the message is wrong.
+pub(crate) fn message<P: Client>(
+    card: &Mutex<Card<P>>,
+    badge: u64,
+    device: u32,
+    bytes: &[u8],
+    resources: Resources<P::Resource>,
+    platform: impl FnOnce() -> P,
+) -> Answered<P::Resource> {
+    let disk = card.lock().disk_with_thread(badge, device);
+    let outcome = match disk {
+        Some(disk) => disk.lock().message(&mut (), bytes, resources, platform),
+        None => {
+            let mut card = card.lock();
+            let Card { machines, common, .. } = &mut *card;
+            let owned = machines.iter_mut().find(|machine| machine.owner == Some(badge)).ok_or(Answer::Refused)?;
+            let device = usize::try_from(device).map_err(|_| Answer::Refused)?;
+            let port = owned.ports.get_mut(device).and_then(Served::by_worker).ok_or(Answer::Refused)?;
+            port.message(common, bytes, resources, platform)
+        }
+    };
+    outcome.map_err(|reason| {
+        card.lock().ended(badge, &reason);
+        Answer::Closed
+    })
+}
+
+impl<P> Served<P> {
+    fn by_worker(&mut self) -> Option<&mut AnyPort<P>> {
+        match self {
+            Self::ByWorker(port) => Some(port),
+            Self::ByThread(_) => None,
+        }
+    }
+
+    fn by_thread(&self) -> Option<&SharedPort<P>> {
+        match self {
+            Self::ByWorker(_) => None,
+            Self::ByThread(port) => Some(port),
+        }
+    }
+}
+
 impl<P: Client> Machine<P> {
     fn close(&mut self, common: &mut Common) {
-        self.ports.iter_mut().for_each(|port| port.close(common));
+        self.ports.iter_mut().filter_map(Served::by_worker).for_each(|port| port.close(common));
     }
 
     fn close_if_gone(&mut self, common: &mut Common) {
-        if self.ports.iter().any(AnyPort::is_gone) {
+        if self.ports.iter_mut().filter_map(Served::by_worker).any(|port| port.is_gone()) {
             if self.may_log() {
                 warn!("machine {}: its memory is gone, and so are its sessions", self.number);
             }

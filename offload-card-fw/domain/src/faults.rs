@@ -1,8 +1,8 @@
-//! Guests' memory that vanishes: the worker's page faults, and the thread that resolves them.
+//! Guests' memory that vanishes: page faults of the threads that serve rings, and the thread that resolves them.
 //!
-//! A VMM's memory goes when it ends, at any time, and with it what the card has mapped of it. The worker then faults in the
-//! middle of a request. The faults' thread gives it other memory there and marks the client, whose sessions the worker ends
-//! after its round. Any other fault is a bug of the card's own: it dies of it, and is started again.
+//! A VMM's memory goes when it ends, at any time, and with it what the card has mapped of it. Who serves a ring then faults in
+//! the middle of a request. The faults' thread gives it other memory there and marks the client, whose sessions are ended after
+//! the round. Any other fault is a bug of the card's own: it dies of it, and is started again.
 
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -15,7 +15,7 @@ use dragonfly_rt::sys::{Gate, Message, Owned};
 
 /// What mappings there are of guests' memory, and the gate to which accesses to vanished ones come.
 ///
-/// Its lock is held for moments only, and never while guests' memory is touched: the worker may hold any other.
+/// Its lock is held for moments only, and never while guests' memory is touched: who touches that may hold any other.
 pub(crate) struct Faults {
     gate: Owned<Gate>,
     watched: Mutex<Vec<Watched>>,
@@ -58,9 +58,7 @@ impl Faults {
             let label = received.message.tag.label();
             let is_page_fault = FaultKind::from_raw(label) == Some(FaultKind::PageFault);
             if !is_page_fault || !self.resolve(address)? {
-                panic!(
-                    "the worker cannot go on: fault {label} at {address:#x}, by the instruction at {instruction:#x}"
-                );
+                panic!("the card cannot go on: fault {label} at {address:#x}, by the instruction at {instruction:#x}");
             }
             received = self.gate.reply_receive(Message::new(FaultReply::Resume as u32, [0; 4]))?;
         }

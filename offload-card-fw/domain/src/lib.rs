@@ -2,18 +2,20 @@
 //!
 //! [`machines`] reads from the bundle which devices there are. VMMs attach over the gate `card` ([`server`]) and say by
 //! vhost-user's messages where their guests' memory and rings are ([`platform`]). One thread serves all rings of all devices
-//! ([`worker`]). [`card`] knows whose device is whose, [`port`] has a device's session, [`memory`] maps what guests share, and
-//! [`faults`] keeps the worker going when a VMM ends and takes its guest's memory with it. [`entropy`] makes random numbers for guests. [`outside`] is what the switch has
-//! beside guests. [`operator`] changes rules while it runs.
+//! ([`worker`]) but disks in physical ones, each of which has a thread of its own ([`disks`]). [`card`] knows whose device is
+//! whose, [`port`] has a device's session, [`memory`] maps what guests share, and [`faults`] keeps those threads going when a
+//! VMM ends and takes its guest's memory with it. [`entropy`] makes random numbers for guests. [`outside`] is what the switch
+//! has beside guests. [`operator`] changes rules while it runs.
 //!
-//! What runs where: control thread (the first one), faults' thread, the operator's thread and worker share the card's CPU. The
-//! others come before the worker, which is never done.
+//! What runs where: control thread (the first one), faults' thread, the operator's thread, worker and disks' threads share the
+//! card's CPU. The first three come before the others, which take turns.
 #![cfg_attr(not(test), no_std)]
 #![deny(unsafe_code)]
 
 extern crate alloc;
 
 mod card;
+mod disks;
 mod entropy;
 mod faults;
 mod machines;
@@ -29,19 +31,22 @@ mod worker;
 #[cfg(test)]
 mod tests;
 
+use alloc::boxed::Box;
 use alloc::sync::Arc;
+use alloc::vec::Vec;
 
-use dragonfly_abi::Status;
+use dragonfly_abi::{FOREVER, Status};
 use dragonfly_card_devices::{Fabric, Pools, SharedDisk};
 use dragonfly_card_gate::GATE_NAME;
 use dragonfly_physical::{Wake, open_disks, open_uplinks};
 use dragonfly_rt::sync::Mutex;
-use dragonfly_rt::sys::{Domain, Gate, Notification, Thread};
+use dragonfly_rt::sys::{Domain, Gate, Notification, Thread, clock_now_ns};
 use dragonfly_rt::thread::Builder;
 use dragonfly_rt::{argument, bundle, named, supervisor};
 use log::{error, info};
 
 use card::Card;
+use disks::{DiskThread, Waker};
 use faults::Faults;
 use machines::Stores;
 use operator::Operator;
@@ -56,6 +61,9 @@ const UPLINKS: &str = "uplink";
 
 /// What the uplink sets in the worker's notification; kicks of rings are below.
 const UPLINK_BIT: u64 = 1 << 32;
+
+/// How long worker and disks' threads have the CPU each while others of them want it: what a frame may wait for a disk.
+const TURN_NS: u64 = 500_000;
 
 /// Memory of the card's that disks in memory leave for everything else: rings' state, frames, page tables of guests' memory.
 const OWN_MEMORY: u64 = 24 << 20;
@@ -77,14 +85,26 @@ fn serve() -> Result<(), Status> {
     let first = Thread::FIRST.info()?;
     let (cpu, priority) = (first.cpu as u32, first.priority as u8);
     let events = Notification::create()?.keep();
-    let card = Arc::new(Mutex::new(make_card(Wake { notification: events, bits: UPLINK_BIT, cpu })?));
+    let mut card = make_card(Wake { notification: events, bits: UPLINK_BIT, cpu })?;
     let faults = Arc::new(Faults::new()?);
     let resolver = Builder::new(cpu, priority).spawn({
         let faults = faults.clone();
         move || faults.serve()
     })?;
     let poll_ns = argument("poll_us").and_then(|text| text.parse().ok()).map_or(0, |us: u64| us.saturating_mul(1000));
-    let worker = Builder::new(cpu, priority.saturating_sub(1)).fault_gate(faults.gate(), 0).spawn({
+    // Those that touch guests' memory take turns.
+    let serving = Builder::new(cpu, priority.saturating_sub(1)).budget(TURN_NS, TURN_NS).fault_gate(faults.gate(), 0);
+    let mut disks = Vec::new();
+    card.start_disks(|disk| {
+        let events = Notification::create()?.keep();
+        disks.push(serving.spawn(move || wait_for_disk(&disk, events))?);
+        Ok::<Waker, Status>(Box::new(move || {
+            // It is the card's own, and lives as long.
+            let _ = events.signal(1);
+        }))
+    })?;
+    let card = Arc::new(Mutex::new(card));
+    let worker = serving.spawn({
         let card = card.clone();
         move || worker::serve(&card, events, poll_ns)
     })?;
@@ -98,8 +118,22 @@ fn serve() -> Result<(), Status> {
     // The domain ends when all its threads have.
     worker.end()?;
     operator.map_or(Ok(()), |operator| operator.end())?;
+    for disk in disks {
+        disk.end()?;
+    }
     resolver.end()?;
     served
+}
+
+/// Serves the guests' disks in a physical disk; `events` wakes whoever does.
+fn wait_for_disk(disk: &DiskThread<GatePlatform>, events: Notification) -> Status {
+    disk.serve(clock_now_ns, |until_ns| {
+        let timeout_ns = until_ns.map_or(FOREVER, |time_ns| time_ns.saturating_sub(clock_now_ns()));
+        match events.wait_timed(timeout_ns) {
+            Ok(_) | Err(Status::TimedOut | Status::WouldBlock) => Ok(()),
+            Err(status) => Err(status),
+        }
+    })
 }
 
 /// All that the machine files describe. The uplink wakes the worker as `wake` says.

@@ -17,7 +17,7 @@ use dragonfly_storage::{RamDisk, SECTOR_BYTES, XtsAes256};
 use dragonfly_vswitch::MacAddress;
 use log::{error, info};
 
-use crate::card::{Card, Client, Made};
+use crate::card::{Card, Client, Made, MadeDisk};
 use crate::entropy::Generator;
 
 /// A machine file, as far as it is about devices.
@@ -138,7 +138,7 @@ fn make<P: Client>(machine: &Machine, card: &mut Card<P>, bundle: &[u8], stores:
     let disks = devices.disks.iter().enumerate().map(|(place, disk)| {
         let open = || Ok((medium(machine, place, disk, stores)?, key(*number, disk, bundle)?));
         let contents = layers.of(disk, open).map_err(|Fault(reason)| format!("disk {}: {reason}", disk.name))?;
-        Ok::<_, String>(DiskDevice::new(disk, contents))
+        Ok::<_, String>(MadeDisk { device: DiskDevice::new(disk, contents), physical: serial(machine, place, disk) })
     });
     let disks = disks.collect::<Result<_, _>>()?;
     let ports = card.fabric().add_machine(devices).map_err(|reason| format!("{reason}"))?;
@@ -175,13 +175,27 @@ fn medium(machine: &Machine, place: usize, disk: &Disk, stores: &mut Stores) -> 
             take(ram_bytes, *bytes)?;
             Ok(Arc::new(RamDisk::new(bytes / SECTOR_BYTES as u64)))
         }
-        Medium::Image(image) => physical(disks, &format!("g{}d{place}", machine.number), image),
+        Medium::Image(image) => physical(disks, &image_serial(machine.number, place), image),
         Medium::Volume { pool, volume } => {
             let pool = machine.devices.pools.get(*pool).ok_or_else(|| Fault("has no pool".into()))?;
             pools.volume(&pool.serial, volume, machine.devices.is_written(&disk.medium), || {
                 physical(disks, &pool.serial, &pool.image)
             })
         }
+    }
+}
+
+/// The serial number of the physical disk that is a disk's image.
+fn image_serial(number: u32, place: usize) -> String {
+    format!("g{number}d{place}")
+}
+
+/// The serial number of the physical disk that a disk is in, if it is in one.
+fn serial(machine: &Machine, place: usize, disk: &Disk) -> Option<String> {
+    match &disk.medium {
+        Medium::Ram(_) => None,
+        Medium::Image(_) => Some(image_serial(machine.number, place)),
+        Medium::Volume { pool, .. } => machine.devices.pools.get(*pool).map(|pool| pool.serial.clone()),
     }
 }
 

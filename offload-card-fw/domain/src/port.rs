@@ -1,6 +1,8 @@
 //! A device with the session of the VMM that uses it.
 
 use alloc::boxed::Box;
+use alloc::format;
+use alloc::string::String;
 
 use arrayvec::ArrayVec;
 use dragonfly_card_devices::{
@@ -15,7 +17,7 @@ use crate::card::Client;
 
 /// Why a session was ended: the VMM's fault.
 #[derive(Debug, Error)]
-pub(crate) enum Broken<E> {
+enum Broken<E> {
     /// It is shorter than a header.
     #[error("a message of {0} bytes has no header")]
     Short(usize),
@@ -80,56 +82,60 @@ impl Part<Cables> for Common {
     }
 }
 
-impl<D: Serve, P: Client> Port<D, P>
-where
-    Common: Part<D::Shared>,
-{
-    fn new(device: D) -> Self {
+impl<D: Serve, P: Client> Port<D, P> {
+    /// No session yet.
+    pub(crate) fn new(device: D) -> Self {
         Self { device, connection: None, lines_left: MAX_LINES }
     }
 
-    fn message(
+    /// Does what a message says, in a new session with a new platform if there is none.
+    ///
+    /// # Errors
+    /// The message is wrong, and the session has been ended: what the log is to say.
+    pub(crate) fn message(
         &mut self,
-        common: &mut Common,
+        shared: &mut D::Shared,
         bytes: &[u8],
         resources: Resources<P::Resource>,
         platform: impl FnOnce() -> P,
-    ) -> Result<Option<Reply<P::Resource>>, Broken<P::Error>> {
+    ) -> Result<Option<Reply<P::Resource>>, String> {
         let outcome = split(bytes).and_then(|(header, payload)| {
             let lines = self.lines_left;
             let connection = self.connection.get_or_insert_with(|| Connection::new(platform()).with_lines(lines));
             let message = Received { header, payload, resources };
-            connection.handle(message, &mut self.device, common.part()).map_err(Broken::Session)
+            connection.handle(message, &mut self.device, shared).map_err(Broken::Session)
         });
         if outcome.is_err() {
-            self.close(common);
+            self.close(shared);
         }
-        outcome
+        outcome.map_err(|reason| format!("{}: the session is ended: {reason}", self.device.name()))
     }
 
-    fn is_gone(&self) -> bool {
+    /// Whether the guest was found to be gone.
+    pub(crate) fn is_gone(&self) -> bool {
         self.connection.as_ref().is_some_and(|connection| connection.platform.is_gone())
     }
 
-    fn serve(&mut self, common: &mut Common, now_ns: u64) -> Round {
+    /// Serves all rings once.
+    pub(crate) fn serve(&mut self, shared: &mut D::Shared, now_ns: u64) -> Round {
         let device = &mut self.device;
-        self.connection
-            .as_ref()
-            .map_or_else(Round::default, |connection| connection.serve(device, common.part(), now_ns))
+        self.connection.as_ref().map_or_else(Round::default, |connection| connection.serve(device, shared, now_ns))
     }
 
-    fn enable_kicks(&mut self) -> bool {
+    /// Asks for kicks of all rings, and says whether there is something to do already.
+    pub(crate) fn enable_kicks(&mut self) -> bool {
         self.connection.as_ref().is_some_and(|connection| connection.enable_kicks(&mut self.device))
     }
 
-    fn close(&mut self, common: &mut Common) {
+    /// Ends the session, if there is one.
+    pub(crate) fn close(&mut self, shared: &mut D::Shared) {
         if let Some(connection) = self.connection.take() {
-            self.lines_left = connection.close(&mut self.device, common.part());
+            self.lines_left = connection.close(&mut self.device, shared);
         }
     }
 }
 
-/// A device of whatever kind, and its session while there is one.
+/// A device of whatever kind that the worker serves, and its session while there is one.
 pub(crate) enum AnyPort<P> {
     Disk(Box<Port<DiskDevice, P>>),
     Net(Box<Port<NetDevice, P>>),
@@ -152,23 +158,18 @@ macro_rules! each {
 }
 
 impl<P: Client> AnyPort<P> {
-    /// The device's name.
-    pub(crate) fn name(&self) -> &str {
-        each!(self, port => port.device.name())
-    }
-
-    /// Does what a message says, in a new session with a new platform if there is none.
+    /// As [`Port::message`].
     ///
     /// # Errors
-    /// The message is wrong, and the session has been ended.
+    /// As there.
     pub(crate) fn message(
         &mut self,
         common: &mut Common,
         bytes: &[u8],
         resources: Resources<P::Resource>,
         platform: impl FnOnce() -> P,
-    ) -> Result<Option<Reply<P::Resource>>, Broken<P::Error>> {
-        each!(self, port => port.message(common, bytes, resources, platform))
+    ) -> Result<Option<Reply<P::Resource>>, String> {
+        each!(self, port => port.message(common.part(), bytes, resources, platform))
     }
 
     /// Whether the guest was found to be gone.
@@ -178,7 +179,7 @@ impl<P: Client> AnyPort<P> {
 
     /// Serves all rings once.
     pub(crate) fn serve(&mut self, common: &mut Common, now_ns: u64) -> Round {
-        each!(self, port => port.serve(common, now_ns))
+        each!(self, port => port.serve(common.part(), now_ns))
     }
 
     /// Asks for kicks of all rings, and says whether there is something to do already.
@@ -188,7 +189,7 @@ impl<P: Client> AnyPort<P> {
 
     /// Ends the session, if there is one.
     pub(crate) fn close(&mut self, common: &mut Common) {
-        each!(self, port => port.close(common));
+        each!(self, port => port.close(common.part()));
     }
 }
 

@@ -10,7 +10,7 @@ use dragonfly_rt::sync::Mutex;
 use dragonfly_rt::sys::{Gate, Message, Notification, Object, Owned, Received};
 use dragonfly_vhost_user::{HEADER_LEN, MAX_PAYLOAD};
 
-use crate::card::Card;
+use crate::card::{self, Card};
 use crate::faults::Faults;
 use crate::platform::{GatePlatform, Resource};
 use crate::port::Resources;
@@ -84,6 +84,9 @@ impl Server {
 
     fn attach(&mut self, machine: u32, badge: u64) -> Result<Message, Failed> {
         let devices = self.card.lock().attach(machine, badge)?;
+        // Each may be waited for, so nobody waits for the card meanwhile.
+        let disks = self.card.lock().disks_with_threads(badge);
+        disks.iter().for_each(|disk| disk.lock().close(&mut ()));
         if !self.given.iter().any(|given| given.badge == badge) {
             // Which bits is nothing to the worker, which looks at all rings.
             let kick = self.events.copy(Rights::SEND | Rights::COPY, 1 << (machine % 32))?;
@@ -101,8 +104,8 @@ impl Server {
         let mut bytes = [0; HEADER_LEN + MAX_PAYLOAD + 1];
         let size = received.message.read(&mut bytes);
         let bytes = bytes.get(..size).unwrap_or_default();
-        let reply =
-            self.card.lock().message(received.badge, device, bytes, resources, || GatePlatform::new(&self.faults))?;
+        let platform = || GatePlatform::new(&self.faults);
+        let reply = card::message(&self.card, received.badge, device, bytes, resources, platform)?;
         // A ring may have been started with buffers in it already.
         self.events.signal(1)?;
         Ok(Message::with(Answer::Done as u32, [0; 4], reply.as_ref().map_or(&[], |reply| reply.bytes()), &[])?)

@@ -59,6 +59,31 @@ fn run(threads: usize, preemptions: Option<usize>) {
 }
 
 #[test]
+fn who_tries_holds_the_lock_alone_or_not_at_all() {
+    loom::model(|| {
+        let parking = Notification { signalled: Mutex::new(false), changed: Condvar::new() };
+        let lock = Arc::new(Lock { state: AtomicU32::new(FREE), parking });
+        let value = Arc::new(AtomicUsize::new(0));
+        let add = |value: &AtomicUsize| value.store(value.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
+        let other = {
+            let (lock, value) = (lock.clone(), value.clone());
+            loom::thread::spawn(move || {
+                lock.lock();
+                add(&value);
+                lock.unlock();
+            })
+        };
+        let has_held = lock.try_lock();
+        if has_held {
+            add(&value);
+            lock.unlock();
+        }
+        other.join().unwrap();
+        assert_eq!(value.load(Ordering::Relaxed), 1 + usize::from(has_held));
+    });
+}
+
+#[test]
 fn two_threads_never_hold_the_lock_together_and_both_get_it() {
     run(2, None);
 }

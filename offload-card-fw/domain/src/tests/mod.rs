@@ -1,16 +1,18 @@
 //! The card without a kernel: VMMs that send it messages, guests whose memory is the host's.
 
 mod operator;
+mod physical;
 mod sessions;
 mod tables;
 
-use std::cell::{Cell, RefCell};
+use std::cell::Cell;
 use std::rc::Rc;
 use std::vec;
 use std::vec::Vec;
 
-use dragonfly_card_devices::{Fabric, GuestAccess, Pools};
+use dragonfly_card_devices::{Fabric, GuestAccess, Pools, SharedDisk};
 use dragonfly_card_gate::Answer;
+use dragonfly_rt::sync::Mutex;
 use dragonfly_vhost_user::wire::{InflightArea, VringAddress};
 use dragonfly_vhost_user::{
     F_PROTOCOL_FEATURES, FrontEnd, Inflight, MAX_MESSAGE, Platform, ProtocolFeatures, Region, Transport,
@@ -18,7 +20,7 @@ use dragonfly_vhost_user::{
 use dragonfly_virtqueue::host::{Buffer, Driver, HostMemory, config_at, driver};
 use dragonfly_virtqueue::{GuestAddress, GuestMemory, GuestSlice, MemoryError, QueueConfig, RingFeatures};
 
-use crate::card::{Card, Client};
+use crate::card::{self, Card, Client};
 use crate::machines::{self, Machine, Stores};
 use crate::port::Resources;
 
@@ -112,11 +114,11 @@ impl Client for FakePlatform {
 
 type FakeCard = Card<FakePlatform>;
 
-/// The card of these machine files.
-fn card(files: &[(&str, &str)]) -> FakeCard {
+/// The card of these machine files, with these physical disks.
+fn card(files: &[(&str, &str)], disks: Vec<(String, SharedDisk)>) -> FakeCard {
     let bundle = bundle(files);
     let mut card = Card::new(Fabric::new(1));
-    let mut stores = Stores { ram_bytes: 1 << 20, disks: Vec::new(), pools: Pools::default() };
+    let mut stores = Stores { ram_bytes: 1 << 20, disks, pools: Pools::default() };
     for machine in machines::read(&bundle) {
         machines::add(&machine, &mut card, &bundle, &mut stores);
     }
@@ -144,7 +146,7 @@ fn bundle(files: &[(&str, &str)]) -> Vec<u8> {
 
 /// Carries messages of the VMM with this badge to one of its devices.
 struct Wire<'c> {
-    card: &'c RefCell<FakeCard>,
+    card: &'c Mutex<FakeCard>,
     badge: u64,
     device: u32,
 }
@@ -160,15 +162,14 @@ impl Transport for Wire<'_> {
         answer: &mut [u8; MAX_MESSAGE],
     ) -> Result<usize, Answer> {
         let resources: Resources<Lent> = resources.iter().cloned().collect();
-        let mut card = self.card.borrow_mut();
-        let reply = card.message(self.badge, self.device, message, resources, FakePlatform::default)?;
+        let reply = card::message(self.card, self.badge, self.device, message, resources, FakePlatform::default)?;
         let bytes = reply.as_ref().map_or(&[][..], |reply| reply.bytes());
         answer[..bytes.len()].copy_from_slice(bytes);
         Ok(bytes.len())
     }
 }
 
-fn front_end(card: &RefCell<FakeCard>, badge: u64, device: u32) -> FrontEnd<Wire<'_>> {
+fn front_end(card: &Mutex<FakeCard>, badge: u64, device: u32) -> FrontEnd<Wire<'_>> {
     FrontEnd::new(Wire { card, badge, device })
 }
 
@@ -198,14 +199,24 @@ fn begin(front: &mut FrontEnd<Wire<'_>>, lent: &Lent, index: u16) -> Box<dyn Dri
     driver(&config, &*lent.ram)
 }
 
-/// Asks a disk for its first sector; gives the status byte that comes back, if it does.
-fn read_sector(card: &RefCell<FakeCard>, lent: &Lent, driver: &mut dyn Driver<HostMemory>) -> Option<u8> {
+/// Asks a disk for its first sector, and has the worker serve a round; gives the status byte that comes back, if it does.
+fn read_sector(card: &Mutex<FakeCard>, lent: &Lent, driver: &mut dyn Driver<HostMemory>) -> Option<u8> {
+    ask_sector(lent, driver);
+    card.lock().serve(0);
+    status(lent, driver)
+}
+
+/// Asks a disk for its first sector.
+fn ask_sector(lent: &Lent, driver: &mut dyn Driver<HostMemory>) {
     lent.ram.write(GuestAddress(0), &[0; 16]).unwrap();
     lent.ram.write(GuestAddress(0x1000), &[0xff]).unwrap();
     let buffers = vec![Buffer::readable(0, 16), Buffer::writable(0x800, 512), Buffer::writable(0x1000, 1)];
     driver.add(&lent.ram, &buffers, 3, None).unwrap();
     driver.publish(&lent.ram);
-    card.borrow_mut().serve(0);
+}
+
+/// The status byte of a request that came back, if one did.
+fn status(lent: &Lent, driver: &mut dyn Driver<HostMemory>) -> Option<u8> {
     driver.take_used(&lent.ram)?;
     let mut status = [0xff];
     lent.ram.read(GuestAddress(0x1000), &mut status).unwrap();

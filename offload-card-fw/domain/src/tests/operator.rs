@@ -27,7 +27,7 @@ fn an_order_ends_with_its_last_byte_and_another_may_follow() {
 
 #[test]
 fn the_rules_that_a_machine_file_has_now_are_put_in_the_place_of_the_old_ones() {
-    let mut card = card(&[("machines/0.toml", &machine(1))]);
+    let mut card = card(&[("machines/0.toml", &machine(1))], Vec::new());
     for (rules, expected) in [(2, "2 rules of 1 groups"), (1, "1 rules of 1 groups")] {
         let order = format!("rules 0\n{}", machine(rules));
         let answer = obey(order.as_bytes(), |number, devices| card.change_rules(number, devices));

@@ -1,8 +1,9 @@
 //! Whose devices are whose, and how sessions end.
 
-use core::cell::RefCell;
+use std::vec::Vec;
 
 use dragonfly_card_gate::{Answer, Devices};
+use dragonfly_rt::sync::Mutex;
 use dragonfly_vhost_user::{FrontEndError, Transport};
 use dragonfly_virtqueue::host::Buffer;
 
@@ -21,11 +22,11 @@ const FILES: [(&str, &str); 2] = [
 ];
 
 /// Two machines, attached by one VMM each.
-fn attached() -> RefCell<FakeCard> {
-    let mut card = card(&FILES);
+fn attached() -> Mutex<FakeCard> {
+    let mut card = card(&FILES, Vec::new());
     assert_eq!(card.attach(0, ONE), Ok(Devices { disks: 2, nets: 1, ..Devices::default() }));
     assert_eq!(card.attach(1, OTHER), Ok(Devices { disks: 1, ..Devices::default() }));
-    RefCell::new(card)
+    Mutex::new(card)
 }
 
 fn answer<T>(result: Result<T, FrontEndError<Answer>>) -> Option<Answer> {
@@ -38,7 +39,7 @@ fn answer<T>(result: Result<T, FrontEndError<Answer>>) -> Option<Answer> {
 #[test]
 fn a_machine_belongs_to_the_vmm_that_attaches_first() {
     let card = attached();
-    let mut card = card.borrow_mut();
+    let mut card = card.lock();
     for (machine, badge) in [(0, OTHER), (1, ONE), (0, 13), (2, 13), (u32::MAX, ONE)] {
         assert_eq!(card.attach(machine, badge), Err(Answer::Refused), "{machine} {badge}");
     }
@@ -60,7 +61,7 @@ fn a_disk_serves_its_ring_and_calls_the_guest() {
     let before = lent.calls.get();
     assert_eq!(read_sector(&card, &lent, &mut *driver), Some(0));
     assert_eq!(lent.calls.get(), before + 1);
-    assert!(!card.borrow_mut().enable_kicks());
+    assert!(!card.lock().enable_kicks());
 }
 
 #[test]
@@ -81,7 +82,7 @@ fn a_wrong_message_ends_its_session_and_no_other() {
 fn a_vmm_that_attaches_again_begins_anew() {
     let (card, lent) = (attached(), Lent::new());
     let mut driver = begin(&mut front_end(&card, ONE, 0), &lent, 0);
-    assert!(card.borrow_mut().attach(0, ONE).is_ok());
+    assert!(card.lock().attach(0, ONE).is_ok());
     assert_eq!(read_sector(&card, &lent, &mut *driver), None);
     let mut driver = begin(&mut front_end(&card, ONE, 0), &lent, 0);
     assert_eq!(read_sector(&card, &lent, &mut *driver), Some(0));
@@ -95,7 +96,7 @@ fn when_a_guest_is_gone_all_of_its_sessions_end_and_no_others() {
     let mut of_beside = begin(&mut front_end(&card, ONE, 1), &beside, 0);
     let mut of_other = begin(&mut front_end(&card, OTHER, 0), &other, 0);
     gone.is_gone.set(true);
-    card.borrow_mut().serve(0);
+    card.lock().serve(0);
     assert_eq!(read_sector(&card, &gone, &mut *of_gone), None);
     assert_eq!(read_sector(&card, &beside, &mut *of_beside), None);
     assert_eq!(read_sector(&card, &other, &mut *of_other), Some(0));
@@ -113,12 +114,12 @@ fn bytes_that_are_no_message_are_told_from_messages() {
 #[test]
 fn a_source_of_random_numbers_comes_behind_the_other_devices() {
     let file = "name = \"one\"\n[[rng]]\nname = \"r\"\n[[disk]]\nname = \"a\"\nsize = \"64KiB\"\n";
-    let mut card = card(&[("machines/0.toml", file)]);
+    let mut card = card(&[("machines/0.toml", file)], Vec::new());
     assert_eq!(card.attach(0, ONE), Ok(Devices { disks: 1, rngs: 1, ..Devices::default() }));
-    let (card, lent) = (RefCell::new(card), Lent::new());
+    let (card, lent) = (Mutex::new(card), Lent::new());
     let mut driver = begin(&mut front_end(&card, ONE, 1), &lent, 0);
     driver.add(&lent.ram, &[Buffer::writable(0, 64)], 1, None).unwrap();
     driver.publish(&lent.ram);
-    card.borrow_mut().serve(0);
+    card.lock().serve(0);
     assert_eq!(driver.take_used(&lent.ram), Some((0, 64)));
 }

@@ -34,6 +34,12 @@ impl<P: Parking> Lock<P> {
         }
     }
 
+    /// Acquire, if nobody holds it: whether it was so.
+    #[inline]
+    pub(super) fn try_lock(&self) -> bool {
+        self.state.compare_exchange(FREE, HELD, Ordering::Acquire, Ordering::Relaxed).is_ok()
+    }
+
     /// A thread that slept takes the lock as contended, because others may sleep too: one wake that stands for two
     /// is then passed on when it unlocks.
     #[cold]

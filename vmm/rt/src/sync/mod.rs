@@ -37,6 +37,12 @@ impl<T> Mutex<T> {
         self.lock.lock();
         MutexGuard { mutex: self }
     }
+
+    /// Holds the mutex if nobody else does; does not wait.
+    pub fn try_lock(&self) -> Option<MutexGuard<'_, T>> {
+        // Made only if it is held: its end unlocks.
+        self.lock.try_lock().then(|| MutexGuard { mutex: self })
+    }
 }
 
 impl<T> Drop for Mutex<T> {
