@@ -2,10 +2,12 @@
 
 use dragonfly_vhost_user::RingConfig;
 use dragonfly_virtqueue::{
-    GuestAddress, GuestMemory, MAX_QUEUE_SIZE, Queue, QueueConfig, QueueError, QueueState, RingAddresses, RingFeatures,
-    in_flight_region_size,
+    Attached, GuestAddress, GuestMemory, MAX_QUEUE_SIZE, Queue, QueueConfig, QueueError, QueueState, RingAddresses,
+    RingFeatures, in_flight_region_size,
 };
 use log::debug;
+
+use crate::serve::Service;
 
 /// The features of rings that devices offer.
 pub const OFFERED: RingFeatures = RingFeatures::INDIRECT_DESC
@@ -94,6 +96,15 @@ impl Ring {
             State::Stopped | State::Broken(_) => false,
         }
     }
+}
+
+/// Gives the guest the chains that were staged, of which there are so many.
+pub fn finish<M: GuestMemory>(ring: &mut Attached<'_, '_, M>, staged: usize) -> Result<Service, QueueError> {
+    if staged == 0 {
+        return Ok(Service::default());
+    }
+    ring.publish()?;
+    Ok(Service { has_worked: true, notify: ring.needs_notification(), wait_until_ns: None })
 }
 
 /// The largest ring that QEMU's guests make, whatever size QEMU names when it asks for memory for what is in flight.

@@ -152,11 +152,7 @@ impl ConsoleDevice {
             ring.stage(self.chain.id(), if is_written { self.bytes.len() as u32 } else { 0 })?;
             done += 1;
         }
-        if done == 0 {
-            return Ok(Service::default());
-        }
-        ring.publish()?;
-        Ok(Service { has_worked: true, notify: ring.needs_notification(), wait_until_ns: None })
+        ring::finish(&mut ring, done)
     }
 
     /// Takes what the guest sends by a port, as far as there is room.
@@ -193,11 +189,8 @@ impl ConsoleDevice {
             ring.stage(self.chain.id(), 0)?;
             done += 1;
         }
-        if done == 0 {
-            return Ok(Service { has_worked, ..Service::default() });
-        }
-        ring.publish()?;
-        Ok(Service { has_worked: true, notify: ring.needs_notification(), wait_until_ns: None })
+        let service = ring::finish(&mut ring, done)?;
+        Ok(Service { has_worked: has_worked || service.has_worked, ..service })
     }
 
     /// Tells the driver what it does not know of its ports.
@@ -229,11 +222,7 @@ impl ConsoleDevice {
                 done += 1;
             }
         }
-        if done == 0 {
-            return Ok(Service::default());
-        }
-        ring.publish()?;
-        Ok(Service { has_worked: true, notify: ring.needs_notification(), wait_until_ns: None })
+        ring::finish(&mut ring, done)
     }
 
     /// Hears what the driver says of its ports; what makes no sense is left alone.
@@ -259,11 +248,7 @@ impl ConsoleDevice {
             ring.stage(self.chain.id(), 0)?;
             done += 1;
         }
-        if done == 0 {
-            return Ok(Service::default());
-        }
-        ring.publish()?;
-        Ok(Service { has_worked: true, notify: ring.needs_notification(), wait_until_ns: None })
+        ring::finish(&mut ring, done)
     }
 }
 

@@ -87,11 +87,7 @@ impl VsockDevice {
             ring.stage(self.chain.id(), 0)?;
             done += 1;
         }
-        if done == 0 {
-            return Ok(Service::default());
-        }
-        ring.publish()?;
-        Ok(Service { has_worked: true, notify: ring.needs_notification(), wait_until_ns: None })
+        ring::finish(&mut ring, done)
     }
 
     /// Gives the guest what is for it.
@@ -130,11 +126,7 @@ impl VsockDevice {
             ring.stage(self.chain.id(), written)?;
             done += 1;
         }
-        if done == 0 {
-            return Ok(Service::default());
-        }
-        ring.publish()?;
-        Ok(Service { has_worked: true, notify: ring.needs_notification(), wait_until_ns: None })
+        ring::finish(&mut ring, done)
     }
 
     /// Tells the driver that no connection that it knows of is there any more.
@@ -149,8 +141,7 @@ impl VsockDevice {
         let mut writer = self.chain.writer(memory);
         let is_told = writer.write_all(&TRANSPORT_RESET).is_ok();
         ring.stage(self.chain.id(), if is_told { writer.written() } else { 0 })?;
-        ring.publish()?;
-        Ok(Service { has_worked: true, notify: ring.needs_notification(), wait_until_ns: None })
+        ring::finish(&mut ring, 1)
     }
 }
 
