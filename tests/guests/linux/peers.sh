@@ -54,11 +54,14 @@ else
 fi
 [ $? = 0 ] && ok "sockets" || fail "sockets" "$(cat /tmp/socat)"
 
+# The device of the port with this name.
+port() {
+    name=$(grep -lx "$1" /sys/class/virtio-ports/*/name) && echo "/dev/$(basename "${name%/name}")"
+}
+
 # Both have the port `talk`, and send each other more than there is room for between them.
 talked() {
-    port=$(grep -lx talk /sys/class/virtio-ports/*/name) || return 1
-    port=/dev/$(basename "${port%/name}")
-    exec 3<>"$port" || return 1
+    exec 3<>"$(port talk)" || return 1
     # It waits until the other has opened its port; before, there is nothing to read, and no end either.
     echo hello >&3 && read -r answer <&3 && [ "$answer" = hello ] || return 1
     if [ $peer = two ]; then
@@ -69,6 +72,16 @@ talked() {
     fi
 }
 talked 2>/tmp/talk && ok "ports" || fail "ports" "$(cat /tmp/talk) $(ls /dev/vport* /sys/class/virtio-ports 2>&1)"
+
+# The port `screen` of `two` leads to the console of `one`.
+shown() {
+    if [ $peer = two ]; then
+        exec 4<>/dev/hvc0 && echo login: >&4 && read -r answer <&4 && [ "$answer" = root ]
+    else
+        exec 4<>"$(port screen)" && read -r answer <&4 && [ "$answer" = "$(printf 'login:\r')" ] && echo root >&4
+    fi
+}
+shown 2>/tmp/shown && ok "console" || fail "console" "$answer $(cat /tmp/shown)"
 kernel_messages
 # Behind the kernel's messages: two guests and the card that are never idle make timers late on a host that has other work, and the
 # kernel says so.

@@ -170,6 +170,7 @@ impl Script {
                 "iperf3",
                 "sockets",
                 "ports",
+                "console",
                 "a change of rules under traffic",
                 "kernel messages",
             ],
@@ -325,7 +326,7 @@ pub const DEVICES: Scenario =
 pub const PEERS: Scenario = Scenario {
     cpus: 3,
     ..qemu(&[
-        on_disk("one", 1, tables::PEER, Peers),
+        on_disk("one", 1, tables::PEER_WITH_CONSOLE, Peers),
         LinuxGuest { has_rules: true, ..on_disk("two", 1, tables::PEER, Peers) },
     ])
 };

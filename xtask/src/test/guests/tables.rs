@@ -54,9 +54,14 @@ bandwidth = "64KiB"
 /// A network.
 pub const NET: &str = "[[net]]\nname = \"net\"\n";
 
-/// Those of two guests that may be connected by sockets, where their numbers are 3 and 4, and by ports.
+/// Those of two guests that may be connected by sockets, where their numbers are 3 and 4, and by ports: this one has a
+/// console there.
+pub const PEER_WITH_CONSOLE: &str = "[[net]]\nname = \"net\"\n[[vsock]]\nname = \"sockets\"\npeers = [3, 4]\n\
+     [[console]]\nname = \"console\"\nports = [\"screen\", \"talk\"]\nterminal = \"screen\"\n";
+
+/// The other one's.
 pub const PEER: &str = "[[net]]\nname = \"net\"\n[[vsock]]\nname = \"sockets\"\npeers = [3, 4]\n\
-                        [[console]]\nname = \"console\"\nports = [\"unused\", \"talk\"]\n";
+     [[console]]\nname = \"console\"\nports = [\"talk\", \"screen\"]\n";
 
 /// The tables with each network under [`hundred_rules`].
 #[must_use]
