@@ -4,7 +4,7 @@ use thiserror::Error;
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 use crate::chain::Segment;
-use crate::memory::{GuestMemory, GuestSlice, MemoryError};
+use crate::memory::{GuestAddress, GuestMemory, GuestSlice, MemoryError};
 
 /// Why a chain cannot be read or written: the driver's fault. What that means is for the device to say; it may fail the
 /// request, or stop the queue with [`Queue::stop`](crate::Queue::stop).
@@ -26,8 +26,10 @@ struct Cursor<'a, M> {
     segments: &'a [Segment],
     /// What is left of the piece that was looked up last.
     piece: GuestSlice<'a>,
-    /// What is left of the segment behind that piece.
-    behind: Segment,
+    /// What is left of the segment behind that piece: where it is, and its bytes. Apart, as they were stored just now: a CPU
+    /// waits until stores are done when it loads two of them in one.
+    behind: GuestAddress,
+    behind_len: u32,
     /// Bytes left in all.
     remaining: u64,
     /// Bytes gone past.
@@ -37,8 +39,8 @@ struct Cursor<'a, M> {
 impl<'a, M: GuestMemory> Cursor<'a, M> {
     #[inline]
     fn new(memory: &'a M, segments: &'a [Segment], remaining: u64) -> Self {
-        let behind = Segment { address: crate::memory::GuestAddress(0), len: 0, is_writable: false };
-        Self { memory, segments, piece: GuestSlice::empty(), behind, remaining, passed: 0 }
+        let (behind, behind_len) = (GuestAddress(0), 0);
+        Self { memory, segments, piece: GuestSlice::empty(), behind, behind_len, remaining, passed: 0 }
     }
 
     /// Goes past the next bytes that lie together, at least 1 and at most `limit`; nothing if none are left or asked for.
@@ -48,21 +50,41 @@ impl<'a, M: GuestMemory> Cursor<'a, M> {
             return Ok(None);
         }
         while self.piece.is_empty() {
-            while self.behind.len == 0 {
+            while self.behind_len == 0 {
                 let Some((first, rest)) = self.segments.split_first() else { return Ok(None) };
-                (self.behind, self.segments) = (*first, rest);
+                (self.behind, self.behind_len, self.segments) = (first.address, first.len, rest);
             }
-            self.piece = self.memory.piece(self.behind.address, self.behind.len as usize)?;
+            self.piece = self.memory.piece(self.behind, self.behind_len as usize)?;
             // A piece is no longer than was asked for.
             let len = self.piece.len() as u32;
-            self.behind.address.0 = self.behind.address.0.wrapping_add(u64::from(len));
-            self.behind.len = self.behind.len.saturating_sub(len);
+            self.behind.0 = self.behind.0.wrapping_add(u64::from(len));
+            self.behind_len = self.behind_len.saturating_sub(len);
         }
         let limit = usize::try_from(self.remaining).map_or(limit, |remaining| limit.min(remaining));
         let (now, rest) = self.piece.split_at(limit);
         self.piece = rest;
         self.pass(now.len() as u64);
         Ok(Some(now))
+    }
+
+    /// Goes past the next `len` bytes, of which as many are left, if they lie together: most buffers are in one piece.
+    #[inline(always)]
+    fn together(&mut self, len: usize) -> Option<GuestSlice<'a>> {
+        if self.piece.is_empty() && self.behind_len == 0 {
+            let (first, rest) = self.segments.split_first()?;
+            let piece = self.memory.piece(first.address, first.len as usize).ok()?;
+            if piece.len() != first.len as usize {
+                return None;
+            }
+            (self.piece, self.segments) = (piece, rest);
+        }
+        if self.piece.len() < len {
+            return None;
+        }
+        let (now, rest) = self.piece.split_at(len);
+        self.piece = rest;
+        self.pass(len as u64);
+        Some(now)
     }
 
     #[inline]
@@ -83,15 +105,15 @@ impl<'a, M: GuestMemory> Cursor<'a, M> {
             let now = usize::try_from(left).unwrap_or(usize::MAX).min(self.piece.len());
             self.piece = self.piece.split_at(now).1;
             left -= now as u64;
-            let now = left.min(u64::from(self.behind.len));
-            self.behind.address.0 = self.behind.address.0.wrapping_add(now);
-            self.behind.len = self.behind.len.saturating_sub(now as u32);
+            let now = left.min(u64::from(self.behind_len));
+            self.behind.0 = self.behind.0.wrapping_add(now);
+            self.behind_len = self.behind_len.saturating_sub(now as u32);
             left -= now;
             if left == 0 {
                 return Ok(());
             }
             let Some((first, rest)) = self.segments.split_first() else { return Err(ChainError::TooShort) };
-            (self.behind, self.segments) = (*first, rest);
+            (self.behind, self.behind_len, self.segments) = (first.address, first.len, rest);
         }
     }
 
@@ -174,11 +196,19 @@ impl<M: GuestMemory> Reader<'_, M> {
     ///
     /// # Errors
     /// [`ChainError::TooShort`], then nothing was read; [`ChainError::Memory`], then some may have been.
-    #[inline]
-    pub fn read_exact(&mut self, mut into: &mut [u8]) -> Result<(), ChainError> {
+    #[inline(always)]
+    pub fn read_exact(&mut self, into: &mut [u8]) -> Result<(), ChainError> {
         if into.len() as u64 > self.0.remaining {
             return Err(ChainError::TooShort);
         }
+        match self.0.together(into.len()) {
+            Some(piece) => Ok(piece.read(0, into)?),
+            None => self.read_pieces(into),
+        }
+    }
+
+    #[inline(never)]
+    fn read_pieces(&mut self, mut into: &mut [u8]) -> Result<(), ChainError> {
         while let Some(piece) = self.0.next_piece(into.len())? {
             let (now, rest) = into.split_at_mut_checked(piece.len()).ok_or(MemoryError::OutOfBounds)?;
             piece.read(0, now)?;
@@ -225,11 +255,19 @@ impl<M: GuestMemory> Writer<'_, M> {
     ///
     /// # Errors
     /// [`ChainError::TooShort`], then nothing was written; [`ChainError::Memory`], then some may have been.
-    #[inline]
-    pub fn write_all(&mut self, mut from: &[u8]) -> Result<(), ChainError> {
+    #[inline(always)]
+    pub fn write_all(&mut self, from: &[u8]) -> Result<(), ChainError> {
         if from.len() as u64 > self.0.remaining {
             return Err(ChainError::TooShort);
         }
+        match self.0.together(from.len()) {
+            Some(piece) => Ok(piece.write(0, from)?),
+            None => self.write_pieces(from),
+        }
+    }
+
+    #[inline(never)]
+    fn write_pieces(&mut self, mut from: &[u8]) -> Result<(), ChainError> {
         while let Some(piece) = self.0.next_piece(from.len())? {
             let (now, rest) = from.split_at_checked(piece.len()).ok_or(MemoryError::OutOfBounds)?;
             piece.write(0, now)?;

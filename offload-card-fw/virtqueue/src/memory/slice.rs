@@ -121,7 +121,7 @@ impl<'m> GuestSlice<'m> {
     ///
     /// # Errors
     /// [`MemoryError::OutOfBounds`]; then nothing is copied.
-    #[inline]
+    #[inline(always)]
     pub fn read(&self, offset: usize, into: &mut [u8]) -> Result<(), MemoryError> {
         self.check(offset, into.len())?;
         // SAFETY: The range is in bounds, and `into`, an exclusive reference, cannot be guest memory.
@@ -133,7 +133,7 @@ impl<'m> GuestSlice<'m> {
     ///
     /// # Errors
     /// [`MemoryError::OutOfBounds`]; then nothing is copied.
-    #[inline]
+    #[inline(always)]
     pub fn write(&self, offset: usize, from: &[u8]) -> Result<(), MemoryError> {
         self.check(offset, from.len())?;
         // SAFETY: The range is in bounds, and `from`, a reference, cannot be guest memory.
