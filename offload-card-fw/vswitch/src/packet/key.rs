@@ -45,6 +45,9 @@ impl PartialEq for FlowKey {
 }
 
 impl FlowKey {
+    /// That of no packet.
+    pub(crate) const EMPTY: Self = Self([0; 7]);
+
     /// Packs the fields.
     #[inline]
     #[must_use]

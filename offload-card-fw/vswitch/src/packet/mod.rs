@@ -81,20 +81,32 @@ pub struct Packet {
 }
 
 impl Packet {
+    /// Nothing, to be read.
+    pub(crate) const EMPTY: Self =
+        Self { key: FlowKey::EMPTY, tcp: TcpHeader::EMPTY, fragment: None, network: 0, transport: 0 };
+
     /// Reads a frame of `length` bytes of which the first are `head` ([`HEAD`] of them, or all).
     ///
     /// # Errors
     /// See [`ParseError`].
     #[inline]
     pub fn parse(head: &[u8], length: usize) -> Result<Self, ParseError> {
-        match plain::parse(head, length) {
-            Some(packet) => Ok(packet),
-            None => Self::parse_any(head, length),
+        let mut packet = Self::EMPTY;
+        packet.read(head, length)?;
+        Ok(packet)
+    }
+
+    /// As [`Self::parse`], but written where it is to be: a packet is large to be moved. After an error it means nothing.
+    #[inline(always)]
+    pub(crate) fn read(&mut self, head: &[u8], length: usize) -> Result<(), ParseError> {
+        match plain::parse(self, head, length) {
+            Some(()) => Ok(()),
+            None => self.read_any(head, length),
         }
     }
 
     /// Reads frames of every kind.
-    fn parse_any(head: &[u8], length: usize) -> Result<Self, ParseError> {
+    fn read_any(&mut self, head: &[u8], length: usize) -> Result<(), ParseError> {
         let ethernet: &[u8; ETHERNET_HEADER] = head.first_chunk().ok_or(ParseError::Truncated)?;
         let [d0, d1, d2, d3, d4, d5, s0, s1, s2, s3, s4, s5, t0, t1] = *ethernet;
         let mut fields = KeyFields {
@@ -107,21 +119,15 @@ impl Packet {
         if is_tag(fields.ethertype) {
             network = read_tags(head, &mut fields)?;
         }
-        let mut packet = Self {
-            key: FlowKey::default(),
-            tcp: TcpHeader::default(),
-            fragment: None,
-            // At most 22: Ethernet with two tags.
-            network: network as u16,
-            transport: network as u16,
-        };
+        // At most 22: Ethernet with two tags.
+        *self = Self { network: network as u16, transport: network as u16, ..Self::EMPTY };
         match fields.ethertype {
-            ethertype::IPV4 => ip::parse_v4(&mut packet, &mut fields, head, length)?,
-            ethertype::IPV6 => ip::parse_v6(&mut packet, &mut fields, head, length)?,
+            ethertype::IPV4 => ip::parse_v4(self, &mut fields, head, length)?,
+            ethertype::IPV6 => ip::parse_v6(self, &mut fields, head, length)?,
             _ => {}
         }
-        packet.key = FlowKey::new(&fields);
-        Ok(packet)
+        self.key = FlowKey::new(&fields);
+        Ok(())
     }
 
     /// IPv4, IPv6 or neither.

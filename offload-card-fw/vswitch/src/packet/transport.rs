@@ -34,6 +34,9 @@ pub struct TcpHeader {
 }
 
 impl TcpHeader {
+    /// That of what is no TCP.
+    pub(crate) const EMPTY: Self = Self { sequence: 0, acknowledgement: 0, data_length: 0, window: 0, flags: 0 };
+
     /// The number behind the last byte: SYN and FIN count as one each.
     #[must_use]
     pub const fn end(&self) -> u32 {

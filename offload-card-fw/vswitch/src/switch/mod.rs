@@ -4,7 +4,7 @@ mod decide;
 mod deliver;
 mod receive;
 
-use alloc::{boxed::Box, collections::BTreeMap, vec::Vec};
+use alloc::{boxed::Box, collections::BTreeMap, vec, vec::Vec};
 
 use crate::{
     address::MacAddress,
@@ -76,7 +76,7 @@ pub struct Switch {
     /// The last generation that was given to a port.
     generation: u64,
     station_lifetime_ns: u64,
-    /// Of the batch at hand, kept so that it need not be allocated.
+    /// Of the batch at hand, and of earlier ones: always as many.
     batch: Vec<Arrival>,
 }
 
@@ -97,6 +97,20 @@ struct Arrival {
     place: Option<u32>,
 }
 
+impl Arrival {
+    /// Room for one.
+    const EMPTY: Self = Self {
+        packet: Packet::EMPTY,
+        frame: 0,
+        source: PortId(0),
+        strip: 0,
+        length: 0,
+        offload: Offload { checksum: None, segmentation: None, is_valid: false },
+        hash: 0,
+        place: None,
+    };
+}
+
 impl Switch {
     /// A switch without ports.
     #[must_use]
@@ -110,7 +124,7 @@ impl Switch {
             hasher,
             generation: 0,
             station_lifetime_ns: config.station_lifetime_ns,
-            batch: Vec::with_capacity(receive::BATCH),
+            batch: vec![Arrival::EMPTY; receive::BATCH],
         }
     }
 

@@ -5,8 +5,6 @@
 //! waits for another, and the CPU fetches many lines at a time; in the last pass, which does the work in order,
 //! everything is near.
 
-use alloc::vec::Vec;
-
 use super::{Arrival, Switch};
 use crate::{
     counters::DropReason,
@@ -39,15 +37,13 @@ impl Switch {
                     self.capture_received(port, packet.as_ref(), (head, length), now_ns, out);
                 }
             }
-            batch.clear();
-            self.read(port, frames, &mut batch);
+            let mut count = self.read(port, frames, &mut batch);
             if may_be_wrapped {
-                batch.retain_mut(|arrival| {
-                    frames.get(arrival.frame).is_some_and(|frame| self.unwrap(arrival, frame.head()).is_some())
-                });
+                count = self.unwrap_all(frames, &mut batch, count);
             }
-            self.fetch(port, &mut batch);
-            for arrival in &mut batch {
+            let batch = batch.get_mut(..count).unwrap_or_default();
+            self.fetch(port, batch);
+            for arrival in batch {
                 let Some(frame) = frames.get(arrival.frame) else { continue };
                 let Some(head) = frame.head().get(usize::from(arrival.strip)..) else { continue };
                 arrival.frame += first;
@@ -63,11 +59,12 @@ impl Switch {
         self.batch = batch;
     }
 
-    /// Reads frames' headers.
+    /// Reads frames' headers, each to where it is looked at later, and says how many go on.
     #[inline]
-    fn read<F: Frame>(&mut self, port: PortId, frames: &[F], batch: &mut Vec<Arrival>) {
+    fn read<F: Frame>(&mut self, port: PortId, frames: &[F], batch: &mut [Arrival]) -> usize {
         let hasher = self.hasher;
-        let Some(sender) = self.port_mut(port) else { return };
+        let mut count = 0;
+        let Some(sender) = self.port_mut(port) else { return count };
         for (number, frame) in frames.iter().enumerate() {
             let (head, length, offload) = (frame.head(), frame.length(), frame.offload());
             sender.counters.received.add(length);
@@ -75,18 +72,36 @@ impl Switch {
                 sender.counters.add_drop(DropReason::SendLimit);
                 continue;
             }
-            let parsed = Packet::parse(head, length);
-            let (Ok(packet), Ok(length)) = (parsed, u32::try_from(length)) else {
+            let Some(arrival) = batch.get_mut(count) else { break };
+            let (Ok(()), Ok(length)) = (arrival.packet.read(head, length), u32::try_from(length)) else {
                 sender.counters.add_drop(DropReason::Malformed);
                 continue;
             };
-            if !offload.fits(&packet) {
+            if !offload.fits(&arrival.packet) {
                 sender.counters.add_drop(DropReason::Offload);
                 continue;
             }
-            let hash = hasher.flow(packet.key.words());
-            batch.push(Arrival { packet, frame: number, source: port, strip: 0, length, offload, hash, place: None });
+            arrival.hash = hasher.flow(arrival.packet.key.words());
+            (arrival.frame, arrival.source, arrival.strip) = (number, port, 0);
+            (arrival.length, arrival.offload) = (length, offload);
+            count += 1;
         }
+        count
+    }
+
+    /// Takes tunnels' headers off the first `count`, and says how many are left.
+    fn unwrap_all<F: Frame>(&mut self, frames: &[F], batch: &mut [Arrival], count: usize) -> usize {
+        let mut left = 0;
+        for number in 0..count {
+            let Some(mut arrival) = batch.get(number).copied() else { break };
+            let is_left =
+                frames.get(arrival.frame).is_some_and(|frame| self.unwrap(&mut arrival, frame.head()).is_some());
+            if is_left && let Some(place) = batch.get_mut(left) {
+                *place = arrival;
+                left += 1;
+            }
+        }
+        left
     }
 
     /// Takes a tunnel's headers off, if the frame is for one of this switch's tunnels. `None` drops the frame.

@@ -55,18 +55,7 @@ pub struct CachedFlow {
 
 impl CachedFlow {
     const EMPTY: Self = Self {
-        key: FlowKey::new(&crate::packet::KeyFields {
-            destination_mac: 0,
-            source_mac: 0,
-            ethertype: 0,
-            outer_tag: 0,
-            inner_tag: 0,
-            source: 0,
-            destination: 0,
-            protocol: 0,
-            source_port: 0,
-            destination_port: 0,
-        }),
+        key: FlowKey::EMPTY,
         source_generation: 0,
         destination_generation: 0,
         source_connection: CachedConnection::NONE,
