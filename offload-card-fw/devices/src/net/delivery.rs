@@ -37,16 +37,24 @@ pub struct Delivery<'a> {
 
 /// Moves frames where they go; those that go nowhere are given back to the pool.
 pub fn deliver(frames: &mut Vec<Buffered>, routes: &mut Vec<Route>, receivers: &mut [Receiver], pool: &mut Pool) {
+    // The switch has decided about one after the other, and moves each once.
+    let mut rest = frames.drain(..).enumerate();
     for Route { port, flow_hash, frame } in routes.drain(..) {
         let frame = match frame {
-            Source::Batch(number) => frames.get_mut(number).map(core::mem::take),
+            Source::Batch(wanted) => loop {
+                match rest.next() {
+                    Some((number, frame)) if number == wanted => break Some(frame),
+                    Some((_, dropped)) => pool.put(dropped),
+                    None => break None,
+                }
+            },
             Source::Made(frame) => Some(frame),
         };
         if let (Some(frame), Some(receiver)) = (frame, receivers.get_mut(usize::from(port.0))) {
             receiver.put(frame, flow_hash, pool);
         }
     }
-    frames.drain(..).for_each(|frame| pool.put(frame.bytes));
+    rest.for_each(|(_, dropped)| pool.put(dropped));
 }
 
 impl Delivery<'_> {
@@ -62,7 +70,9 @@ impl Output for Delivery<'_> {
         let flow_hash = edit.flow_hash;
         if edit.is_none() && offload::passes_whole(&frame.bytes, &frame.offload, features) {
             let source = if self.last_moved.replace(number) == Some(number) {
-                Source::Made(Buffered { bytes: self.pool.copy(&frame.bytes), offload: frame.offload })
+                let mut copy = self.pool.copy(&frame.bytes);
+                copy.offload = frame.offload;
+                Source::Made(copy)
             } else {
                 Source::Batch(number)
             };
@@ -74,8 +84,9 @@ impl Output for Delivery<'_> {
         }
         let (routes, pool) = (&mut *self.routes, &mut *self.pool);
         let emit = |bytes: &[u8], offload| {
-            let frame = Source::Made(Buffered { bytes: pool.copy(bytes), offload });
-            routes.push(Route { port, flow_hash, frame });
+            let mut frame = pool.copy(bytes);
+            frame.offload = offload;
+            routes.push(Route { port, flow_hash, frame: Source::Made(frame) });
         };
         // A frame that contradicts its header ends here, maybe after some segments: its sender's loss.
         let _ = offload::finish(&frame.bytes, &frame.offload, edit, features, self.scratch, emit);
@@ -83,7 +94,7 @@ impl Output for Delivery<'_> {
 
     fn originate(&mut self, port: PortId, frame: &[u8]) {
         if self.receiver(port).is_some() {
-            let frame = Source::Made(Buffered::finished(self.pool.copy(frame)));
+            let frame = Source::Made(self.pool.copy(frame));
             self.routes.push(Route { port, flow_hash: 0, frame });
         }
     }

@@ -4,7 +4,7 @@ use alloc::{string::String, vec, vec::Vec};
 use core::fmt;
 
 use dragonfly_vswitch::{
-    ConfigError, MacAddress, PortConfig, PortId, Prefix, Role, Switch, SwitchConfig,
+    ConfigError, MacAddress, Offload, PortConfig, PortId, Prefix, Role, Switch, SwitchConfig,
     identity::Identity,
     offload,
     policy::{Action, Direction, FilterConfig, GroupId, Ports, Rule, Service},
@@ -195,7 +195,7 @@ impl Fabric {
     /// Puts frames from outside into the switch, as they came; none are left in `frames`.
     pub fn inject(&mut self, port: PortId, frames: &mut Vec<Vec<u8>>, now_ns: u64) {
         let mut batch = core::mem::take(&mut self.batch);
-        batch.extend(frames.drain(..).map(Buffered::finished));
+        batch.extend(frames.drain(..).map(|bytes| self.pool.wrap(bytes, Offload::default())));
         self.receive(port, &mut batch, now_ns);
         self.batch = batch;
     }
@@ -206,8 +206,8 @@ impl Fabric {
         let mut batch = core::mem::take(&mut self.batch);
         for Unfinished { header, bytes } in frames.drain(..) {
             match header::parse(&header, Features::HOST_OFFLOADS) {
-                Some(offload) => batch.push(Buffered { bytes, offload }),
-                None => self.pool.put(bytes),
+                Some(offload) => batch.push(self.pool.wrap(bytes, offload)),
+                None => self.recycle(bytes),
             }
         }
         self.receive(port, &mut batch, now_ns);
@@ -221,23 +221,25 @@ impl Fabric {
 
     /// The next frame that is to go outside, as it is to be on the wire; to be given back with [`Self::recycle`].
     pub fn take(&mut self, port: PortId) -> Option<Vec<u8>> {
-        let (queue, _) = self.waiting(port, OUTSIDE)?;
-        queue.take().map(|frame| frame.bytes)
+        let (queue, pool) = self.waiting(port, OUTSIDE)?;
+        queue.take().map(|frame| pool.unwrap(frame))
     }
 
     /// The next frame that is to go outside, and what is left to do about it; its memory is to be given back.
     pub fn take_unfinished(&mut self, port: PortId) -> Option<Unfinished> {
-        let (queue, _) = self.waiting(port, OUTSIDE)?;
-        queue.take().map(|frame| Unfinished { header: header::of(&frame, 0), bytes: frame.bytes })
+        let (queue, pool) = self.waiting(port, OUTSIDE)?;
+        queue.take().map(|frame| Unfinished { header: header::of(&frame, 0), bytes: pool.unwrap(frame) })
     }
 
     /// Memory for a frame, which is empty.
     pub fn buffer(&mut self) -> Vec<u8> {
-        self.pool.copy(&[])
+        let frame = self.pool.copy(&[]);
+        self.pool.unwrap(frame)
     }
 
     /// Takes a frame's memory, to use it again.
     pub fn recycle(&mut self, frame: Vec<u8>) {
+        let frame = self.pool.wrap(frame, Offload::default());
         self.pool.put(frame);
     }
 
@@ -290,9 +292,9 @@ impl Fabric {
         deliver(frames, routes, receivers, pool);
     }
 
-    /// Memory for a frame of `len` bytes, which mean nothing yet.
-    pub(super) fn frame(&mut self, len: usize) -> Vec<u8> {
-        self.pool.take(len)
+    /// Memory for frames.
+    pub(super) fn pool(&mut self) -> &mut Pool {
+        &mut self.pool
     }
 
     /// What waits for a pair of queues, and where the memory of frames goes that were taken.

@@ -33,11 +33,11 @@ pub fn parse(header: &[u8; HEADER], features: Features) -> Option<Offload> {
         start: u16::from_le_bytes([start_low, start_high]),
         offset: u16::from_le_bytes([offset_low, offset_high]),
     });
+    if gso_type == GSO_NONE {
+        let is_agreed = checksum.is_none() || features.contains(Features::CSUM);
+        return is_agreed.then_some(Offload { checksum, ..Offload::default() });
+    }
     let (kind, needed) = match gso_type {
-        GSO_NONE => {
-            let is_agreed = checksum.is_none() || features.contains(Features::CSUM);
-            return is_agreed.then_some(Offload { checksum, ..Offload::default() });
-        }
         GSO_TCPV4 => (SegmentKind::Tcp, Features::HOST_TSO4),
         GSO_TCPV6 => (SegmentKind::Tcp, Features::HOST_TSO6),
         GSO_UDP_L4 => (SegmentKind::Udp, Features::HOST_USO),

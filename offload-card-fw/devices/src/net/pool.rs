@@ -1,8 +1,11 @@
 //! Memory for frames.
 
 use alloc::vec::Vec;
+use core::mem;
 
-use super::LONGEST_FRAME;
+use dragonfly_vswitch::Offload;
+
+use super::{LONGEST_FRAME, frame::Buffered};
 
 /// Bytes for a frame that is as long as on the wire.
 const SMALL: usize = 2048;
@@ -14,36 +17,46 @@ const MAX_LARGE: usize = 32;
 /// The memory of frames that are gone, for those to come.
 #[derive(Debug, Default)]
 pub struct Pool {
-    small: Vec<Vec<u8>>,
-    large: Vec<Vec<u8>>,
+    small: Vec<Buffered>,
+    large: Vec<Buffered>,
+    /// Frames whose bytes are outside.
+    empty: Vec<Buffered>,
 }
 
 impl Pool {
-    /// Memory for a frame, of `len` bytes that mean nothing.
-    pub fn take(&mut self, len: usize) -> Vec<u8> {
+    /// A finished frame of `len` bytes that mean nothing.
+    #[inline]
+    pub fn take(&mut self, len: usize) -> Buffered {
         let mut frame = self.take_any(len);
         // What was there before is overwritten anyway, so it is not cleared.
-        frame.resize(len, 0);
+        frame.bytes.resize(len, 0);
         frame
     }
 
-    /// A copy of a frame.
-    pub fn copy(&mut self, frame: &[u8]) -> Vec<u8> {
-        let mut copy = self.take_any(frame.len());
-        copy.clear();
-        copy.extend_from_slice(frame);
-        copy
+    /// A finished frame with these bytes.
+    pub fn copy(&mut self, bytes: &[u8]) -> Buffered {
+        let mut frame = self.take_any(bytes.len());
+        frame.bytes.clear();
+        frame.bytes.extend_from_slice(bytes);
+        frame
     }
 
-    /// Memory with room for `len` bytes.
-    fn take_any(&mut self, len: usize) -> Vec<u8> {
+    /// A finished frame with room for `len` bytes.
+    #[inline]
+    fn take_any(&mut self, len: usize) -> Buffered {
         let (kept, capacity) = if len <= SMALL { (&mut self.small, SMALL) } else { (&mut self.large, LONGEST_FRAME) };
-        kept.pop().unwrap_or_else(|| Vec::with_capacity(capacity))
+        match kept.pop() {
+            Some(mut frame) => {
+                frame.offload = Offload::default();
+                frame
+            }
+            None => self.wrap(Vec::with_capacity(capacity), Offload::default()),
+        }
     }
 
     /// Takes a frame's memory back.
-    pub fn put(&mut self, frame: Vec<u8>) {
-        let (kept, most) = match frame.capacity() {
+    pub fn put(&mut self, frame: Buffered) {
+        let (kept, most) = match frame.bytes.capacity() {
             LONGEST_FRAME.. => (&mut self.large, MAX_LARGE),
             SMALL.. => (&mut self.small, MAX_SMALL),
             _ => return,
@@ -51,5 +64,22 @@ impl Pool {
         if kept.len() < most {
             kept.push(frame);
         }
+    }
+
+    /// Makes a frame of bytes from outside.
+    #[inline(never)]
+    pub fn wrap(&mut self, bytes: Vec<u8>, offload: Offload) -> Buffered {
+        let mut frame = self.empty.pop().unwrap_or_default();
+        (frame.bytes, frame.offload) = (bytes, offload);
+        frame
+    }
+
+    /// Lets a frame's bytes go outside.
+    pub fn unwrap(&mut self, mut frame: Buffered) -> Vec<u8> {
+        let bytes = mem::take(&mut frame.bytes);
+        if self.empty.len() < MAX_SMALL {
+            self.empty.push(frame);
+        }
+        bytes
     }
 }

@@ -4,7 +4,7 @@ use alloc::{boxed::Box, vec::Vec};
 
 use dragonfly_virtqueue::{Attached, Chain, ChainError, GuestMemory, QueueError};
 
-use super::{BATCH, Fabric, Features, NetDevice, PREFETCHED, header};
+use super::{BATCH, Fabric, Features, NetDevice, PREFETCHED, frame::Buffered, header};
 use crate::serve::Service;
 
 /// The most buffers that a frame may fill. Linux makes them of 1,500 bytes at least, so that it needs 44.
@@ -17,10 +17,17 @@ pub(super) struct Buffers {
     chains: Vec<Box<Chain>>,
     /// So many of the chains are taken, the others are memory for more.
     taken: usize,
+    /// Bytes written to those that are about to be given back.
+    lens: Vec<u32>,
+    /// Of the frames of a turn, how many buffers each gets: none if the driver does not want it.
+    counts: Vec<usize>,
 }
 
 impl NetDevice {
     /// Gives the guest frames that wait for it.
+    ///
+    /// A CPU has room for some dozens of stores that wait, and all wait for one to a line that the guest's CPU had last. So a
+    /// turn has passes: one takes buffers, one does nothing but write to them, one gives them back.
     pub(super) fn receive<M: GuestMemory>(
         &mut self,
         fabric: &mut Fabric,
@@ -41,27 +48,29 @@ impl NetDevice {
         let Some(queue) = slot.ring.queue(memory)? else { return Ok(Service::default()) };
         let mut ring = queue.attach(memory)?;
         ring.prefetch(most_frames as u16, PREFETCHED)?;
-        let (mut done, mut given) = (0, 0);
-        while done < most_frames
-            && let Some(frame) = waiting.peek()
-        {
+        let buffers = &mut slot.buffers;
+        buffers.counts.clear();
+        let mut given = 0;
+        for frame in waiting.frames().take(most_frames) {
+            let mut count = 0;
             if self.state.wants(&frame.bytes) {
-                let Some(count) = slot.buffers.take(&mut ring, (header_len + frame.bytes.len()) as u64, most)? else {
+                let Some(taken) = buffers.take(&mut ring, given, (header_len + frame.bytes.len()) as u64, most)? else {
                     slot.is_starved = true;
                     break;
                 };
-                // At most `MAX_BUFFERS`.
-                let header = header::of(frame, count as u16);
-                let header = header.get(..header_len).unwrap_or(&header);
-                let chains = slot.buffers.chains.get(..count).unwrap_or_default();
-                give(chains, memory, header, &frame.bytes, &mut ring)?;
-                slot.buffers.give_back(count);
-                given += 1;
+                count = taken;
             }
-            if let Some(frame) = waiting.take() {
-                pool.put(frame.bytes);
+            buffers.counts.push(count);
+            given += count;
+            if given >= MAX_BUFFERS {
+                break;
             }
-            done += 1;
+        }
+        buffers.write(waiting.frames(), memory, header_len);
+        buffers.give_back(&mut ring, given)?;
+        let done = buffers.counts.len();
+        for frame in (0..done).map_while(|_| waiting.take()) {
+            pool.put(frame);
         }
         if given > 0 {
             ring.publish()?;
@@ -71,42 +80,65 @@ impl NetDevice {
 }
 
 impl Buffers {
-    /// How many of the chains taken first have room for `len` bytes, or are as many as may be; takes more if they do not.
-    /// `None` if the driver has too few.
+    /// How many chains, behind the first `begin`, have room for `len` bytes, or are as many as may be; takes more if those
+    /// taken do not. `None` if the driver has too few.
     fn take<M: GuestMemory>(
         &mut self,
         ring: &mut Attached<'_, '_, M>,
+        begin: usize,
         len: u64,
         most: usize,
     ) -> Result<Option<usize>, QueueError> {
-        let (mut count, mut room) = (0, 0_u64);
+        let (mut end, mut room) = (begin, 0_u64);
         loop {
-            if self.chains.len() == count {
+            if self.chains.len() == end {
                 self.chains.push(Box::default());
             }
-            let Some(chain) = self.chains.get_mut(count) else { return Ok(None) };
-            if self.taken == count {
+            let Some(chain) = self.chains.get_mut(end) else { return Ok(None) };
+            if self.taken == end {
                 if !ring.pop_into(chain)? {
                     return Ok(None);
                 }
                 self.taken += 1;
             }
             room = room.saturating_add(chain.writable_len());
-            count += 1;
-            if room >= len || count == most {
-                return Ok(Some(count));
+            end += 1;
+            if room >= len || end - begin == most {
+                return Ok(Some(end - begin));
             }
         }
     }
 
-    /// The first of the chains were given back.
-    fn give_back(&mut self, count: usize) {
+    /// Writes frames to as many chains each as was counted. Buffers that are too short or not there cost the guest the frame.
+    fn write<'a, M: GuestMemory>(&mut self, frames: impl Iterator<Item = &'a Buffered>, memory: &M, header_len: usize) {
+        let mut chains = self.chains.as_slice();
+        self.lens.clear();
+        for (frame, &count) in frames.zip(&self.counts) {
+            let Some((own, rest)) = chains.split_at_checked(count) else { return };
+            chains = rest;
+            let first = self.lens.len();
+            // At most `MAX_BUFFERS`.
+            let header = header::of(frame, count as u16);
+            let header = header.get(..header_len).unwrap_or(&header);
+            if write(own, memory, header, &frame.bytes, &mut self.lens).is_err() {
+                self.lens.truncate(first);
+                self.lens.resize(first + count, 0);
+            }
+        }
+    }
+
+    /// Gives the first chains back, of whose bytes so many were written.
+    fn give_back<M: GuestMemory>(&mut self, ring: &mut Attached<'_, '_, M>, count: usize) -> Result<(), QueueError> {
+        for (chain, len) in self.chains.iter().zip(&self.lens) {
+            ring.stage(chain.id(), *len)?;
+        }
         if let Some(taken) = self.chains.get_mut(..self.taken)
             && count < taken.len()
         {
             taken.rotate_left(count);
         }
         self.taken = self.taken.saturating_sub(count);
+        Ok(())
     }
 
     /// The queue was stopped, and goes on behind what was given back.
@@ -115,45 +147,25 @@ impl Buffers {
     }
 }
 
-/// Writes header and frame to chains, and gives them back. Buffers that are too short or not there cost the guest the frame.
-fn give<M: GuestMemory>(
-    chains: &[Box<Chain>],
-    memory: &M,
-    header: &[u8],
-    frame: &[u8],
-    ring: &mut Attached<'_, '_, M>,
-) -> Result<(), QueueError> {
-    // Nearly all frames: the lengths of many buffers are not cleared for one.
-    if let [chain] = chains {
-        let mut len = [0];
-        let is_written = write(chains, memory, header, frame, &mut len).is_ok();
-        return ring.stage(chain.id(), if is_written { len[0] } else { 0 });
-    }
-    let mut lens = [0; MAX_BUFFERS];
-    if write(chains, memory, header, frame, &mut lens).is_err() {
-        lens.fill(0);
-    }
-    chains.iter().zip(lens).try_for_each(|(chain, len)| ring.stage(chain.id(), len))
-}
-
-/// Writes header and frame to chains, one full after the other, and how much to each.
+/// Writes header and frame to chains, one full after the other, and adds how much to each. Nothing for no chains.
+#[inline]
 fn write<M: GuestMemory>(
     chains: &[Box<Chain>],
     memory: &M,
     header: &[u8],
     frame: &[u8],
-    lens: &mut [u32],
+    lens: &mut Vec<u32>,
 ) -> Result<(), ChainError> {
     let (mut header, mut rest) = (header, frame);
-    for (chain, len) in chains.iter().zip(lens) {
+    for chain in chains {
         let mut writer = chain.writer(memory);
         // All of it goes into the first one (virtio 1.2 5.1.6.3.1).
         writer.write_all(core::mem::take(&mut header))?;
         let room = usize::try_from(writer.remaining()).unwrap_or(usize::MAX);
         let (now, later) = rest.split_at(rest.len().min(room));
         writer.write_all(now)?;
-        *len = writer.written();
+        lens.push(writer.written());
         rest = later;
     }
-    if rest.is_empty() { Ok(()) } else { Err(ChainError::TooShort) }
+    if rest.is_empty() || chains.is_empty() { Ok(()) } else { Err(ChainError::TooShort) }
 }

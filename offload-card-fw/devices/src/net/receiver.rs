@@ -53,7 +53,7 @@ impl Receiver {
         {
             frame.offload.checksum = None;
             if offload::complete(&mut frame.bytes, checksum).is_err() {
-                return pool.put(frame.bytes);
+                return pool.put(frame);
             }
         }
         let queue = match (self.running.as_slice(), &self.steering) {
@@ -67,7 +67,7 @@ impl Receiver {
                 queue.bytes += frame.bytes.capacity();
                 queue.frames.push_back(frame);
             }
-            _ => pool.put(frame.bytes),
+            _ => pool.put(frame),
         }
     }
 
@@ -100,9 +100,9 @@ impl Waiting {
         self.frames.len()
     }
 
-    /// The first frame.
-    pub fn peek(&self) -> Option<&Buffered> {
-        self.frames.front()
+    /// The frames, the first one first.
+    pub fn frames(&self) -> impl Iterator<Item = &Buffered> {
+        self.frames.iter()
     }
 
     /// Takes the first frame.
@@ -114,6 +114,6 @@ impl Waiting {
 
     fn clear(&mut self, pool: &mut Pool) {
         self.bytes = 0;
-        self.frames.drain(..).for_each(|frame| pool.put(frame.bytes));
+        self.frames.drain(..).for_each(|frame| pool.put(frame));
     }
 }

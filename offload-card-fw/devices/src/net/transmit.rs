@@ -6,6 +6,7 @@ use super::{
     BATCH, Fabric, Features, LINK_HEADER, LONGEST_FRAME, NetDevice, PREFETCHED,
     frame::Buffered,
     header::{self, HEADER},
+    pool::Pool,
 };
 use crate::serve::Service;
 
@@ -34,7 +35,7 @@ impl NetDevice {
         let (mut taken, mut bytes) = (0, 0);
         while taken < BATCH && bytes < MAX_TURN_BYTES && ring.pop_into(&mut self.chain)? {
             taken += 1;
-            if is_link_up && let Some(frame) = read(&self.chain, memory, features, longest, fabric) {
+            if is_link_up && let Some(frame) = read(&self.chain, memory, features, longest, fabric.pool()) {
                 bytes += frame.bytes.len() + PACKET_BYTES * frame.offload.packets(frame.bytes.len());
                 self.frames.push(frame);
             }
@@ -57,7 +58,7 @@ fn read<M: GuestMemory>(
     memory: &M,
     features: Features,
     longest: usize,
-    fabric: &mut Fabric,
+    pool: &mut Pool,
 ) -> Option<Buffered> {
     let mut reader = chain.reader(memory);
     let mut header = [0; HEADER];
@@ -68,10 +69,11 @@ fn read<M: GuestMemory>(
     if offload.packets(len) > MAX_PACKETS {
         return None;
     }
-    let mut bytes = fabric.frame(len);
-    if reader.read_exact(&mut bytes).is_err() {
-        fabric.recycle(bytes);
+    let mut frame = pool.take(len);
+    if reader.read_exact(&mut frame.bytes).is_err() {
+        pool.put(frame);
         return None;
     }
-    Some(Buffered { bytes, offload })
+    frame.offload = offload;
+    Some(frame)
 }
