@@ -4,7 +4,10 @@ use std::{path::PathBuf, time::Duration};
 
 use anyhow::Result;
 use clap::Parser;
-use front_end::net::{Traffic, run};
+use front_end::{
+    net::{Traffic, one_at_a_time, run},
+    percentiles::Percentiles,
+};
 use serde_json::json;
 
 /// Two guests that send each other frames through a switch with vhost-user ports.
@@ -23,6 +26,9 @@ struct Arguments {
     /// Use packed rings.
     #[arg(long)]
     packed: bool,
+    /// Send one frame at a time, and say how long they take.
+    #[arg(long)]
+    latency: bool,
     /// Milliseconds before the counting begins.
     #[arg(long, default_value_t = 300)]
     warm_up: u64,
@@ -33,14 +39,20 @@ struct Arguments {
 
 fn main() -> Result<()> {
     let arguments = Arguments::parse();
-    let outcome = run(&Traffic {
+    let traffic = Traffic {
         sockets: [arguments.first, arguments.second],
         frame: arguments.frame,
         flows: arguments.flows,
         is_packed: arguments.packed,
         warm_up: Duration::from_millis(arguments.warm_up),
         time: Duration::from_millis(arguments.time),
-    })?;
+    };
+    if arguments.latency {
+        let Percentiles { p50_ns, p99_ns, p999_ns } = one_at_a_time(&traffic)?;
+        println!("{}", json!({ "p50_ns": p50_ns, "p99_ns": p99_ns, "p999_ns": p999_ns }));
+        return Ok(());
+    }
+    let outcome = run(&traffic)?;
     println!(
         "{}",
         json!({

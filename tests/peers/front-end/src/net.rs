@@ -1,24 +1,22 @@
 //! Two guests that send each other frames through a switch, as fast as it takes them.
 
 use std::{
-    os::fd::OwnedFd,
     path::{Path, PathBuf},
-    sync::{Arc, atomic::Ordering::Relaxed},
+    sync::atomic::Ordering::Relaxed,
     time::{Duration, Instant},
 };
 
-use anyhow::{Result, ensure};
-use dragonfly_vhost_user::{F_PROTOCOL_FEATURES, FrontEnd, ProtocolFeatures, Region, wire::VringAddress};
-use rustix::event::{EventfdFlags, eventfd};
+use anyhow::{Context, Result, ensure};
+use dragonfly_vhost_user::FrontEnd;
 
 use crate::{
+    connection::{self, Kick, RING_PACKED, VERSION_1},
     memory::Memory,
+    percentiles::Percentiles,
     ring::{self, Buffers, Place, Ring},
     socket::Socket,
 };
 
-const VERSION_1: u64 = 1 << 32;
-const RING_PACKED: u64 = 1 << 34;
 /// Bytes before each frame (virtio 1.2, 5.1.6).
 const HEADER: usize = 12;
 /// Bytes of a frame's checksum.
@@ -30,11 +28,11 @@ const STRIDE: u32 = 2048;
 const BURST: u16 = 32;
 /// How long it may take until the first frames come through.
 const PATIENCE: Duration = Duration::from_secs(20);
+/// How long a frame may take afterwards, with others on the machine.
+const FRAME_PATIENCE: Duration = Duration::from_secs(2);
 /// Virtqueues: receive, transmit.
 const RECEIVE: u16 = 0;
 const TRANSMIT: u16 = 1;
-/// Where the front end says that it has the memory mapped.
-const USER_BASE: u64 = 0x7f00_0000_0000;
 
 /// Where the rings and the buffers of both queues are.
 const RINGS: [u64; 2] = [0x1000, 0x1000 + ring::RING_BYTES];
@@ -77,6 +75,7 @@ pub fn run(traffic: &Traffic) -> Result<Outcome> {
     ensure!((64..=1518).contains(&traffic.frame), "frames have 64 to 1518 bytes");
     let [first, second] = &traffic.sockets;
     let mut guests = [Guest::new(0, traffic, first)?, Guest::new(1, traffic, second)?];
+    guests.iter_mut().for_each(Guest::send_all);
     // A switch may take some time until it serves new ports.
     turn_until(&mut guests, |guests, elapsed| elapsed > PATIENCE || guests.iter().all(|guest| guest.received > 0))?;
     ensure!(guests.iter().all(|guest| guest.received > 0), "nothing comes through the switch");
@@ -85,6 +84,43 @@ pub fn run(traffic: &Traffic) -> Result<Outcome> {
     let seconds = turn_until(&mut guests, |_, elapsed| elapsed >= traffic.time)?.as_secs_f64();
     let sum = |count: fn(&Guest) -> u64| guests.iter().map(count).sum();
     Ok(Outcome { sent: sum(|guest| guest.sent), received: sum(|guest| guest.received), seconds })
+}
+
+/// Sends one frame at a time, from guest to guest and back: how long each takes from the offer until the other guest has it.
+///
+/// # Errors
+/// As [`run`].
+pub fn one_at_a_time(traffic: &Traffic) -> Result<Percentiles> {
+    let [first, second] = &traffic.sockets;
+    let mut guests = [Guest::new(0, traffic, first)?, Guest::new(1, traffic, second)?];
+    let mut times_ns = Vec::new();
+    let begin = Instant::now();
+    let mut counted = begin;
+    let mut patience = PATIENCE;
+    while counted.elapsed() < traffic.time {
+        let sent = Instant::now();
+        let [sender, receiver] = &mut guests;
+        sender.send(0);
+        sender.publish();
+        let before = receiver.received;
+        while receiver.received == before {
+            ensure!(sent.elapsed() < patience, "a frame does not come through the switch");
+            receiver.take_received()?;
+        }
+        let time_ns = u64::try_from(sent.elapsed().as_nanos())?;
+        // Its buffer is used for the next frame.
+        while sender.transmit.take(&sender.memory).is_none() {
+            ensure!(sent.elapsed() < patience, "a buffer does not come back");
+        }
+        patience = FRAME_PATIENCE;
+        if begin.elapsed() < traffic.warm_up {
+            counted = Instant::now();
+        } else {
+            times_ns.push(time_ns);
+        }
+        guests.swap(0, 1);
+    }
+    Percentiles::of(times_ns).context("no frame came in time")
 }
 
 /// Lets the guests have their turns until it is time; gives the time that it took.
@@ -109,7 +145,7 @@ struct Guest {
     memory: Memory,
     receive: Ring,
     transmit: Ring,
-    kicks: [Arc<OwnedFd>; 2],
+    kicks: Vec<Kick>,
     _back_end: FrontEnd<Socket>,
     frame: usize,
     flows: u32,
@@ -134,36 +170,10 @@ impl Guest {
             memory.write(at, &frame(number, frame_len));
         }
         receive.publish(&memory);
-        let event = || eventfd(0, EventfdFlags::NONBLOCK).map(Arc::new);
-        let kicks = [event()?, event()?];
-        let mut back_end = FrontEnd::new(Socket::connect(socket)?);
         let features = VERSION_1 | if traffic.is_packed { RING_PACKED } else { 0 };
-        let offered = back_end.features()?;
-        ensure!(features & !offered == 0, "{}: features {:#x} are not offered", socket.display(), features & !offered);
-        let extensions = back_end.protocol_features()? & ProtocolFeatures::MQ;
-        back_end.set_protocol_features(extensions)?;
-        back_end.set_owner()?;
-        back_end.set_features(features | F_PROTOCOL_FEATURES)?;
-        let region = Region { guest_address: 0, size: memory.len() as u64, user_address: USER_BASE, mmap_offset: 0 };
-        back_end.set_memory(&[(region, memory.file())])?;
-        for (queue, place) in [RECEIVE, TRANSMIT].into_iter().zip(places) {
-            back_end.set_ring_size(queue, ring::SIZE)?;
-            back_end.set_ring_base(queue, receive.base())?;
-            back_end.set_ring_addresses(&VringAddress {
-                index: queue.into(),
-                flags: 0,
-                descriptor: USER_BASE + place.descriptors,
-                used: USER_BASE + place.device,
-                available: USER_BASE + place.driver,
-                log: 0,
-            })?;
-            back_end.set_call(queue, Some(event()?))?;
-            back_end.set_kick(queue, Some(kicks[usize::from(queue)].clone()))?;
-            back_end.enable_ring(queue, true)?;
-        }
-        // All that was said has been handled when this is answered.
-        back_end.features()?;
-        let mut guest = Self {
+        let queues = [(RECEIVE, places[0]), (TRANSMIT, places[1])];
+        let (back_end, kicks) = connection::open(socket, &memory, features, &queues, receive.base())?;
+        Ok(Self {
             number,
             memory,
             receive,
@@ -175,12 +185,15 @@ impl Guest {
             next_flow: 0,
             sent: 0,
             received: 0,
-        };
+        })
+    }
+
+    /// Sends all buffers.
+    fn send_all(&mut self) {
         for buffer in 0..ring::SIZE {
-            guest.send(buffer);
+            self.send(buffer);
         }
-        guest.publish();
-        Ok(guest)
+        self.publish();
     }
 
     /// Takes back what was sent and received, and sends again.
@@ -195,8 +208,13 @@ impl Guest {
             work += 1;
         }
         if work > 0 && self.transmit.publish(&self.memory) {
-            kick(&self.kicks[usize::from(TRANSMIT)]);
+            self.kicks[usize::from(TRANSMIT)].give();
         }
+        self.take_received()
+    }
+
+    /// Takes what was received, and gives its buffers back.
+    fn take_received(&mut self) -> Result<()> {
         let mut work = 0;
         while work < BURST
             && let Some((buffer, written)) = self.receive.take(&self.memory)
@@ -215,7 +233,7 @@ impl Guest {
             work += 1;
         }
         if work > 0 && self.receive.publish(&self.memory) {
-            kick(&self.kicks[usize::from(RECEIVE)]);
+            self.kicks[usize::from(RECEIVE)].give();
         }
         Ok(())
     }
@@ -247,14 +265,9 @@ impl Guest {
 
     fn publish(&mut self) {
         if self.transmit.publish(&self.memory) {
-            kick(&self.kicks[usize::from(TRANSMIT)]);
+            self.kicks[usize::from(TRANSMIT)].give();
         }
     }
-}
-
-fn kick(event: &OwnedFd) {
-    // A full counter is one kick more than are needed.
-    let _ = rustix::io::write(event, &1_u64.to_ne_bytes());
 }
 
 /// A UDP frame of the first flow; those of the two guests are each other's answers.

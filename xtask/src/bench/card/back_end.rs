@@ -38,14 +38,21 @@ pub struct Process {
 }
 
 impl Process {
-    fn start(mut command: Command, log: PathBuf) -> Result<Self> {
+    /// Starts it, with its output in `log`.
+    ///
+    /// # Errors
+    /// It cannot be started.
+    pub fn start(mut command: Command, log: PathBuf) -> Result<Self> {
         let file = fs::File::create(&log)?;
         let child = command.stdin(Stdio::piped()).stdout(file.try_clone()?).stderr(file).spawn();
         Ok(Self { child: child.with_context(|| format!("cannot start {command:?}"))?, log })
     }
 
     /// Waits until all of these files are there.
-    fn wait_for(&mut self, files: &[PathBuf]) -> Result<()> {
+    ///
+    /// # Errors
+    /// It ends, or takes too long.
+    pub fn wait_for(&mut self, files: &[PathBuf]) -> Result<()> {
         let begin = Instant::now();
         while !files.iter().all(|file| file.exists()) {
             if let Some(status) = self.child.try_wait()? {
@@ -87,7 +94,7 @@ impl Drop for Process {
 }
 
 /// A command that runs on CPU 0.
-fn on_first_cpu(program: &Path) -> Command {
+pub fn on_first_cpu(program: &Path) -> Command {
     let mut command = Command::new("taskset");
     command.args(["--cpu-list", "0"]).arg(program);
     command

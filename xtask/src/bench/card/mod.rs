@@ -1,10 +1,12 @@
 //! `cargo xtask bench card`: what the card's switch and disks do on one CPU of this machine, beside its peers, and what a
 //! request costs a guest of the hypervisor ([`requests`]).
 //!
-//! [`cases`] says what is measured, [`back_end`] starts who is measured, [`library`] runs what needs no rings.
+//! [`cases`] says what is measured, [`back_end`] starts who is measured, [`disks`] measures disks over vhost-user, [`library`] runs
+//! what needs no rings.
 
 mod back_end;
 mod cases;
+mod disks;
 mod library;
 
 use std::{
@@ -35,6 +37,8 @@ use crate::{
 
 const CARD: Program<'_> = Program { package: "dragonfly-offload-card", bin: "offload-card", features: &[] };
 const LOAD: Program<'_> = Program { package: "dragonfly-peer-front-end", bin: "card-load", features: &[] };
+
+const DISK_LOAD: Program<'_> = Program { package: "dragonfly-peer-front-end", bin: "disk-load", features: &[] };
 
 /// The CPU of the guests; the switch has CPU 0.
 const LOAD_CPU: &str = "1";
@@ -74,7 +78,7 @@ fn measure_host(tools: &Tools, project: &Project, arguments: &BenchCard, figures
     ensure!(cpus >= 2, "this machine has one CPU, and the switch and its guests need one each");
     let build =
         |program| cargo::build_bin_for(project, tools.is_offline(), program, Profile::Release, rust::HOST_TARGET);
-    let (card, load) = (build(&CARD)?, build(&LOAD)?);
+    let (card, load, disk_load) = (build(&CARD)?, build(&LOAD)?, build(&DISK_LOAD)?);
     let peers = if arguments.alone { None } else { Some(tools.peers()?) };
     if let Some(Peers { versions: [dpdk, ovs], .. }) = &peers {
         println!("DPDK {dpdk}, Open vSwitch {ovs}, one CPU for each switch");
@@ -82,6 +86,10 @@ fn measure_host(tools: &Tools, project: &Project, arguments: &BenchCard, figures
     println!("{:<28} {:>10} {:>10} {:>10}", "Mpps, both directions", "Dragonfly", "testpmd", "OVS-DPDK");
     for policy in POLICIES {
         measure_policy(policy, &card, &load, peers.as_ref(), arguments.rounds, figures)?;
+    }
+    for (name, value) in disks::measure(&card, &disk_load, !arguments.alone, arguments.rounds)? {
+        println!("{name:<28} {value:>10.4e}");
+        insert(figures, &name, value);
     }
     for (name, value) in library::measure(project, tools.is_offline())? {
         println!("{name:<28} {value:>10.4e}");
@@ -114,9 +122,10 @@ fn measure_policy(
         for _ in 0..rounds {
             for ((name, switch), results) in switches.iter().zip(&mut results) {
                 switch.process().go_on()?;
-                let mpps = load_once(load, switch.as_ref(), case).with_context(|| format!("{name}, {}", case.name))?;
+                let answer = load_once(load, switch.as_ref(), case, &[]);
+                let answer = answer.with_context(|| format!("{name}, {}", case.name))?;
                 switch.process().pause()?;
-                results.push(mpps);
+                results.push(answer["mpps"].as_f64().context("the load gave no figure")?);
             }
         }
         let mut cells = BTreeMap::new();
@@ -128,21 +137,48 @@ fn measure_policy(
         let cell = |name| cells.get(name).map_or("-".into(), |value| format!("{value:.2}"));
         println!("{:<28} {:>10} {:>10} {:>10}", case.name, cell("vswitch"), cell("testpmd"), cell("ovs_dpdk"));
     }
+    if let Some(case) = policy.cases().first() {
+        measure_latency(case, load, &switches, rounds, figures)?;
+    }
     Ok(())
 }
 
-/// One turn: millions of frames per second.
-fn load_once(load: &Path, switch: &dyn BackEnd, case: &Case) -> Result<f64> {
+/// Measures how long a frame takes where there is no other.
+fn measure_latency(
+    case: &Case,
+    load: &Path,
+    switches: &[(&str, Box<dyn BackEnd>)],
+    rounds: u32,
+    figures: &mut Figures,
+) -> Result<()> {
+    for (name, switch) in switches {
+        switch.process().go_on()?;
+        let answers = (0..rounds).map(|_| load_once(load, switch.as_ref(), case, &["--latency"]));
+        let answers = answers.collect::<Result<Vec<_>>>().with_context(|| format!("{name}, one frame at a time"))?;
+        switch.process().pause()?;
+        let mut line = format!("{:<28}", format!("{name}, {}, one at a time", case.name));
+        for percentile in ["p50_ns", "p99_ns", "p999_ns"] {
+            let value = median(answers.iter().filter_map(|answer| answer[percentile].as_f64()).collect());
+            insert(figures, &format!("{name}_{}_{percentile}", case.name), value);
+            line += &format!(" {percentile} {value}");
+        }
+        println!("{line}");
+    }
+    Ok(())
+}
+
+/// One turn, as the load tells of it.
+fn load_once(load: &Path, switch: &dyn BackEnd, case: &Case, options: &[&str]) -> Result<Value> {
     let mut command = Command::new("taskset");
     command.args(["--cpu-list", LOAD_CPU]).arg(load).args(switch.sockets());
     command.args(["--frame", &case.frame.to_string(), "--flows", &case.flows.to_string()]);
     if case.is_packed {
         command.arg("--packed");
     }
+    command.args(options);
     let output = command.stdin(Stdio::null()).output().context("cannot start taskset (util-linux)")?;
     ensure!(output.status.success(), "the load has failed: {}", first_lines(&output.stderr));
-    let answer: Value = serde_json::from_slice(&output.stdout)?;
-    answer["mpps"].as_f64().context("the load gave no figure")
+    Ok(serde_json::from_slice(&output.stdout)?)
 }
 
 fn median(mut values: Vec<f64>) -> f64 {

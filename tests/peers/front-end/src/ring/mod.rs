@@ -1,5 +1,5 @@
 //! The driver's side of a queue whose buffers stay where they are: each has its place and length for ever, and goes to the
-//! device and back by its number. One descriptor for each buffer.
+//! device and back by its number. One descriptor for each buffer, or two for a request and its answer.
 
 mod packed;
 mod split;
@@ -65,6 +65,12 @@ impl Ring {
         } else {
             Self::Split(split::Split::new(memory, place, buffers))
         }
+    }
+
+    /// An empty split ring of half as many requests, each with its answer.
+    #[must_use]
+    pub fn of_requests(memory: &Memory, base: u64, requests: Buffers, answers: Buffers) -> Self {
+        Self::Split(split::Split::of_requests(memory, Place::at(base), requests, answers))
     }
 
     /// Gives a buffer to the device, which sees it after [`Self::publish`] at the latest.

@@ -8,6 +8,7 @@ use std::sync::atomic::{
 use super::{Buffers, Place, SIZE};
 use crate::memory::Memory;
 
+const NEXT: u16 = 1;
 const WRITE: u16 = 2;
 const NO_INTERRUPT: u16 = 1;
 const NO_NOTIFY: u16 = 1;
@@ -24,12 +25,21 @@ pub struct Split {
 
 impl Split {
     pub(super) fn new(memory: &Memory, place: Place, buffers: Buffers) -> Self {
-        for number in 0..SIZE {
-            let at = place.descriptors + 16 * u64::from(number);
-            memory.u64(at).store(buffers.first + u64::from(buffers.stride) * u64::from(number), Relaxed);
-            memory.u32(at + 8).store(buffers.len, Relaxed);
-            memory.u16(at + 12).store(if buffers.is_writable { WRITE } else { 0 }, Relaxed);
+        (0..SIZE).for_each(|number| describe(memory, place, (number, number), buffers, None));
+        Self::empty(memory, place)
+    }
+
+    /// Each request is followed by its answer, in the second half of the table.
+    pub(super) fn of_requests(memory: &Memory, place: Place, requests: Buffers, answers: Buffers) -> Self {
+        for number in 0..SIZE / 2 {
+            let answer = SIZE / 2 + number;
+            describe(memory, place, (number, number), requests, Some(answer));
+            describe(memory, place, (answer, number), answers, None);
         }
+        Self::empty(memory, place)
+    }
+
+    fn empty(memory: &Memory, place: Place) -> Self {
         memory.u16(place.driver).store(NO_INTERRUPT, Relaxed);
         Self { place, next: 0, taken: 0, seen: 0 }
     }
@@ -58,4 +68,14 @@ impl Split {
         self.taken = self.taken.wrapping_add(1);
         Some((memory.u32(at).load(Relaxed) as u16, memory.u32(at + 4).load(Relaxed)))
     }
+}
+
+/// Writes a descriptor, which is a buffer's, and may be followed by another.
+fn describe(memory: &Memory, place: Place, (descriptor, number): (u16, u16), buffers: Buffers, next: Option<u16>) {
+    let at = place.descriptors + 16 * u64::from(descriptor);
+    memory.u64(at).store(buffers.first + u64::from(buffers.stride) * u64::from(number), Relaxed);
+    memory.u32(at + 8).store(buffers.len, Relaxed);
+    let write = if buffers.is_writable { WRITE } else { 0 };
+    memory.u16(at + 12).store(write | if next.is_some() { NEXT } else { 0 }, Relaxed);
+    memory.u16(at + 14).store(next.unwrap_or(0), Relaxed);
 }
