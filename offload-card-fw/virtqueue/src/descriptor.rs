@@ -97,11 +97,11 @@ fn segment(address: little_endian::U64, len: little_endian::U32, flags: Flags) -
 /// Copies descriptor `index` of a table, once. An indirect table may have any alignment, so this is no atomic access:
 /// what orders it is an Acquire that the caller has made.
 #[inline(always)]
-pub(crate) fn read<T: FromBytes + IntoBytes>(table: &GuestSlice<'_>, index: usize) -> Result<T, MemoryError> {
-    let mut descriptor = T::new_zeroed();
+pub(crate) fn read<T: FromBytes>(table: &GuestSlice<'_>, index: usize) -> Result<T, MemoryError> {
     let offset = index.checked_mul(DESCRIPTOR_SIZE).ok_or(MemoryError::OutOfBounds)?;
-    table.read(offset, descriptor.as_mut_bytes())?;
-    Ok(descriptor)
+    let words = table.read_pair(offset)?;
+    // Both have `DESCRIPTOR_SIZE` bytes.
+    T::read_from_bytes(words.as_bytes()).map_err(|_| MemoryError::OutOfBounds)
 }
 
 /// Lets the CPU fetch the first `bytes` of what a descriptor refers to, which may be anything yet.

@@ -130,6 +130,16 @@ unsafe fn copy_one<T: Copy>(from: *const u8, to: *mut u8) {
     unsafe { to.cast::<Unaligned<T>>().write_volatile(from.cast::<Unaligned<T>>().read_volatile()) }
 }
 
+/// Reads eight bytes.
+///
+/// # Safety
+/// `from` is valid for reads of eight bytes, at any alignment.
+#[inline(always)]
+pub(super) unsafe fn load(from: *const u8) -> u64 {
+    // SAFETY: As the caller says; the packed wrapper needs no alignment.
+    unsafe { from.cast::<Unaligned<u64>>().read_volatile().0 }
+}
+
 /// Sets `len` bytes to zero.
 ///
 /// # Safety

@@ -111,6 +111,13 @@ impl GuestSlice<'_> {
         Ok(())
     }
 
+    pub(crate) fn read_pair(&self, offset: usize) -> Result<[u64; 2], MemoryError> {
+        let mut bytes = [0; 16];
+        self.read(offset, &mut bytes)?;
+        let [low, high] = bytes.as_chunks().0 else { return Err(MemoryError::OutOfBounds) };
+        Ok([u64::from_ne_bytes(*low), u64::from_ne_bytes(*high)])
+    }
+
     pub(crate) fn write(&self, offset: usize, from: &[u8]) -> Result<(), MemoryError> {
         for (at, bytes) in from.chunks_exact(2).enumerate() {
             let value = u16::from_le_bytes([bytes[0], bytes[1]]);

@@ -5,7 +5,7 @@ use core::ptr::NonNull;
 use core::sync::atomic::{AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering};
 
 use super::MemoryError;
-use super::copy::{copy, zero};
+use super::copy::{copy, load, zero};
 use super::prefetch::{self, Access};
 
 /// Bytes of shared memory, mapped for `'m`. Every access is checked against its bounds and reads or writes the memory
@@ -127,6 +127,21 @@ impl<'m> GuestSlice<'m> {
         // SAFETY: The range is in bounds, and `into`, an exclusive reference, cannot be guest memory.
         unsafe { copy(self.start.as_ptr().add(offset), into.as_mut_ptr(), into.len()) };
         Ok(())
+    }
+
+    /// Copies the 16 bytes from byte `offset` on, at any alignment, into registers: for descriptors, whose fields are used at
+    /// once.
+    ///
+    /// # Errors
+    /// [`MemoryError::OutOfBounds`].
+    #[inline(always)]
+    pub(crate) fn read_pair(&self, offset: usize) -> Result<[u64; 2], MemoryError> {
+        self.check(offset, 16)?;
+        // SAFETY: The range is in bounds.
+        Ok(unsafe {
+            let from = self.start.as_ptr().add(offset);
+            [load(from), load(from.add(8))]
+        })
     }
 
     /// Copies `from` to byte `offset`.
