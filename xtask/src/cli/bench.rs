@@ -18,7 +18,7 @@ pub enum Bench {
     /// Requests of guests to the card, in exits and instructions, in QEMU.
     #[command(after_help = BENCH_REQUESTS_HELP)]
     Requests(BenchRequests),
-    /// The card's switch and disks on this machine's own CPU, beside DPDK and Open vSwitch, and as a guest's in QEMU.
+    /// The card's switch and disks on this machine's own CPU, beside their peers, and as a guest's in QEMU.
     #[command(after_help = BENCH_CARD_HELP)]
     Card(BenchCard),
 }
@@ -44,7 +44,8 @@ Examples:
 const BENCH_CARD_HELP: &str = "\
 Two guests without a kernel send each other frames through the switch over vhost-user, on one CPU; the switch has another.
 The card, testpmd (which forwards without looking) and Open vSwitch on DPDK take turns, several times, and the median
-counts. Nothing else should run: the host of a virtual machine disturbs enough.
+counts. So do its disks and those of qemu-storage-daemon, if that is in PATH. Nothing else should run: the host of a
+virtual machine disturbs enough.
 
 Then a guest of the hypervisor makes requests to the card, as with `bench requests`.
 
