@@ -97,6 +97,9 @@ pub struct BenchCard {
     /// How often each takes its turn.
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=100))]
     pub rounds: u32,
+    /// Milliseconds that are counted in each turn.
+    #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u32).range(10..=60000))]
+    pub time: u32,
     /// Also write the figures to this file.
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,

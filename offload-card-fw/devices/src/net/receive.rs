@@ -9,6 +9,8 @@ use crate::serve::Service;
 
 /// The most buffers that a frame may fill. Linux makes them of 1,500 bytes at least, so that it needs 44.
 const MAX_BUFFERS: usize = 64;
+/// Buffers after which no more frames are given in a turn: each that is taken has some memory.
+const MAX_TURN_BUFFERS: usize = 2 * MAX_BUFFERS;
 
 /// Receive buffers that were taken. Those too few for the next frame are kept until there are more.
 #[derive(Debug, Default)]
@@ -62,7 +64,7 @@ impl NetDevice {
             }
             buffers.counts.push(count);
             given += count;
-            if given >= MAX_BUFFERS {
+            if given >= MAX_TURN_BUFFERS {
                 break;
             }
         }

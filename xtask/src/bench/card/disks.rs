@@ -14,7 +14,7 @@ use super::{
     back_end::{Process, on_first_cpu},
     median,
 };
-use crate::process::first_lines;
+use crate::{cli::BenchCard, process::first_lines};
 
 const DAEMON: &str = "qemu-storage-daemon";
 
@@ -34,13 +34,13 @@ struct Disks {
 ///
 /// # Errors
 /// Somebody does not start, or fails a read.
-pub fn measure(card: &Path, load: &Path, with_peer: bool, rounds: u32) -> Result<Vec<(String, f64)>> {
+pub fn measure(card: &Path, load: &Path, arguments: &BenchCard) -> Result<Vec<(String, f64)>> {
     let folder = tempfile::tempdir()?;
     let image = folder.path().join("image");
     // Not sparse, as a disk in use is not.
     fs::write(&image, vec![0xa5; usize::try_from(BYTES)?])?;
     let mut all = vec![start_card(card, folder.path())?];
-    match find_daemon().filter(|_| with_peer) {
+    match find_daemon().filter(|_| !arguments.alone) {
         Some(daemon) => all.push(start_daemon(&daemon, folder.path(), &image)?),
         None => println!("without {DAEMON}, which is not on this machine or not wanted"),
     }
@@ -49,11 +49,11 @@ pub fn measure(card: &Path, load: &Path, with_peer: bool, rounds: u32) -> Result
     for (depth, what) in DEPTHS {
         let names: &[&str] = if what == "iops" { &["iops"] } else { &["p50_ns", "p99_ns", "p999_ns"] };
         let mut results: Vec<(String, Vec<f64>)> = Vec::new();
-        for _ in 0..rounds {
+        for _ in 0..arguments.rounds {
             for disks in &all {
                 disks.process.go_on()?;
                 for (disk, socket) in &disks.sockets {
-                    let answer = load_once(load, socket, depth).with_context(|| (*disk).to_string())?;
+                    let answer = load_once(load, socket, depth, arguments.time).with_context(|| (*disk).to_string())?;
                     for name in names {
                         let value = answer[name].as_f64().context("the load gave no figure")?;
                         let name = format!("{disk}_{name}");
@@ -109,10 +109,11 @@ fn start(command: Command, log: PathBuf, sockets: Vec<(&'static str, PathBuf)>) 
     Ok(Disks { process, sockets })
 }
 
-fn load_once(load: &Path, socket: &Path, depth: u16) -> Result<Value> {
+fn load_once(load: &Path, socket: &Path, depth: u16, time: u32) -> Result<Value> {
     let mut command = Command::new("taskset");
     command.args(["--cpu-list", LOAD_CPU]).arg(load).arg(socket);
     command.args(["--depth", &depth.to_string(), "--blocks", &(BYTES >> 12).to_string()]);
+    command.args(["--time", &time.to_string()]);
     let output = command.stdin(Stdio::null()).output().context("cannot start taskset (util-linux)")?;
     ensure!(output.status.success(), "the load has failed: {}", first_lines(&output.stderr));
     Ok(serde_json::from_slice(&output.stdout)?)

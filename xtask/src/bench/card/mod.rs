@@ -85,9 +85,9 @@ fn measure_host(tools: &Tools, project: &Project, arguments: &BenchCard, figures
     }
     println!("{:<28} {:>10} {:>10} {:>10}", "Mpps, both directions", "Dragonfly", "testpmd", "OVS-DPDK");
     for policy in POLICIES {
-        measure_policy(policy, &card, &load, peers.as_ref(), arguments.rounds, figures)?;
+        measure_policy(policy, &card, &load, peers.as_ref(), arguments, figures)?;
     }
-    for (name, value) in disks::measure(&card, &disk_load, !arguments.alone, arguments.rounds)? {
+    for (name, value) in disks::measure(&card, &disk_load, arguments)? {
         println!("{name:<28} {value:>10.4e}");
         insert(figures, &name, value);
     }
@@ -104,7 +104,7 @@ fn measure_policy(
     card: &Path,
     load: &Path,
     peers: Option<&Peers>,
-    rounds: u32,
+    arguments: &BenchCard,
     figures: &mut Figures,
 ) -> Result<()> {
     let folder = tempfile::tempdir()?;
@@ -119,10 +119,10 @@ fn measure_policy(
     switches.iter().try_for_each(|(_, switch)| switch.process().pause())?;
     for case in policy.cases() {
         let mut results = vec![Vec::new(); switches.len()];
-        for _ in 0..rounds {
+        for _ in 0..arguments.rounds {
             for ((name, switch), results) in switches.iter().zip(&mut results) {
                 switch.process().go_on()?;
-                let answer = load_once(load, switch.as_ref(), case, &[]);
+                let answer = load_once(load, switch.as_ref(), case, arguments.time, &[]);
                 let answer = answer.with_context(|| format!("{name}, {}", case.name))?;
                 switch.process().pause()?;
                 results.push(answer["mpps"].as_f64().context("the load gave no figure")?);
@@ -138,7 +138,7 @@ fn measure_policy(
         println!("{:<28} {:>10} {:>10} {:>10}", case.name, cell("vswitch"), cell("testpmd"), cell("ovs_dpdk"));
     }
     if let Some(case) = policy.cases().first() {
-        measure_latency(case, load, &switches, rounds, figures)?;
+        measure_latency(case, load, &switches, arguments, figures)?;
     }
     Ok(())
 }
@@ -148,12 +148,13 @@ fn measure_latency(
     case: &Case,
     load: &Path,
     switches: &[(&str, Box<dyn BackEnd>)],
-    rounds: u32,
+    arguments: &BenchCard,
     figures: &mut Figures,
 ) -> Result<()> {
     for (name, switch) in switches {
         switch.process().go_on()?;
-        let answers = (0..rounds).map(|_| load_once(load, switch.as_ref(), case, &["--latency"]));
+        let answers =
+            (0..arguments.rounds).map(|_| load_once(load, switch.as_ref(), case, arguments.time, &["--latency"]));
         let answers = answers.collect::<Result<Vec<_>>>().with_context(|| format!("{name}, one frame at a time"))?;
         switch.process().pause()?;
         let mut line = format!("{:<28}", format!("{name}, {}, one at a time", case.name));
@@ -168,14 +169,14 @@ fn measure_latency(
 }
 
 /// One turn, as the load tells of it.
-fn load_once(load: &Path, switch: &dyn BackEnd, case: &Case, options: &[&str]) -> Result<Value> {
+fn load_once(load: &Path, switch: &dyn BackEnd, case: &Case, time: u32, options: &[&str]) -> Result<Value> {
     let mut command = Command::new("taskset");
     command.args(["--cpu-list", LOAD_CPU]).arg(load).args(switch.sockets());
     command.args(["--frame", &case.frame.to_string(), "--flows", &case.flows.to_string()]);
     if case.is_packed {
         command.arg("--packed");
     }
-    command.args(options);
+    command.args(["--time", &time.to_string()]).args(options);
     let output = command.stdin(Stdio::null()).output().context("cannot start taskset (util-linux)")?;
     ensure!(output.status.success(), "the load has failed: {}", first_lines(&output.stderr));
     Ok(serde_json::from_slice(&output.stdout)?)
