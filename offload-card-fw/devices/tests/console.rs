@@ -1,7 +1,10 @@
 //! Console devices under drivers that follow the specification, and one that does not.
 
+mod common;
+
 use std::time::Instant;
 
+use common::ring_config;
 use dragonfly_card_devices::{Cables, ConsoleDevice, PortTaken, Serve, tables::Console};
 use dragonfly_random::{Random, fuzz_end};
 use dragonfly_vhost_user::{Device, RingConfig};
@@ -66,14 +69,7 @@ impl Guest {
 
     fn start(&mut self, index: u16, cables: &mut Cables) {
         let (config, _) = &self.rings[usize::from(index)];
-        let place = RingConfig {
-            size: SIZE,
-            base: config.state.to_vring_base(config.is_packed()),
-            descriptor: config.addresses.descriptors.0,
-            available: config.addresses.driver.0,
-            used: config.addresses.device.0,
-        };
-        self.device.start_ring(index, place).unwrap();
+        self.device.start_ring(index, ring_config(config)).unwrap();
         self.device.rings_changed(cables);
     }
 
@@ -270,14 +266,7 @@ fn a_port_that_another_card_served_is_taken_as_open() {
     device.set_features(RingFeatures::VERSION_1.bits() | MULTIPORT);
     for (index, (config, _)) in (0..).zip(&one.rings) {
         let base = one.device.stop_ring(index);
-        let place = RingConfig {
-            size: SIZE,
-            base,
-            descriptor: config.addresses.descriptors.0,
-            available: config.addresses.driver.0,
-            used: config.addresses.device.0,
-        };
-        device.start_ring(index, place).unwrap();
+        device.start_ring(index, RingConfig { base, ..ring_config(config) }).unwrap();
         device.rings_changed(&mut after);
     }
     let mut two = Guest::new(&mut after, &table(&["talk"], None), RingFeatures::empty(), MULTIPORT);

@@ -3,12 +3,15 @@
 //!
 //! Its queues may stop, but the card never panics, and another guest on the same switch is served all the while.
 
+mod common;
+
 use std::time::Instant;
 
+use common::ring_config;
 use dragonfly_card_devices::{Control, Fabric, NetDevice, Serve, tables::Devices};
 use dragonfly_random::{Random, fuzz_end};
 use dragonfly_settings::Document;
-use dragonfly_vhost_user::{Device, RingConfig};
+use dragonfly_vhost_user::Device;
 use dragonfly_virtqueue::{
     GuestAddress, GuestMemory, QueueConfig, RingFeatures,
     host::{Buffer, Driver, HostMemory, config_at, driver},
@@ -50,14 +53,7 @@ impl Guest {
 
     fn start(&mut self, index: u16) {
         let (config, _) = &self.rings[usize::from(index)];
-        let place = RingConfig {
-            size: SIZE,
-            base: config.state.to_vring_base(config.is_packed()),
-            descriptor: config.addresses.descriptors.0,
-            available: config.addresses.driver.0,
-            used: config.addresses.device.0,
-        };
-        self.device.start_ring(index, place).unwrap();
+        self.device.start_ring(index, ring_config(config)).unwrap();
     }
 
     /// Begins with a ring anew.

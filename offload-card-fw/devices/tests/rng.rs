@@ -1,10 +1,13 @@
 //! The entropy device under a driver that follows the specification, and one that does not.
 
+mod common;
+
 use std::num::NonZeroU64;
 
+use common::ring_config;
 use dragonfly_card_devices::{Entropy, RngDevice, Serve, tables::Rng};
 use dragonfly_rate::Rate;
-use dragonfly_vhost_user::{Device, RingConfig};
+use dragonfly_vhost_user::Device;
 use dragonfly_virtqueue::{
     GuestAddress, GuestMemory, QueueConfig, RingFeatures,
     host::{Buffer, Driver, HostMemory, config_at, driver},
@@ -50,14 +53,7 @@ impl Guest {
         let config: QueueConfig = config_at(0, SIZE, features);
         let memory = HostMemory::new(&[(0, MEMORY as usize)]);
         let ring = driver(&config, &memory);
-        let place = RingConfig {
-            size: SIZE,
-            base: config.state.to_vring_base(config.is_packed()),
-            descriptor: config.addresses.descriptors.0,
-            available: config.addresses.driver.0,
-            used: config.addresses.device.0,
-        };
-        device.start_ring(0, place).unwrap();
+        device.start_ring(0, ring_config(&config)).unwrap();
         Self { device, memory, ring }
     }
 

@@ -1,6 +1,7 @@
 //! Messages of the control queues (virtio 1.2 5.3.6.2).
 
 use alloc::vec::Vec;
+use core::mem::offset_of;
 
 use bitflags::bitflags;
 use zerocopy::{
@@ -27,6 +28,8 @@ pub struct Message {
     pub event: U16,
     pub value: U16,
 }
+
+const _: () = assert!(size_of::<Message>() == 8 && offset_of!(Message, value) == 6);
 
 bitflags! {
     /// What the card is to tell the driver of a port, in the order in which it does: so much and no more, however often the

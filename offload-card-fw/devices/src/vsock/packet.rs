@@ -1,5 +1,7 @@
 //! Packets between a guest's socket driver and the card (virtio 1.2 5.10.6).
 
+use core::mem::offset_of;
+
 use bitflags::bitflags;
 use zerocopy::{
     FromBytes, Immutable, IntoBytes,
@@ -34,6 +36,9 @@ pub struct Header {
     /// Bytes that it has taken out of there since the connection began, `fwd_cnt`; 2^32 is 0 again.
     pub forwarded: U32,
 }
+
+const _: () =
+    assert!(size_of::<Header>() == 44 && offset_of!(Header, len) == 24 && offset_of!(Header, forwarded) == 40);
 
 /// What a packet says (5.10.6).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,5 +1,7 @@
 //! Network devices and the switch between them, with drivers of the tests' own.
 
+#[path = "../common/mod.rs"]
+mod common;
 mod control;
 mod fabric;
 mod offloads;

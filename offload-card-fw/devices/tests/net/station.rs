@@ -14,6 +14,8 @@ use dragonfly_virtqueue::{
 };
 use dragonfly_vswitch::{MacAddress, PortId};
 
+use crate::common::ring_config;
+
 pub const HEADER: usize = 12;
 /// Nothing is to be done about the frame, which is in one buffer.
 pub const PLAIN: [u8; HEADER] = [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0];
@@ -209,15 +211,5 @@ impl Station {
             frame
         };
         self.receive_by(fabric, 0, 1600).into_iter().map(plain).collect()
-    }
-}
-
-fn ring_config(config: &QueueConfig) -> RingConfig {
-    RingConfig {
-        size: config.size,
-        base: config.state.to_vring_base(config.is_packed()),
-        descriptor: config.addresses.descriptors.0,
-        available: config.addresses.driver.0,
-        used: config.addresses.device.0,
     }
 }
