@@ -16,6 +16,9 @@ use crate::memory_object::Memory;
 /// Words of a page.
 pub const WORDS: usize = PAGE_SIZE as usize / 8;
 
+/// Where a record is that the kernel shares with a guest: a memory object and an offset in it.
+pub type RecordPlace<A> = (Ref<Memory<A>, A>, u64);
+
 /// Does something with a record of a memory object that its domain may write at the same time; nothing if no frame is there.
 /// `offset` is a multiple of the record's size.
 pub fn with_record<A: Arch, R>(

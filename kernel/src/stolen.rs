@@ -10,7 +10,7 @@ use dragonfly_abi::guest::RECORD_SIZE;
 
 use crate::arch::{Arch, Guest, NEVER, Ticks};
 use crate::memory_object::Memory;
-use crate::shared_page::with_record;
+use crate::shared_page::{RecordPlace, with_record};
 use crate::sync::AtomicU64;
 use crate::{Lock, Ref};
 
@@ -40,7 +40,7 @@ impl<A: Arch> Default for StolenTime<A> {
 
 impl<A: Arch> StolenTime<A> {
     /// Says where the record is from now on.
-    pub fn set_record(&self, place: Option<(Ref<Memory<A>, A>, u64)>) -> Result<(), Status> {
+    pub fn set_record(&self, place: Option<RecordPlace<A>>) -> Result<(), Status> {
         let record = match place {
             None => None,
             Some((_, offset)) if !offset.is_multiple_of(RECORD_SIZE) => return Err(Status::BadArgument),

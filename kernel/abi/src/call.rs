@@ -126,7 +126,8 @@ pub enum Call {
     VcpuApic = 81,
     /// `(notification, vm or 0, address, data)`: signals send this message instead of setting bits; 0 ends that.
     NotificationRoute = 82,
-    /// `(vcpu, memory or 0, offset)`: where the guest is told of time that was stolen from it.
+    /// `(vcpu, memory or 0, offset, kind)`: where kernel and guest share a record. See
+    /// [`RecordKind`](crate::guest::RecordKind).
     VcpuRecord = 83,
 }
 

@@ -16,6 +16,31 @@ pub const RECORD_SIZE: u64 = 64;
 /// Words of that record.
 pub const RECORD_WORDS: usize = RECORD_SIZE as usize / 8;
 
+/// Bytes of the record in which a guest ends interrupts; it begins at a multiple of them.
+pub const END_SIZE: u64 = 4;
+
+/// What a record is that kernel and guest share. Their form is the architecture's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(u32)]
+pub enum RecordKind {
+    /// The guest is told of the time in which the vCPU was to run and others had its CPU: [`RECORD_SIZE`] bytes.
+    StolenTime = 0,
+    /// The guest ends interrupts without being left: [`END_SIZE`] bytes.
+    EndOfInterrupt = 1,
+}
+
+impl RecordKind {
+    /// The kind with this number.
+    #[must_use]
+    pub const fn from_raw(raw: u64) -> Option<Self> {
+        match raw {
+            0 => Some(Self::StolenTime),
+            1 => Some(Self::EndOfInterrupt),
+            _ => None,
+        }
+    }
+}
+
 /// Why a vCPU came back from the guest: bits 0 to 31 of the first word. Bits 32 to 63 are the length in bytes of the
 /// instruction that caused the exit, 0 if it is not known. The words `a`, `b` and `c` say more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

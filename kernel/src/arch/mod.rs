@@ -10,7 +10,7 @@ use dragonfly_memory::{Frames, GuestPhys, Heap, HostPhys, HostVirt, PageFormat, 
 
 use crate::cpu::Cpu;
 use crate::domain::Domain;
-use crate::shared_page::SharedPage;
+use crate::shared_page::{RecordPlace, SharedPage};
 use crate::space::GuestSpace;
 use crate::vcpu::Vcpu;
 use crate::vm::Vm;
@@ -181,6 +181,8 @@ pub trait Guest<A: Arch>: Send + Sized {
         write: Option<u32>,
     ) -> Result<u32, Status>;
 
+    /// Says where the guest may end interrupts without being left. Gives back where it was before.
+    fn set_end_place(&mut self, place: Option<RecordPlace<A>>) -> Result<Option<RecordPlace<A>>, Status>;
     /// It is to forget all translations of addresses before it goes on.
     fn flush(&mut self);
     /// Tells the guest, by its record, that it has no CPU.

@@ -167,7 +167,7 @@ impl<A: Arch> Kernel<A> {
             Call::VcpuMsr => Self::vcpu_msr(cpu, a, b, c, d),
             Call::VcpuApic => Self::vcpu_apic(cpu, a, b, c, d),
             Call::NotificationRoute => Self::notification_route(cpu, a, b, c, d),
-            Call::VcpuRecord => Self::vcpu_record(cpu, a, b, c),
+            Call::VcpuRecord => Self::vcpu_record(cpu, a, b, c, d),
         }
     }
 }

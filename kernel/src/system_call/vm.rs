@@ -1,6 +1,6 @@
 //! Calls about virtual machines.
 
-use dragonfly_abi::guest::{DoorbellKind, GUEST_END, MAX_VCPUS, MsrPolicy, RunFlags};
+use dragonfly_abi::guest::{DoorbellKind, GUEST_END, MAX_VCPUS, MsrPolicy, RecordKind, RunFlags};
 use dragonfly_abi::{Handle, Rights, Status};
 use dragonfly_memory::{UserVirt, Vacant};
 
@@ -156,14 +156,20 @@ impl<A: Arch> Kernel<A> {
         Ok(Flow::Value(u64::from(value)))
     }
 
-    pub(super) fn vcpu_record(cpu: &Cpu<A>, vcpu: u64, memory: u64, offset: u64) -> Outcome {
+    pub(super) fn vcpu_record(cpu: &Cpu<A>, vcpu: u64, memory: u64, offset: u64, kind: u64) -> Outcome {
         let capability = cpu.capability(vcpu)?;
         let vcpu = capability.vcpu(Rights::MANAGE)?;
         let place = match memory {
             0 => None,
             handle => Some((cpu.capability(handle)?.memory(Rights::READ | Rights::WRITE)?.clone(), offset)),
         };
-        vcpu.stolen.set_record(place)?;
+        match RecordKind::from_raw(kind).ok_or(Status::BadArgument)? {
+            RecordKind::StolenTime => vcpu.stolen.set_record(place)?,
+            RecordKind::EndOfInterrupt => {
+                let replaced = vcpu.while_idle(|guest| guest.set_end_place(place))??;
+                drop(replaced);
+            }
+        }
         DONE
     }
 

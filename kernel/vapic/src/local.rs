@@ -122,6 +122,17 @@ impl LocalApic {
         self.seen.0.set(self.seen.0.get() | 1 << word_of(vector));
     }
 
+    /// Whether nobody needs to see the end of the one interrupt that is in service, or [offered](Self::offer): nothing else
+    /// is requested that waits for it, and it is no level-triggered one.
+    pub fn may_end_unseen(&self, offered: Option<u8>) -> bool {
+        let vector = match (offered, self.highest_in_service.get() as u8) {
+            (None, 0) | (Some(_), 1..) => return false,
+            (Some(offered), 0) => offered,
+            (None, in_service) => in_service,
+        };
+        self.highest_requested().is_none() && !self.level.contains(vector)
+    }
+
     /// The class (0 to 15) below which TPR's has to fall before an interrupt can be delivered; none if TPR holds nothing
     /// back: nothing is requested, it can be delivered now, or an interrupt in service holds it back.
     pub fn priority_threshold(&self) -> Option<u8> {

@@ -48,6 +48,7 @@ impl Processor {
                 | KvmFeatures::CLOCKSOURCE2
                 | KvmFeatures::CLOCKSOURCE_STABLE
                 | KvmFeatures::STEAL_TIME
+                | KvmFeatures::PV_EOI
                 | KvmFeatures::PV_TLB_FLUSH
                 | KvmFeatures::PV_SEND_IPI
                 | KvmFeatures::NOP_IO_DELAY,
@@ -107,6 +108,6 @@ mod tests {
     fn the_guest_is_told_what_the_vmm_serves_of_kvms_interface() {
         let processor = Processor::new(1, 0, host);
         let [features, ..] = processor.leaf(0x4000_0001);
-        assert_eq!(features, 1 << 24 | 1 << 9 | 1 << 5 | 1 << 3 | 1 << 1 | 1);
+        assert_eq!(features, 1 << 24 | 1 << 9 | 1 << 6 | 1 << 5 | 1 << 3 | 1 << 1 | 1);
     }
 }

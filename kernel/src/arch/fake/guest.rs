@@ -10,7 +10,7 @@ use crate::Ref;
 use crate::arch::{ExitFate, Guest, GuestExit, NEVER, Ticks};
 use crate::cpu::Cpu;
 use crate::domain::Domain;
-use crate::shared_page::SharedPage;
+use crate::shared_page::{RecordPlace, SharedPage};
 use crate::space::GuestSpace;
 use crate::vcpu::Vcpu;
 use crate::vm::Vm;
@@ -65,6 +65,10 @@ impl Guest<Fake> for NoGuest {
         _offset: u32,
         _write: Option<u32>,
     ) -> Result<u32, Status> {
+        match *self {}
+    }
+
+    fn set_end_place(&mut self, _place: Option<RecordPlace<Fake>>) -> Result<Option<RecordPlace<Fake>>, Status> {
         match *self {}
     }
 

@@ -75,6 +75,36 @@ fn interrupts_end_in_the_order_of_their_priority() {
 }
 
 #[test]
+fn an_end_is_unseen_where_nothing_waits_for_it() {
+    let apic = enabled(0);
+    assert!(!apic.may_end_unseen(None), "nothing is in service");
+    apic.post(0x51, Trigger::Edge);
+    assert!(!apic.may_end_unseen(None), "it has not been offered");
+    apic.offer(0x51);
+    assert!(apic.may_end_unseen(Some(0x51)));
+    apic.accept(0x51);
+    assert!(apic.may_end_unseen(None));
+    apic.post(0x41, Trigger::Edge);
+    assert!(!apic.may_end_unseen(None), "one waits");
+    apic.end_of_interrupt();
+    deliver(&apic, 0x41);
+    assert!(apic.may_end_unseen(None));
+    apic.post(0x61, Trigger::Edge);
+    apic.offer(0x61);
+    assert!(!apic.may_end_unseen(Some(0x61)), "it is not clear which of two would end");
+}
+
+#[test]
+fn the_end_of_a_level_triggered_interrupt_is_seen() {
+    let apic = enabled(0);
+    apic.post(0x51, Trigger::Level);
+    apic.offer(0x51);
+    assert!(!apic.may_end_unseen(Some(0x51)));
+    apic.accept(0x51);
+    assert!(!apic.may_end_unseen(None));
+}
+
+#[test]
 fn the_end_of_an_interrupt_says_how_it_was_triggered_last() {
     let apic = enabled(0);
     for (trigger, is_level) in [(Trigger::Level, true), (Trigger::Edge, false), (Trigger::Level, true)] {

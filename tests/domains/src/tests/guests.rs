@@ -35,6 +35,7 @@ super::tests! {
     "an interrupt waits while the task priority is higher" => interrupts::task_priority,
     "a notification's route interrupts the guest" => interrupts::routes,
     "the end of a level-triggered interrupt comes to the VMM" => interrupts::level_eoi,
+    "a guest ends interrupts in its memory, where nobody waits for their end" => interrupts::ends_in_memory,
     "an NMI interrupts the guest" => interrupts::nmi,
     "a guest goes from real mode to 64-bit mode" => exits::modes,
     "system-call registers are the guest's own" => exits::system_calls,

@@ -10,10 +10,10 @@ use alloc::sync::Arc;
 
 use dragonfly_abi::Rights;
 use dragonfly_abi::arch::guest::{General, VcpuState};
-use dragonfly_abi::guest::{ExitReason, MemoryAccess, PortAccess, RECORD_SIZE, RunFlags};
+use dragonfly_abi::guest::{END_SIZE, ExitReason, MemoryAccess, PortAccess, RECORD_SIZE, RunFlags};
 use dragonfly_emulate::{self as emulate, Access, Cause, Emulator, GuestPhys, Outcome, Stop, Translated};
 use dragonfly_rt::guest::VirtualCpu;
-use dragonfly_rt::sys::RawExit;
+use dragonfly_rt::sys::{Memory, RawExit};
 use log::{error, info};
 
 use crate::crash::Report;
@@ -31,6 +31,8 @@ const CLOCK_ENABLED: u64 = 1;
 /// Bits of KVM's register of stolen time below the address, which is a multiple of 64: that it is used, and others.
 const RECORDS_USED: u64 = 1;
 const STEAL_TIME_RESERVED: u64 = 0x3e;
+/// The same of that of ends of interrupts, whose address is a multiple of 4.
+const ENDS_RESERVED: u64 = 2;
 
 /// A vCPU and what its thread needs.
 pub(crate) struct VcpuThread {
@@ -47,6 +49,7 @@ pub(crate) struct VcpuThread {
     wall_clock: u64,
     system_time: u64,
     steal_time: u64,
+    ends: u64,
 }
 
 impl VcpuThread {
@@ -61,7 +64,19 @@ impl VcpuThread {
         cpu.state().write(start.unwrap_or(&reset));
         let mtrrs = Mtrrs::new(shared.physical_bits);
         let (is_waiting, emulator) = (start.is_none(), Emulator::new());
-        Self { shared, number, cpu, reset, is_waiting, mtrrs, emulator, wall_clock: 0, system_time: 0, steal_time: 0 }
+        Self {
+            shared,
+            number,
+            cpu,
+            reset,
+            is_waiting,
+            mtrrs,
+            emulator,
+            wall_clock: 0,
+            system_time: 0,
+            steal_time: 0,
+            ends: 0,
+        }
     }
 
     /// Runs the guest until it comes to its end, then tells how often it was left.
@@ -123,6 +138,9 @@ impl VcpuThread {
             }
             Exit::Init => {
                 self.is_waiting = true;
+                // Whoever starts it next may know nothing of that.
+                self.ends = 0;
+                let _ = self.cpu.set_end_record(None);
                 self.cpu.state().write(&self.reset);
                 Ok(RunFlags::GROUPS | self.waiting())
             }
@@ -239,6 +257,7 @@ impl VcpuThread {
             Some(KvmMsr::WallClock) => Some(self.wall_clock),
             Some(KvmMsr::SystemTime) => Some(self.system_time),
             Some(KvmMsr::StealTime) => Some(self.steal_time),
+            Some(KvmMsr::EndOfInterrupt) => Some(self.ends),
             None => self.mtrrs.read(register),
         };
         let Some(value) = value else {
@@ -267,10 +286,14 @@ impl VcpuThread {
             }
             Some(KvmMsr::StealTime) if value & STEAL_TIME_RESERVED == 0 => {
                 self.steal_time = value;
-                self.set_record();
+                let _ = self.cpu.set_record(self.record(value, RECORD_SIZE));
+            }
+            Some(KvmMsr::EndOfInterrupt) if value & ENDS_RESERVED == 0 => {
+                self.ends = value;
+                let _ = self.cpu.set_end_record(self.record(value, END_SIZE));
             }
             None if self.mtrrs.write(register, value) => {}
-            None | Some(KvmMsr::StealTime) => {
+            None | Some(KvmMsr::StealTime | KvmMsr::EndOfInterrupt) => {
                 self.shared.tell_of_msr(register, "writes");
                 return Ok(self.raise(Exception::PROTECTION));
             }
@@ -278,13 +301,14 @@ impl VcpuThread {
         self.skip(length)
     }
 
-    /// Lets the kernel tell of stolen time where the guest wants it.
-    fn set_record(&self) {
-        let (ram, address) = (&self.shared.ram, self.steal_time & !RECORDS_USED);
-        let offset = ram.layout().offset(address, RECORD_SIZE).filter(|_| self.steal_time & RECORDS_USED != 0);
+    /// Where the guest has a record of so many bytes that kernel and guest share, by the value of a register of KVM's; none
+    /// if that says that it is not used.
+    fn record(&self, value: u64, size: u64) -> Option<(Memory, u64)> {
+        let (ram, address) = (&self.shared.ram, value & !RECORDS_USED);
+        let offset = ram.layout().offset(address, size).filter(|_| value & RECORDS_USED != 0)?;
         // RAM has frames where it was touched, which the guest need not have done yet. What cannot be is its loss.
-        let place = offset.filter(|_| ram.read(address, &mut [0; 8]).is_ok()).map(|offset| (ram.memory(), offset));
-        let _ = self.cpu.set_record(place);
+        ram.read(address, &mut [0; END_SIZE as usize]).ok()?;
+        Some((ram.memory(), offset))
     }
 
     /// KVM's hypercalls are the kernel's, so there is none of this number (Linux, virt/kvm/x86/hypercalls).

@@ -126,6 +126,8 @@ pub(crate) enum KvmMsr {
     SystemTime,
     /// Where stolen time is to be told; bit 0: that it is.
     StealTime,
+    /// Where the guest ends interrupts; bit 0: that it does.
+    EndOfInterrupt,
 }
 
 impl KvmMsr {
@@ -135,6 +137,7 @@ impl KvmMsr {
             0x11 | 0x4b56_4d00 => Some(Self::WallClock),
             0x12 | 0x4b56_4d01 => Some(Self::SystemTime),
             0x4b56_4d03 => Some(Self::StealTime),
+            0x4b56_4d04 => Some(Self::EndOfInterrupt),
             _ => None,
         }
     }
@@ -276,6 +279,7 @@ mod tests {
         assert_eq!(KvmMsr::from_number(0x11), Some(KvmMsr::WallClock));
         assert_eq!(KvmMsr::from_number(0x4b56_4d01), Some(KvmMsr::SystemTime));
         assert_eq!(KvmMsr::from_number(0x4b56_4d03), Some(KvmMsr::StealTime));
-        assert_eq!(KvmMsr::from_number(0x4b56_4d04), None);
+        assert_eq!(KvmMsr::from_number(0x4b56_4d04), Some(KvmMsr::EndOfInterrupt));
+        assert_eq!(KvmMsr::from_number(0x4b56_4d05), None);
     }
 }

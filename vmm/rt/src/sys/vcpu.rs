@@ -1,6 +1,6 @@
 //! Virtual CPUs: the calls. [`crate::guest::VirtualCpu`] is a vCPU together with its state page.
 
-use dragonfly_abi::guest::{MsrPolicy, RunFlags};
+use dragonfly_abi::guest::{MsrPolicy, RecordKind, RunFlags};
 use dragonfly_abi::{Call, Status};
 
 use super::handle::{Owned, define_object};
@@ -112,8 +112,21 @@ impl Vcpu {
     /// [`Status::BadHandle`], [`Status::BadType`], [`Status::Denied`] without MANAGE, or READ and WRITE of the memory,
     /// [`Status::BadArgument`] for another offset, [`Status::NotMapped`] where the object has no frame of its own.
     pub fn set_record(self, place: Option<(Memory, u64)>) -> Result<(), Status> {
+        self.share(place, RecordKind::StolenTime)
+    }
+
+    /// Says where the guest ends interrupts without being left, where the kernel has set bit 0 for that: at a multiple of
+    /// [`END_SIZE`](dragonfly_abi::guest::END_SIZE) in a memory object, or nowhere. The form is the architecture's.
+    ///
+    /// # Errors
+    /// As [`Vcpu::set_record`], and [`Status::Busy`] if a thread runs the vCPU.
+    pub fn set_end_record(self, place: Option<(Memory, u64)>) -> Result<(), Status> {
+        self.share(place, RecordKind::EndOfInterrupt)
+    }
+
+    fn share(self, place: Option<(Memory, u64)>, kind: RecordKind) -> Result<(), Status> {
         let (memory, offset) = place.map_or((0, 0), |(memory, offset)| (u64::from(memory.handle().0), offset));
-        call(Call::VcpuRecord, [self.word(), memory, offset]).map(drop)
+        call(Call::VcpuRecord, [self.word(), memory, offset, kind as u64]).map(drop)
     }
 
     /// Reads a 32-bit register of the local APIC by its offset in the register page (SDM 3A 11.4.1).

@@ -1,7 +1,7 @@
 //! Guests: what runs a virtual CPU on x86-64.
 //!
 //! [`hardware`] is the trait of the two back ends, [`svm`] and [`vmx`]; [`run`] is the loop above them, which handles what
-//! is pure mechanism: interrupts of the guest ([`message`], [`posted`]), its timer, CPUID and MSRs ([`policy`], [`msr`]). [`vector`]
+//! is pure mechanism: interrupts of the guest ([`message`], [`posted`], [`eoi`]), its timer, CPUID and MSRs ([`policy`], [`msr`]). [`vector`]
 //! keeps floating point and what else stays in the CPU's registers between exits. [`format`] is the second stage's.
 
 use core::sync::atomic::{AtomicU8, AtomicU64, Ordering};
@@ -21,6 +21,7 @@ use crate::shared_page::SharedPage;
 use crate::space::GuestSpace;
 use crate::vcpu::Vcpu;
 use crate::vm::Vm;
+use eoi::EndInMemory;
 use hardware::Hardware;
 use policy::{CpuidTable, MsrTable};
 use posted::Posted;
@@ -64,6 +65,7 @@ macro_rules! forget_guest_registers {
 }
 
 mod capability;
+mod eoi;
 pub mod format;
 pub mod hardware;
 mod message;
@@ -175,6 +177,8 @@ pub struct GuestCpu<H> {
     offered: Option<u8>,
     /// An NMI waits until the guest can take it.
     is_nmi_pending: bool,
+    /// Where the guest ends interrupts without an exit.
+    end_in_memory: EndInMemory,
 }
 
 /// What a guest waits for.
@@ -213,6 +217,7 @@ impl<H: Hardware> GuestCpu<H> {
             wait: Wait::Nothing,
             offered: None,
             is_nmi_pending: false,
+            end_in_memory: EndInMemory::NONE,
         })
     }
 
@@ -339,6 +344,10 @@ impl Guest<X86> for X86Guest {
         write: Option<u32>,
     ) -> Result<u32, Status> {
         on!(self, guest => guest.access_controller(cpu, vcpu, offset, write))
+    }
+
+    fn set_end_place(&mut self, place: Option<eoi::Place>) -> Result<Option<eoi::Place>, Status> {
+        on!(self, guest => guest.end_in_memory.set_place(place))
     }
 
     fn flush(&mut self) {

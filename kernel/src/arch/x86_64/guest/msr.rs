@@ -36,6 +36,7 @@ impl<H: Hardware> GuestCpu<H> {
         let apic = &vcpu.interrupts.apic;
         match register {
             register if X2APIC.contains(&register) => {
+                self.settle_end(apic);
                 self.hardware.take_back(apic);
                 apic.set_task_priority(self.hardware.cr8() << 4 | apic.task_priority() & 0xf);
                 apic.read_msr(register, self.clock()).map_or(Access::Forbidden, Access::Done)
@@ -58,6 +59,7 @@ impl<H: Hardware> GuestCpu<H> {
         let apic = &vcpu.interrupts.apic;
         match register {
             register if X2APIC.contains(&register) => {
+                self.settle_end(apic);
                 // An interrupt command has nothing to do with what is lent.
                 if register != x2apic_msr(ICR_LOW) {
                     self.hardware.take_back(apic);

@@ -9,7 +9,7 @@ use dragonfly_hw::x86::control::Cr4;
 use dragonfly_hw::x86::cpuid::{LEAF_EXTENDED_FEATURES, LEAF_FEATURES, LEAF_XSAVE, Leaf1Ecx};
 use dragonfly_hw::x86::exception::Exception;
 use dragonfly_hw::x86::kvm::HC_SEND_IPI;
-use dragonfly_vapic::Effect;
+use dragonfly_vapic::{Effect, LocalApic};
 
 use super::hardware::{Event, Exit, Hardware};
 use super::msr::Access;
@@ -204,6 +204,7 @@ impl<H: Hardware> GuestCpu<H> {
     /// Sees to what others have asked for and what the guest is to be offered. Gives an exit if it does not run.
     fn look_at_requests(&mut self, vcpu: &Vcpu<X86>) -> Option<GuestExit> {
         let Interrupts { apic, posted, .. } = &vcpu.interrupts;
+        self.settle_end(apic);
         if let Some(posted) = posted
             && posted.has_news()
         {
@@ -211,6 +212,7 @@ impl<H: Hardware> GuestCpu<H> {
         }
         if apic.is_idle() && self.wait == Wait::Nothing && !self.is_nmi_pending && self.hardware.is_supplied() {
             self.hardware.offer(None);
+            self.permit_end(apic);
             return None;
         }
         let requests = apic.take_requests();
@@ -264,7 +266,24 @@ impl<H: Hardware> GuestCpu<H> {
             apic.offer(vector);
         }
         self.hardware.offer(self.offered);
+        self.permit_end(apic);
         None
+    }
+
+    /// Lets the guest end an interrupt in its memory if nobody waits for that end.
+    #[inline]
+    fn permit_end(&mut self, apic: &LocalApic) {
+        if self.end_in_memory.has_place() && !self.hardware.delivers() {
+            self.end_in_memory.permit_if(apic, self.offered);
+        }
+    }
+
+    /// Ends the interrupt that the guest has ended in its memory. To call before anything looks at what is in service.
+    #[inline]
+    pub(super) fn settle_end(&mut self, apic: &LocalApic) {
+        if self.end_in_memory.is_permitted() {
+            self.end_in_memory.settle(apic);
+        }
     }
 
     /// Lets the hardware deliver what there is, or gives an exit if there is nothing that ends a halt.
@@ -386,6 +405,8 @@ impl<H: Hardware> GuestCpu<H> {
     /// Shows the VMM what it always sees.
     fn leave(&mut self, vcpu: &Vcpu<X86>, exit: GuestExit) -> GuestExit {
         const RIP: usize = core::mem::offset_of!(VcpuState, rip) / 8;
+        // Nobody but this loop knows of ends in memory.
+        self.settle_end(&vcpu.interrupts.apic);
         let (rip, rflags) = self.hardware.pointer();
         let words = vcpu.page.words();
         words[RIP].store(rip, Relaxed);

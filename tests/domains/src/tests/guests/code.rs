@@ -155,6 +155,19 @@ pieces! {
         out 0x82, al
         iret
     "
+    /// Real mode: a handler that says that it ran, ends the interrupt in memory at 0x7f04 where it may and by the APIC otherwise, and says so.
+    ends "
+    .code16
+        out 0x80, al
+        btr dword ptr [0x7f04], 0
+        jc 2f
+        mov ecx, 0x80b
+        xor eax, eax
+        xor edx, edx
+        wrmsr
+    2:  out 0x81, al
+        iret
+    "
     /// Real mode: switches the APIC on; interrupts are off, a while; then an output, STI, and an output. Its handler is that of `interrupts`.
     window "
     .code16

@@ -1,11 +1,12 @@
 //! What interrupts guests.
 
+use dragonfly_abi::Status;
 use dragonfly_abi::arch::guest::{ExitCounter, General};
 use dragonfly_abi::guest::{ExitReason, RunFlags, Virtualisation};
 use dragonfly_rt::sys::{Notification, System, Vcpu, Vm};
 
-use super::{CODE, Guest, MESSAGE, VECTOR, code, expect, expect_output, meanwhile};
-use crate::check::{Outcome, equal, that};
+use super::{CODE, Guest, MEMORY, MESSAGE, VECTOR, code, expect, expect_output, meanwhile};
+use crate::check::{Outcome, equal, refused, that};
 use crate::tests::Context;
 
 pub fn injection(_: &Context) -> Outcome {
@@ -112,6 +113,54 @@ pub fn level_eoi(_: &Context) -> Outcome {
     equal("the vector", expect(guest.go_on()?, ExitReason::ApicEoi)?.details[0], VECTOR.into())?;
     expect_output(guest.vcpu.run(RunFlags::empty())?, 0x81)?;
     Ok(())
+}
+
+/// The word is KVM's of `MSR_KVM_PV_EOI_EN`. It is not the first of the eight bytes around it.
+pub fn ends_in_memory(_: &Context) -> Outcome {
+    const WORD: u64 = 0x7f04;
+    const AROUND: [u8; 12] = [0xff, 0xff, 0xff, 0xff, 0xfe, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff];
+    let guest = Guest::new(&[&code::interrupts()[..256], code::ends()].concat())?;
+    guest.serve(&[(VECTOR, 256), (VECTOR - 16, 256)])?;
+    guest.memory.write(WORD - 4, &AROUND)?;
+    guest.vcpu.set_end_record(Some((*guest.object, WORD)))?;
+    guest.start_apic()?;
+    let by_exit = || guest.vcpu.state().read().exits[ExitCounter::MsrWrite as usize];
+    let send = |data: u32| guest.vm.interrupt(MESSAGE, data);
+    let before = by_exit();
+    for _ in 0..10 {
+        send(VECTOR.into())?;
+        expect_output(guest.go_on()?, 0x80)?;
+        expect_output(guest.go_on()?, 0x81)?;
+    }
+    equal("ends by exits", by_exit() - before, 0)?;
+    let mut around = [0; AROUND.len()];
+    guest.memory.read(WORD - 4, &mut around)?;
+    equal("the word and what is around it", around, AROUND)?;
+
+    // Another one waits for the end, unless the processor sees to that.
+    let is_by_kernel = guest.vcpu.state().read().exits[ExitCounter::Injected as usize] != 0;
+    send(VECTOR.into())?;
+    expect_output(guest.go_on()?, 0x80)?;
+    send(u32::from(VECTOR) - 16)?;
+    for port in [0x81, 0x80, 0x81] {
+        expect_output(guest.go_on()?, port)?;
+    }
+    equal("ends by exits", by_exit() - before, u64::from(is_by_kernel))?;
+    // The VMM waits for the end.
+    send(0xc000 | u32::from(VECTOR))?;
+    expect_output(guest.go_on()?, 0x80)?;
+    expect(guest.go_on()?, ExitReason::ApicEoi)?;
+    expect_output(guest.vcpu.run(RunFlags::empty())?, 0x81)?;
+
+    guest.vcpu.set_end_record(None)?;
+    send(VECTOR.into())?;
+    expect_output(guest.go_on()?, 0x80)?;
+    guest.memory.read(WORD - 4, &mut around)?;
+    equal("the word that is no more", around, AROUND)?;
+    expect_output(guest.go_on()?, 0x81)?;
+    let refusal = |place| guest.vcpu.set_end_record(place);
+    refused("an offset within a word", refusal(Some((*guest.object, WORD + 2))), Status::BadArgument)?;
+    refused("a place outside", refusal(Some((*guest.object, MEMORY))), Status::NotMapped)
 }
 
 pub fn nmi(_: &Context) -> Outcome {

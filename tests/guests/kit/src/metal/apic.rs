@@ -1,10 +1,14 @@
 //! The local APIC, in x2APIC mode.
 
+use core::sync::atomic::Ordering::Relaxed;
+
 use dragonfly_hw::x86::apic::{
     EOI, ICR_LOW, ISR, SELF_IPI, SVR, SpuriousVector, TPR, VECTOR_REGISTERS, vector_register, x2apic_icr, x2apic_msr,
 };
+use dragonfly_hw::x86::kvm::{self, Features};
 use dragonfly_hw::x86::msr::{ApicBase, IA32_APIC_BASE};
 
+use super::block::this;
 use super::cpu;
 
 /// Vector of spurious interrupts.
@@ -19,9 +23,26 @@ pub fn enable() {
     write(SVR, u64::from(u32::from(SPURIOUS) | SpuriousVector::ENABLE.bits()));
 }
 
-/// Ends the interrupt in service.
+/// Ends the interrupt in service: in memory, where the hypervisor permits it, and else by the register.
 pub fn end() {
-    write(EOI, 0);
+    let word = &this().end_word;
+    let value = word.load(Relaxed);
+    // Nobody else changes it while this CPU runs.
+    if value & kvm::ENABLED as u32 == 0 {
+        write(EOI, 0);
+    } else {
+        word.store(value & !kvm::ENABLED as u32, Relaxed);
+    }
+}
+
+/// Lets the hypervisor permit this CPU to end interrupts in memory. Whether it offers that, as KVM does.
+pub fn end_in_memory() -> bool {
+    let [features, ..] = cpu::cpuid(kvm::LEAF_FEATURES, 0);
+    let is_there = Features::from_bits_retain(features).contains(Features::PV_EOI);
+    if is_there {
+        cpu::write_msr(kvm::PV_EOI_EN, (&raw const this().end_word).addr() as u64 | kvm::ENABLED);
+    }
+    is_there
 }
 
 /// Whether `vector` is in service: a spurious interrupt is not, unless somebody has sent its vector.

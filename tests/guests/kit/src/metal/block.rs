@@ -55,6 +55,8 @@ pub(super) struct Block {
     pub(super) counts: [AtomicU32; 256],
     /// Whether interrupts end without being told to.
     pub(super) ends_itself: AtomicBool,
+    /// In which interrupts are ended, where the hypervisor sets bit 0 for that.
+    pub(super) end_word: AtomicU32,
     /// Work for this CPU.
     pub(super) work: AtomicUsize,
     pub(super) argument: AtomicU64,
@@ -76,6 +78,7 @@ impl Block {
             logged: AtomicUsize::new(0),
             counts: [const { AtomicU32::new(0) }; 256],
             ends_itself: AtomicBool::new(true),
+            end_word: AtomicU32::new(0),
             work: AtomicUsize::new(0),
             argument: AtomicU64::new(0),
             is_up: AtomicBool::new(false),

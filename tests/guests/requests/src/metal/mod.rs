@@ -7,7 +7,7 @@ mod queue;
 
 use core::hint::spin_loop;
 
-use dragonfly_guest_kit::{cpu, interrupts, number_argument, print};
+use dragonfly_guest_kit::{apic, cpu, interrupts, number_argument, print};
 
 use disk::Disk;
 use network::Network;
@@ -59,6 +59,7 @@ fn wait(vector: Option<u8>, mut is_done: impl FnMut() -> bool) {
 fn guest_main() {
     let mut disk = Disk::find();
     let mut network = Network::find();
+    assert!(apic::end_in_memory(), "interrupts cannot be ended in memory");
     cpu::allow_interrupts();
     let results = CASES.map(|(name, work, depth, by_interrupts)| {
         let mut turn = || match work {
