@@ -25,6 +25,8 @@ pub const MAX_TABLES: usize = 256;
 /// It takes about 28 KiB, so it belongs in a static rather than on a kernel stack.
 #[derive(Debug)]
 pub struct Acpi {
+    /// Whose firmware it is: the RSDP's OEM ID, zeros without ACPI.
+    pub oem: [u8; 6],
     /// Revision of the RSDP: 0 for ACPI 1.0, 2 for everything later.
     pub revision: u8,
     /// Processors, I/O APICs, interrupt wiring.
@@ -54,6 +56,7 @@ impl Acpi {
     #[must_use]
     pub const fn absent() -> Self {
         Self {
+            oem: [0; 6],
             revision: 0,
             madt: Madt::ABSENT,
             fadt: None,
@@ -83,6 +86,7 @@ impl Acpi {
         self.clear();
         let rsdp = Rsdp::read(memory, rsdp_address)?;
         let root = root_table(memory, rsdp, report).ok_or(AcpiError::NoRootTable)?;
+        self.oem = rsdp.oem;
         self.revision = rsdp.revision;
         self.read_tables(memory, root, report);
         self.read_dsdt(memory, report);
@@ -90,6 +94,7 @@ impl Acpi {
     }
 
     fn clear(&mut self) {
+        self.oem = [0; 6];
         self.revision = 0;
         self.madt.clear();
         self.fadt = None;

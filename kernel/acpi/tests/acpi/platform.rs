@@ -267,6 +267,7 @@ fn a_platform_of_acpi_1_is_read_through_its_rsdt() {
     let (acpi, result, problems) = Image::new(0, &[madt(&[local_apic(0, 0, 1)])]).discover();
     assert_eq!((result, problems), (Ok(()), vec![]));
     assert_eq!((acpi.revision, acpi.madt.processors.len()), (0, 1));
+    assert_eq!(&acpi.oem, b"DRAGON");
 }
 
 #[test]

@@ -9,6 +9,7 @@ use core::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use dragonfly_abi::arch::guest::ExitCounter;
 use dragonfly_abi::guest::{MsrPolicy, RECORD_WORDS, RunFlags, Virtualisation};
 use dragonfly_abi::{Rights, Status};
+use dragonfly_acpi::Acpi;
 use dragonfly_memory::Unique;
 use dragonfly_vapic::{Clock, LocalApic, Ratio};
 
@@ -92,13 +93,13 @@ pub fn back_end() -> Virtualisation {
 }
 
 /// Finds out what this machine has. On the boot CPU, before others start.
-pub fn detect() {
+pub fn detect(acpi: &Acpi) {
     let found = if !vector::detect() {
         log::warn!("no virtual machines: the CPU has no XSAVE");
         Virtualisation::None
     } else if svm::detect() {
         Virtualisation::Svm
-    } else if vmx::detect() {
+    } else if vmx::detect(acpi) {
         Virtualisation::Vmx
     } else {
         log::info!("no virtual machines: the CPU has neither SVM with nested paging nor VT-x with EPT");

@@ -3,6 +3,7 @@
 
 use core::arch::x86_64::__cpuid;
 
+use dragonfly_acpi::Acpi;
 use dragonfly_hw::x86::apic::{EOI, IRR, ISR, PPR, SELF_IPI, TPR, VECTOR_REGISTERS, x2apic_msr};
 use dragonfly_hw::x86::control::{Cr0, Cr4};
 use dragonfly_hw::x86::cpuid::{LEAF_FEATURES, Leaf1Ecx};
@@ -114,11 +115,14 @@ pub fn setup() -> Option<&'static Setup> {
 }
 
 /// Finds out whether this machine has what guests need, and says why not.
-pub fn detect() -> bool {
-    if !Leaf1Ecx::from_bits_retain(__cpuid(LEAF_FEATURES).ecx).contains(Leaf1Ecx::VMX) {
+pub fn detect(acpi: &Acpi) -> bool {
+    let features = Leaf1Ecx::from_bits_retain(__cpuid(LEAF_FEATURES).ecx);
+    if !features.contains(Leaf1Ecx::VMX) {
         return false;
     }
-    match choose() {
+    // QEMU's tables have the same name.
+    let is_bochs = &acpi.oem == b"BOCHS " && !features.contains(Leaf1Ecx::HYPERVISOR);
+    match choose(is_bochs) {
         Ok(setup) => {
             SETUP.call_once(|| setup);
             true
@@ -130,7 +134,7 @@ pub fn detect() -> bool {
     }
 }
 
-fn choose() -> Result<Setup, &'static str> {
+fn choose(is_bochs: bool) -> Result<Setup, &'static str> {
     let control = FeatureControl::from_bits_retain(read_msr(IA32_FEATURE_CONTROL));
     if control.contains(FeatureControl::LOCK) && !control.contains(FeatureControl::VMX_OUTSIDE_SMX) {
         return Err("the firmware has disabled VT-x");
@@ -157,12 +161,12 @@ fn choose() -> Result<Setup, &'static str> {
     let features = [
         ("vpid", "vmx.vpid", SecondaryControls::ENABLE_VPID, has_vpid),
         ("pause-loop exiting", "vmx.ple", SecondaryControls::PAUSE_LOOP_EXITING, true),
-        // Off unless asked for: see docs/CAVEATS.md.
         (
             "virtual-interrupt delivery",
             "vmx.vid",
             SecondaryControls::VIRTUAL_INTERRUPT_DELIVERY,
-            is_asked_for("vmx.vid"),
+            // Bochs delivers some where it must not (docs/CAVEATS.md).
+            !is_bochs || is_asked_for("vmx.vid"),
         ),
         ("APIC-register virtualisation", "vmx.apic-registers", SecondaryControls::APIC_REGISTER_VIRTUALIZATION, true),
     ];
