@@ -47,9 +47,35 @@ disks_of_every_kind() {
     passed=$(($(now) - start))
     [ $passed -ge 88 ] && ok "a limited disk" || fail "a limited disk" "100 requests took $passed hundredths of a second"
 
+    slow_disk
+
     for name in cipher plain; do
         yes "marked by the guest" | head -c 4096 | dd of="$(disk $name)" bs=4k seek=4095 oflag=direct 2>/dev/null
     done
+}
+
+# Hundredths of a second that ten reads of a disk take.
+ten_reads() {
+    start=$(now)
+    dd if="$1" of=/dev/null bs=4k count=10 iflag=direct 2>/dev/null
+    echo $(($(now) - start))
+}
+
+# Each request to it takes half a second, which no frame and no other disk waits for.
+slow_disk() {
+    alone=$(ten_reads "$(disk plain)")
+    dd if="$(disk slow)" of=/dev/null bs=4k count=10 iflag=direct 2>/dev/null &
+    sleep 0.2
+    answer=$(ping -c 10 -i 0.2 -W 2 10.0.2.4 2>&1)
+    longest=${answer##*rtt min/avg/max/mdev = }
+    longest=${longest#*/*/}
+    longest=${longest%%[./]*}
+    beside=$(ten_reads "$(disk plain)")
+    kill -0 $! 2>/dev/null || fail "a slow disk keeps nobody waiting" "it is not slow"
+    note "beside a slow disk" "pings up to $longest ms, ten reads of another in $beside in place of $alone hundredths of a second"
+    [ "$longest" -lt 300 ] && [ $beside -lt $((100 + 3 * alone)) ] && ok "a slow disk keeps nobody waiting" ||
+        fail "a slow disk keeps nobody waiting" "pings up to $longest ms, ten reads of another $beside hundredths of a second"
+    wait
 }
 
 # The kernel complains of this, so its messages have been shown before.

@@ -1,6 +1,6 @@
 //! What QEMU adds to the machine for the offload card: disks, and a way out of it.
 
-use std::{ffi::OsString, net::Ipv4Addr, path::PathBuf};
+use std::{ffi::OsString, fs, net::Ipv4Addr, os::unix::fs::FileTypeExt, path::PathBuf};
 
 /// The devices of a machine beside the usual.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -14,7 +14,7 @@ pub struct Devices {
 /// A disk.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Drive {
-    /// The file that is its contents.
+    /// The file that is its contents, or the socket of an NBD server that has them.
     pub image: PathBuf,
     /// Its serial number.
     pub serial: String,
@@ -47,9 +47,11 @@ impl Devices {
             let snapshot = if *is_kept { "off" } else { "on" };
             // QEMU parts options at commas, and takes two of them for one that is meant.
             let (file, serial) = (image.to_string_lossy().replace(',', ",,"), serial.replace(',', ",,"));
+            let is_server = fs::metadata(image).is_ok_and(|metadata| metadata.file_type().is_socket());
+            let protocol = if is_server { "nbd:unix:" } else { "" };
             line.extend([
                 "-drive".into(),
-                format!("if=none,id=disk{number},format=raw,snapshot={snapshot},file={file}").into(),
+                format!("if=none,id=disk{number},format=raw,snapshot={snapshot},file={protocol}{file}").into(),
             ]);
             let device = format!("virtio-blk-pci,drive=disk{number},serial={serial},disable-legacy=on");
             line.extend(["-device".into(), device.into()]);
@@ -91,6 +93,16 @@ mod tests {
         assert!(line.contains("snapshot=on,file=/a,,b.img -device virtio-blk-pci,drive=disk0,serial=g0d1"), "{line}");
         let line = words(&Devices { disks: vec![Drive { is_kept: true, ..drive }], uplink: None });
         assert!(line.contains("snapshot=off"), "{line}");
+    }
+
+    #[test]
+    fn a_socket_is_taken_for_an_nbd_server() {
+        let folder = tempfile::tempdir().unwrap();
+        let socket = folder.path().join("s");
+        let _listener = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+        let drive = Drive { image: socket.clone(), serial: "g0d1".into(), is_kept: true };
+        let line = words(&Devices { disks: vec![drive], uplink: None });
+        assert!(line.contains(&format!("file=nbd:unix:{} ", socket.display())), "{line}");
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! `cargo xtask test`: everything that must hold, in stages.
 //!
 //! [`plan`] is the table of stages and levels, [`select`] applies the names on the command line, [`host`], [`boot`]
-//! [`bench`], [`guests`] and [`card`] run the kinds of stage, [`protocol`] and [`cargo_output`] read what tests say, [`report`] counts and shows.
+//! [`bench`], [`guests`] and [`card`] run the kinds of stage, [`protocol`] and [`cargo_output`] read what tests say, [`nbd`] is a disk that loses its power, [`report`] counts and shows.
 
 pub mod bench;
 pub mod boot;
@@ -11,6 +11,7 @@ pub mod command;
 mod devices;
 pub mod guests;
 pub mod host;
+mod nbd;
 pub mod plan;
 pub mod protocol;
 pub mod report;
@@ -32,7 +33,10 @@ use anyhow::{Result, bail};
 
 use self::{
     boot::BootStage,
-    guests::{GuestStage, bare::BareStage, direct::DirectBoots, host::GuestHost, run_access, run_status},
+    guests::{
+        GuestStage, bare::BareStage, direct::DirectBoots, host::GuestHost, power_cut, run_access, run_status,
+        scenario::POWER_CUT,
+    },
     host::HostStage,
     plan::{BootWork, HostWork, Level, STAGES, Stage, Subject, Work},
     report::{Report, StageResult},
@@ -99,6 +103,7 @@ pub fn run(tools: &Tools, arguments: &Test) -> Result<ExitCode> {
             | Work::Requests
             | Work::RequestsOnKvm
             | Work::Guests(_)
+            | Work::PowerCut(_)
             | Work::BareGuests(_)
             | Work::Card
             | Work::RunStatus
@@ -235,6 +240,10 @@ impl TestRun<'_> {
                 let card_restarts = scenario.card_restarts;
                 let host = GuestHost { tools, project, name: stage.name, filters, logs, card_restarts };
                 GuestStage { host, scenario, direct }.run()
+            }
+            Work::PowerCut(cuts) => {
+                let host = GuestHost { tools, project, name: stage.name, filters, logs, card_restarts: 0 };
+                power_cut::run(&GuestStage { host, scenario: &POWER_CUT, direct }, cuts)
             }
             Work::BareGuests(scenario) => {
                 let host = GuestHost { tools, project, name: stage.name, filters, logs, card_restarts: 0 };

@@ -94,6 +94,8 @@ pub enum Work {
     RequestsOnKvm,
     /// Boots Linux guests.
     Guests(&'static Scenario),
+    /// Cuts the power of a Linux guest so many times.
+    PowerCut(u64),
     /// Boots guests without an operating system.
     BareGuests(&'static BareScenario),
     /// Tests the card's process with QEMU.
@@ -335,6 +337,18 @@ pub const STAGES: &[Stage] = &[
     guests("generic13-4vcpu", "Debian 13's generic kernel, QEMU", Level::Soak, &scenario::GENERIC_13_4),
     guests("bochs-linux-1vcpu", "Debian 12 at work, Bochs", Level::Soak, &scenario::BOCHS),
     guests("bochs-linux-2vcpu", "Debian 12 at work, Bochs", Level::Soak, &scenario::BOCHS_2),
+    Stage {
+        name: "linux-power-cut",
+        about: "what Debian's disk holds after a power cut, QEMU",
+        from: Level::Whole,
+        work: Work::PowerCut(1),
+    },
+    Stage {
+        name: "linux-power-cut-20",
+        about: "the same twenty times in a row, QEMU",
+        from: Level::Soak,
+        work: Work::PowerCut(20),
+    },
     guests("linux-restarts", "a card that is started anew under load, QEMU", Level::Whole, &scenario::CARD_RESTARTS),
     guests("bochs-devices", "the card's disk and network on VT-x, Bochs", Level::Soak, &scenario::BOCHS_DEVICES),
     bare("bochs-conformance-2vcpu", "the machine from inside, Bochs", Level::Soak, &bare::BOCHS_CONFORMANCE_2),
@@ -374,7 +388,7 @@ pub fn stages<'a>(
         Work::Boot(BootWork { emulator, .. }) | Work::Bench(emulator) | Work::Exits(emulator) => is_wanted(emulator),
         Work::Guests(scenario) => is_wanted(scenario.emulator),
         Work::BareGuests(scenario) => is_wanted(scenario.emulator),
-        Work::Requests | Work::RequestsOnKvm | Work::Card | Work::RunStatus | Work::RunAccess => {
+        Work::Requests | Work::RequestsOnKvm | Work::Card | Work::PowerCut(_) | Work::RunStatus | Work::RunAccess => {
             is_wanted(Emulator::Qemu)
         }
     })

@@ -198,7 +198,8 @@ impl BareStage<'_> {
         let guests = plans.iter().map(|plan| guest(&self.host, plan)).collect::<Result<Vec<_>>>()?;
         let machine = Machine { deterministic, ..Machine::new(emulator, cpus) };
         let options = without.iter().map(|feature| feature.option).chain(more.iter().copied());
-        let booted = self.host.boot(machine, options, at_most_s, &guests, Consoles::new(plans.iter().map(|_| 1)))?;
+        let booted =
+            self.host.boot(machine, options, at_most_s, &guests, Consoles::new(plans.iter().map(|_| 1)), |_| false)?;
         let all_end_well = plans.iter().all(|plan| plan.end == GuestEnd::PoweredOff);
         let mut outcomes = vec![booted.judge_host(all_end_well)];
         outcomes.extend(without.iter().map(|feature| judge_absence(feature, &booted.boot.log)));

@@ -7,7 +7,7 @@ use anyhow::Result;
 use super::console::Consoles;
 use crate::{
     build::{Parts, Project, cargo::Profile, iso},
-    emulator::{self, Boot, Limits, Machine, backtrace},
+    emulator::{self, Boot, GuestLine, Limits, Machine, Watcher, backtrace},
     guest::{
         bundle::Host,
         description::{self, Guest},
@@ -45,7 +45,8 @@ pub struct Booted {
 }
 
 impl GuestHost<'_> {
-    /// Boots a machine with guests, which have these consoles, and with words for the kernel's command line. It is given up after `at_most_s` seconds of wall time.
+    /// Boots a machine with guests, which have these consoles, and with words for the kernel's command line. It is given up after
+    /// `at_most_s` seconds of wall time, and ended when `is_over` says so of what guests have printed.
     ///
     /// # Errors
     /// Fails when something cannot be had or built, or the emulator does not start.
@@ -55,7 +56,8 @@ impl GuestHost<'_> {
         options: impl IntoIterator<Item = &'static str>,
         at_most_s: u64,
         guests: &[Guest],
-        mut consoles: Consoles,
+        consoles: Consoles,
+        is_over: impl FnMut(&Consoles) -> bool,
     ) -> Result<Booted> {
         description::check(guests, machine.cpus)?;
         let host = Host { card_restarts: self.card_restarts, ..machine.cpus.into() };
@@ -67,8 +69,9 @@ impl GuestHost<'_> {
         let memory = host_memory(guests, parts.bundle.len());
         let machine = Machine { guests: true, memory, devices, ..machine };
         let limits = Limits { total: Some(Duration::from_secs(at_most_s)), silence: None };
-        let boot = emulator::boot(self.tools, &machine, &image, limits, &mut consoles)?;
-        Ok(Booted { consoles, parts, boot })
+        let mut watched = Watched { consoles, is_over };
+        let boot = emulator::boot(self.tools, &machine, &image, limits, &mut watched)?;
+        Ok(Booted { consoles: watched.consoles, parts, boot })
     }
 
     /// The stage's result, after writing the log with what the guests printed.
@@ -99,6 +102,26 @@ impl GuestHost<'_> {
             log: Some(log),
             duration: boot.duration,
         })
+    }
+}
+
+/// Consoles, and what they must show for the machine to be ended.
+struct Watched<F> {
+    consoles: Consoles,
+    is_over: F,
+}
+
+impl<F: FnMut(&Consoles) -> bool> Watcher for Watched<F> {
+    fn started(&mut self, line: GuestLine) {
+        self.consoles.started(line);
+    }
+
+    fn guests(&mut self, bytes: &[u8]) {
+        self.consoles.guests(bytes);
+    }
+
+    fn wants_end(&mut self) -> bool {
+        (self.is_over)(&self.consoles)
     }
 }
 

@@ -4,6 +4,7 @@ use std::{
     fs::{self, File},
     path::Path,
     process::Command,
+    time::Duration,
 };
 
 use anyhow::{Context, Result};
@@ -11,6 +12,7 @@ use tempfile::TempDir;
 
 use crate::test::{
     command::{self, Finished},
+    nbd::Server,
     report::Outcome,
 };
 
@@ -18,9 +20,15 @@ const MIB: u64 = 1 << 20;
 /// `tests/guests/linux/disks.sh` writes this line again and again to the ends of the plain volume and of the encrypted disk.
 const MARKER: &[u8] = b"marked by the guest\n";
 
-/// Images, a pool and a key; they go with this.
+/// How long each request to the slow disk takes.
+const DELAY: Duration = Duration::from_millis(500);
+
+/// Images, a pool, a key and a slow disk's server; they go with this.
 #[derive(Debug)]
-pub struct Media(TempDir);
+pub struct Media {
+    _slow: Server,
+    folder: TempDir,
+}
 
 impl Media {
     /// Empty images, and one with the lines that `disks.sh` expects: the numbers from 1 on, one MiB of them.
@@ -28,7 +36,9 @@ impl Media {
     /// # Errors
     /// Fails when there is no room for them.
     pub fn new() -> Result<Self> {
-        let media = Self(tempfile::tempdir()?);
+        let folder = tempfile::tempdir()?;
+        let slow = Server::start(&folder.path().join("slow.sock"), 1 << 20, DELAY)?;
+        let media = Self { _slow: slow, folder };
         for (name, bytes) in [("pool.img", 64 * MIB), ("cipher.img", 16 * MIB)] {
             let path = media.folder().join(name);
             let made = File::create(&path).and_then(|file| file.set_len(bytes));
@@ -43,7 +53,7 @@ impl Media {
     /// Where the machine file's paths begin.
     #[must_use]
     pub fn folder(&self) -> &Path {
-        self.0.path()
+        self.folder.path()
     }
 
     /// Makes the pool's volumes and a snapshot, as a user of this machine file does, with the program `card`.
@@ -64,7 +74,7 @@ impl Media {
             let mut program = Command::new(card);
             program.arg(kind).arg("--machine").arg(&file).args(words);
             let Finished { success, output, .. } =
-                command::run(&mut program, &self.folder().join("said"), std::time::Duration::from_secs(60))?;
+                command::run(&mut program, &self.folder().join("said"), Duration::from_secs(60))?;
             anyhow::ensure!(success, "offload-card {kind} {}: {output}", words.join(" "));
         }
         Ok(())

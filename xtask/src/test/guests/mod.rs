@@ -2,7 +2,7 @@
 //!
 //! [`scenario`] is the table of guests, [`tables`] are their devices, [`console`] takes down what they print and answers what they ask, [`judge`] reads
 //! it, [`messages`] finds kernel messages that tell of trouble, [`direct`] learns which of those mean nothing. [`outside`] is
-//! what guests reach there, [`echo`] a part of it, [`media`] what their disks are in. [`host`]
+//! what guests reach there, [`echo`] a part of it, [`media`] what their disks are in; [`power_cut`] takes the power from one. [`host`]
 //! boots them. [`bare`] are the guests without an operating system. [`run_status`] tests the exit status of `run` itself,
 //! [`run_access`] what its user has of it.
 
@@ -15,6 +15,7 @@ pub mod judge;
 pub mod media;
 pub mod messages;
 pub mod outside;
+pub mod power_cut;
 pub mod run_access;
 pub mod run_status;
 pub mod scenario;
@@ -63,8 +64,13 @@ impl GuestStage<'_> {
         let outside = has_echo.then(|| Outside::start(self.host.tools)).transpose()?;
         let ports = outside.as_ref().map(Outside::ports);
         let media = has_media.then(Media::new).transpose()?;
-        let mut guests =
-            plans.iter().map(|plan| self.guest(plan, ports, media.as_ref())).collect::<Result<Vec<_>>>()?;
+        let folder = media.as_ref().map_or(Path::new(""), Media::folder);
+        let fill = |text: &str| match &media {
+            Some(media) => media.fill(&card::program(self.host.tools, self.host.project)?, text),
+            None => Ok(()),
+        };
+        let guests = plans.iter().map(|plan| self.guest(plan, ports, folder, fill));
+        let mut guests = guests.collect::<Result<Vec<_>>>()?;
         guests.extend(bare.iter().map(|plan| bare::guest(&self.host, plan)).collect::<Result<Vec<_>>>()?);
         let machine = Machine::new(emulator, cpus);
         let mut consoles = Consoles::new(plans.iter().map(|plan| plan.boots).chain(bare.iter().map(|_| 1)));
@@ -72,7 +78,7 @@ impl GuestStage<'_> {
             let forbids = guest.text.replace(&tables::hundred_rules(true), &tables::hundred_rules(false));
             consoles = consoles.with_changes(number, [forbids, guest.text.clone()]);
         }
-        let booted = self.host.boot(machine, [], at_most_s, &guests, consoles)?;
+        let booted = self.host.boot(machine, [], at_most_s, &guests, consoles, |_| false)?;
         let all_end_well = plans
             .iter()
             .map(|plan| plan.script.end())
@@ -104,7 +110,14 @@ impl GuestStage<'_> {
         self.host.finish(&booted, outcomes, notes, printed)
     }
 
-    fn guest(&self, plan: &LinuxGuest, ports: Option<Ports>, media: Option<&Media>) -> Result<Guest> {
+    /// A guest whose machine file has its paths in `folder`; `prepare` puts there what the file, which it is given, names.
+    fn guest(
+        &self,
+        plan: &LinuxGuest,
+        ports: Option<Ports>,
+        folder: &Path,
+        prepare: impl FnOnce(&str) -> Result<()>,
+    ) -> Result<Guest> {
         let tools = self.host.tools;
         let linux = tools.guest_kernel(plan.linux)?;
         let kernel = fs::read(&linux.image).with_context(|| format!("cannot read {}", linux.image.display()))?;
@@ -118,10 +131,7 @@ impl GuestStage<'_> {
             initramfs::build(&busybox, root)?
         };
         let mut files = vec![(KERNEL.into(), kernel), (INITRD.into(), initrd)];
-        if let Some(media) = media {
-            media.fill(&card::program(tools, self.host.project)?, &text)?;
-        }
-        let folder = media.map_or(Path::new(""), Media::folder);
+        prepare(&text)?;
         let mut devices = devices::read(plan.name, &text, folder, &mut files)?;
         // The cache's image is for everybody.
         let shared = devices.images.iter_mut().filter(|shared| Some(&shared.path) == image.as_ref());

@@ -2,7 +2,9 @@
 
 use std::path::Path;
 
-use self::Script::{Beside, Caller, Crash, Devices, Exhaust, Guarded, Load, Peers, Queues, Reboot, SmallDevices, Work};
+use self::Script::{
+    Beside, Caller, Crash, Devices, Exhaust, Guarded, Journal, Load, Peers, Queues, Reboot, SmallDevices, Work,
+};
 use super::{
     bare::{self, BareGuest},
     outside::Ports,
@@ -94,6 +96,8 @@ pub enum Script {
     Queues,
     /// Uses disk and network beside a guest whose driver lies.
     Beside,
+    /// Keeps a journal, whose records it reports as safe.
+    Journal,
 }
 
 impl Script {
@@ -113,6 +117,7 @@ impl Script {
             Self::Caller => "caller",
             Self::Queues => "queues",
             Self::Beside => "beside",
+            Self::Journal => "journal",
         }
     }
 
@@ -151,6 +156,7 @@ impl Script {
                 "new file systems",
                 "a snapshot stays as it was",
                 "a limited disk",
+                "a slow disk keeps nobody waiting",
                 "discard",
                 "random numbers",
                 "clock source",
@@ -176,6 +182,7 @@ impl Script {
             ],
             Self::Load => &["each round is whole", "the gateway answers in the end", "kernel messages"],
             Self::Beside => &["each round is whole", "slowed down within bounds", "kernel messages"],
+            Self::Journal => &["the file system is in order"],
             Self::Queues => &[
                 "pairs of queues",
                 "each pair sends",
@@ -350,6 +357,9 @@ pub const QUEUES: Scenario = Scenario {
     has_echo: true,
     ..qemu(&[on_disk("one", 4, tables::QUEUES_8, Queues), on_disk("two", 2, tables::QUEUES_2, Queues)])
 };
+/// A guest that loses its power.
+pub const POWER_CUT: Scenario = Scenario { cpus: 3, ..qemu(&[on_disk("debian", 1, tables::JOURNAL, Journal)]) };
+
 const fn loaded(seconds: u32) -> LinuxGuest {
     LinuxGuest { seconds, ..on_disk("debian", 2, tables::NET, Load) }
 }
@@ -414,7 +424,7 @@ mod tests {
             &DEVICES.guests[0].machine_file(Some(Path::new("/i.img")), Some(Ports { echo: 9, iperf: 5201 })),
         )
         .unwrap();
-        assert_eq!((on_disk.disks, on_disk.nets), (8, 1));
+        assert_eq!((on_disk.disks, on_disk.nets), (9, 1));
         assert!(
             on_disk.cmdline.ends_with("df.run=devices df.port=9 df.iperf=5201 root=/dev/vda"),
             "{}",
@@ -427,7 +437,7 @@ mod tests {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/guests/linux");
         let read = |name: &str| fs::read_to_string(folder.join(name)).unwrap();
         for script in
-            [Work, Reboot, Crash, Exhaust, Devices, SmallDevices, Peers, Load, Guarded, Caller, Queues, Beside]
+            [Work, Reboot, Crash, Exhaust, Devices, SmallDevices, Peers, Load, Guarded, Caller, Queues, Beside, Journal]
         {
             let own = format!("{}.sh", script.name());
             let mut text = ["check.sh", "card.sh", "random.sh", "disks.sh", &own].map(read).concat();

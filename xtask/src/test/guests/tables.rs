@@ -39,6 +39,10 @@ iops = 100
 iops_burst = 10
 
 [[disk]]
+name = "slow"
+image = "slow.sock"
+
+[[disk]]
 name = "kept"
 image = "lines.img"
 read_only = true
@@ -50,6 +54,9 @@ name = "net"
 name = "random"
 bandwidth = "64KiB"
 "#;
+
+/// A disk that is an NBD server.
+pub const JOURNAL: &str = "[[disk]]\nname = \"data\"\nimage = \"data.sock\"\n";
 
 /// A network.
 pub const NET: &str = "[[net]]\nname = \"net\"\n";
