@@ -92,19 +92,19 @@ fn serve() -> Result<(), Status> {
         move || faults.serve()
     })?;
     let poll_ns = argument("poll_us").and_then(|text| text.parse().ok()).map_or(0, |us: u64| us.saturating_mul(1000));
-    // Those that touch guests' memory take turns.
-    let serving = Builder::new(cpu, priority.saturating_sub(1)).budget(TURN_NS, TURN_NS).fault_gate(faults.gate(), 0);
+    let alone = Builder::new(cpu, priority.saturating_sub(1)).fault_gate(faults.gate(), 0);
+    let in_turn = alone.budget(TURN_NS, TURN_NS);
     let mut disks = Vec::new();
     card.start_disks(|disk| {
         let events = Notification::create()?.keep();
-        disks.push(serving.spawn(move || wait_for_disk(&disk, events))?);
+        disks.push(in_turn.spawn(move || wait_for_disk(&disk, events))?);
         Ok::<Waker, Status>(Box::new(move || {
             // It is the card's own, and lives as long.
             let _ = events.signal(1);
         }))
     })?;
     let card = Arc::new(Mutex::new(card));
-    let worker = serving.spawn({
+    let worker = if disks.is_empty() { alone } else { in_turn }.spawn({
         let card = card.clone();
         move || worker::serve(&card, events, poll_ns)
     })?;
