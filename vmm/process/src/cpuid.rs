@@ -108,6 +108,6 @@ mod tests {
     fn the_guest_is_told_what_the_vmm_serves_of_kvms_interface() {
         let processor = Processor::new(1, 0, host);
         let [features, ..] = processor.leaf(0x4000_0001);
-        assert_eq!(features, 1 << 24 | 1 << 9 | 1 << 6 | 1 << 5 | 1 << 3 | 1 << 1 | 1);
+        assert_eq!(features, 1 << 24 | 1 << 11 | 1 << 9 | 1 << 6 | 1 << 5 | 1 << 3 | 1 << 1 | 1);
     }
 }
