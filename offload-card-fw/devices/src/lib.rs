@@ -3,7 +3,7 @@
 //! - `tables`: the devices that a machine file describes.
 //! - `connection`: a client that uses a device: its session, and rounds over its rings. `serve`: what that needs of a device.
 //! - `ring`: rings as sessions describe them, made into queues.
-//! - `disk`: virtio-blk over any disk. `contents`, `pools`, `key`: the layers that a disk is made of.
+//! - `disk`: virtio-blk over any disk. `remote`: virtio-blk over a disk at a server. `contents`, `pools`, `key`: the layers that a disk is made of.
 //! - `net`: virtio-net, and the switch between its devices.
 //! - `groups`: security groups whose rules change while their switch runs.
 //! - `rng`: virtio's entropy device. `console`: consoles, and other ports for bytes. `vsock`: sockets between
@@ -24,6 +24,7 @@ mod groups;
 mod key;
 mod net;
 mod pools;
+mod remote;
 mod ring;
 mod rng;
 mod serve;
@@ -38,6 +39,7 @@ pub use groups::{Change, Groups};
 pub use key::{KeyFileError, parse_key};
 pub use net::{Control, Fabric, NetDevice, PortError, Unfinished};
 pub use pools::Pools;
+pub use remote::{RemoteDisk, Token as RemoteToken};
 pub use rng::{AnyEntropy, Entropy, RngDevice};
 pub use serve::{Serve, Service};
 pub use vsock::{SOCKET_BYTES, SocketError, SocketGuest, SocketHub, VsockDevice};

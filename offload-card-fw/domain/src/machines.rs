@@ -121,6 +121,7 @@ fn description(disk: &Disk, devices: &Devices) -> String {
     let medium = match &disk.medium {
         Medium::Image(image) => format!("image {image}"),
         Medium::Ram(bytes) => format!("{} MiB of memory", bytes >> 20),
+        Medium::Nbd(address) => format!("export \"{}\" of a server", address.export),
         Medium::Volume { pool, volume } => {
             format!("volume {volume} of {}", devices.pools.get(*pool).map_or("no pool", |pool| &pool.name))
         }
@@ -176,6 +177,7 @@ fn medium(machine: &Machine, place: usize, disk: &Disk, stores: &mut Stores) -> 
             Ok(Arc::new(RamDisk::new(bytes / SECTOR_BYTES as u64)))
         }
         Medium::Image(image) => physical(disks, &image_serial(machine.number, place), image),
+        Medium::Nbd(_) => Err(Fault("`nbd` is for the card's process on Linux: name an `image`".into())),
         Medium::Volume { pool, volume } => {
             let pool = machine.devices.pools.get(*pool).ok_or_else(|| Fault("has no pool".into()))?;
             pools.volume(&pool.serial, volume, machine.devices.is_written(&disk.medium), || {
@@ -193,7 +195,7 @@ fn image_serial(number: u32, place: usize) -> String {
 /// The serial number of the physical disk that a disk is in, if it is in one.
 fn serial(machine: &Machine, place: usize, disk: &Disk) -> Option<String> {
     match &disk.medium {
-        Medium::Ram(_) => None,
+        Medium::Ram(_) | Medium::Nbd(_) => None,
         Medium::Image(_) => Some(image_serial(machine.number, place)),
         Medium::Volume { pool, .. } => machine.devices.pools.get(*pool).map(|pool| pool.serial.clone()),
     }

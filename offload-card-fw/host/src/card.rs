@@ -9,9 +9,11 @@ use std::{
 
 use anyhow::{Context, Result};
 use dragonfly_card_devices::{
-    Cables, ConsoleDevice, Control as NetControl, Fabric, NetDevice, RngDevice, Serve, SocketGuest, SocketHub,
-    VsockDevice, tables::Console,
+    Cables, ConsoleDevice, Control as NetControl, DiskDevice, Fabric, NetDevice, RemoteDisk, RemoteToken, RngDevice,
+    Serve, SocketGuest, SocketHub, VsockDevice,
+    tables::{Console, Disk, Medium},
 };
+use dragonfly_storage::nbd::Client;
 use dragonfly_vswitch::{PortId, policy::GroupId};
 use log::error;
 use rustix::rand::{GetRandomFlags, getrandom};
@@ -23,6 +25,7 @@ use crate::{
     machine::Machine,
     orders::{Orders, orders},
     port::Port,
+    remote::{self, Link},
     rules::Rules,
     sockets::HostSockets,
     uplink::Uplink,
@@ -57,7 +60,7 @@ impl Card {
     /// Something cannot be used.
     pub fn check(machine: &Machine) -> Result<()> {
         let mut opener = Opener::new(&machine.devices, &machine.folder);
-        machine.devices.disks.iter().try_for_each(|disk| opener.open(disk).map(drop))?;
+        machine.devices.disks.iter().try_for_each(|disk| open(disk, &mut opener, machine).map(drop))?;
         sockets(machine)?;
         consoles(machine)?;
         let Network { mut fabric, .. } = network(machine)?;
@@ -76,7 +79,7 @@ impl Card {
         let mut opener = Opener::new(&machine.devices, &machine.folder);
         let mut disks = Vec::new();
         for (disk, socket) in machine.devices.disks.iter().zip(&machine.disk_sockets) {
-            disks.push((&disk.name, opener.open(disk)?, socket));
+            disks.push((&disk.name, open(disk, &mut opener, machine)?, socket));
         }
         let Network { mut fabric, ports: numbers, first_group } = network(machine)?;
         let uplink = Uplink::open(&machine.outside, &mut fabric)?;
@@ -87,7 +90,17 @@ impl Card {
             card.spawn("control", move || control.serve(&stop))?;
         }
         for (name, device, socket) in disks {
-            card.serve(name, vec![Port::listen(device, socket)?], Surroundings::none(()), poll)?;
+            match device {
+                Opened::Here(device) => {
+                    card.serve(name, vec![Port::listen(*device, socket)?], Surroundings::none(()), poll)?;
+                }
+                Opened::Remote(parts) => {
+                    let (device, client, link) = *parts;
+                    let surroundings =
+                        Surroundings { shared: client, orders: None, outside: Some(Box::new(link) as _) };
+                    card.serve(name, vec![Port::listen(device, socket)?], surroundings, poll)?;
+                }
+            }
         }
         let mut ports = Vec::new();
         for ((net, number), socket) in machine.devices.nets.iter().zip(numbers).zip(&machine.net_sockets) {
@@ -181,6 +194,19 @@ impl Card {
         }
         outcome
     }
+}
+
+/// A disk that is open.
+enum Opened {
+    Here(Box<DiskDevice>),
+    /// With what reaches the server that it is at.
+    Remote(Box<(RemoteDisk, Client<RemoteToken>, Link)>),
+}
+
+fn open(disk: &Disk, opener: &mut Opener<'_>, machine: &Machine) -> Result<Opened> {
+    let Medium::Nbd(address) = &disk.medium else { return opener.open(disk).map(Box::new).map(Opened::Here) };
+    let parts = remote::open(disk, address, &machine.folder).with_context(|| format!("disk {}", disk.name))?;
+    Ok(Opened::Remote(Box::new(parts)))
 }
 
 /// The switch, and what of it belongs to the machine.

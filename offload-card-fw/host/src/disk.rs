@@ -2,7 +2,7 @@
 
 use std::{fs, path::Path, sync::Arc};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use dragonfly_card_devices::{
     Contents, DiskDevice, Pools, SharedDisk, Store, parse_key,
     tables::{Devices, Disk, Medium},
@@ -61,6 +61,7 @@ pub fn open_medium(
 ) -> Result<SharedDisk> {
     match medium {
         Medium::Image(name) => open_image(&folder.join(name), !is_written),
+        Medium::Nbd(_) => bail!("it is at a server: use an image or a volume"),
         Medium::Ram(bytes) => Ok(Arc::new(RamDisk::new(bytes / SECTOR_BYTES as u64))),
         Medium::Volume { pool: place, volume } => {
             let pool = devices.pools.get(*place).context("the machine file has no such pool")?;

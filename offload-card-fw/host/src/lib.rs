@@ -6,7 +6,7 @@
 //! - `rules`: security groups that change while the card runs.
 //! - `port`, `inbox`, `socket`: a device's socket and the client that calls there.
 //! - `platform`, `shared_memory`: what a session needs of Linux; the latter has `unsafe`.
-//! - `disk`, `image`: disks in files. `uplink`: the network's way out; its `link` has the other `unsafe`.
+//! - `disk`, `image`: disks in files. `remote`: the connection to a disk at a server. `uplink`: the network's way out; its `link` has the other `unsafe`.
 //! - `entropy`: random numbers. `sockets`: programs of the host, connected with guests.
 //! - `tool`, `snapshots`: what the command line does to disks beside serving them. `control`: the same while guests use them.
 //!
@@ -25,6 +25,7 @@ pub mod orders;
 pub mod platform;
 pub mod poller;
 pub mod port;
+pub mod remote;
 pub mod rules;
 pub mod shared_memory;
 pub mod snapshots;

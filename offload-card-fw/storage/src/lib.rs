@@ -6,6 +6,7 @@
 //! - `snapshot`: copy-on-write snapshots that survive power loss at any write.
 //! - `limit`: limits on operations and bytes per second, with burst.
 //! - `blk`: the virtio-blk device above all that.
+//! - `nbd`: the client of a disk at a server, whose work ends later.
 //!
 //! They stack in this order. Disks hold what others wrote: metadata is validated when it is read, and what contradicts
 //! itself is an error.
@@ -19,6 +20,7 @@ pub mod blk;
 mod crypt;
 mod limit;
 mod name;
+pub mod nbd;
 mod slots;
 pub mod snapshot;
 pub mod volumes;

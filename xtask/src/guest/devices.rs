@@ -84,6 +84,10 @@ pub fn read(shown: &str, text: &str, folder: &Path, files: &mut Vec<(String, Vec
                 check_image(&path).map_err(|why| fault(section.error("image", format!("is \"{name}\", but {why}"))))?;
                 devices.images.push(Image { disk: place, path, is_kept: !disk.is_read_only });
             }
+            Medium::Nbd(_) => {
+                let why = "is for the card's process on Linux (docs/card.md): give the guest an `image`";
+                return Err(fault(section.error("nbd", why.into())));
+            }
             // Pools follow, each once.
             Medium::Volume { .. } => {}
         }

@@ -1,4 +1,5 @@
-//! The card's process under an unmodified QEMU: Debian's own virtio driver reads and writes a disk of the card.
+//! The card's process under an unmodified QEMU: Debian's own virtio driver reads and writes a disk of the card, or of a server that
+//! the card is a client of.
 
 use std::{
     fs::{self, File},
@@ -9,7 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::{
@@ -38,9 +39,9 @@ const CHECKS: [&str; 5] = [
     "each round is whole",
     "what is discarded is gone",
 ];
-/// A disk of 131,072 sectors.
-const MACHINE_FILE: &str =
-    "[[disk]]\nname = \"disk\"\nsocket = \"disk.sock\"\nimage = \"disk.img\"\nserial = \"card-test\"\nqueues = 2\n";
+/// A disk of 131,072 sectors, but for where it is.
+const MACHINE_FILE: &str = "[[disk]]\nname = \"disk\"\nsocket = \"disk.sock\"\nserial = \"card-test\"\nqueues = 2\n";
+const SERVER_SOCKET: &str = "nbd.sock";
 const DISK_BYTES: u64 = 64 << 20;
 const AT_MOST: Duration = Duration::from_secs(240);
 
@@ -49,14 +50,17 @@ struct Case {
     name: &'static str,
     /// Options of QEMU's device.
     device: &'static str,
-    /// How often the card dies while the guest writes.
+    /// Whether the disk is at a server, `qemu-nbd`, and not in a file of the card's.
+    is_remote: bool,
+    /// How often the card dies while the guest writes, or the server if there is one.
     deaths: usize,
 }
 
-const CASES: [Case; 3] = [
-    Case { name: "split rings", device: "num-queues=2", deaths: 0 },
-    Case { name: "packed rings", device: "num-queues=2,packed=on", deaths: 0 },
-    Case { name: "a card that dies", device: "num-queues=2", deaths: 5 },
+const CASES: [Case; 4] = [
+    Case { name: "split rings", device: "num-queues=2", is_remote: false, deaths: 0 },
+    Case { name: "packed rings", device: "num-queues=2,packed=on", is_remote: false, deaths: 0 },
+    Case { name: "a card that dies", device: "num-queues=2", is_remote: false, deaths: 5 },
+    Case { name: "a server that dies", device: "num-queues=2,packed=on", is_remote: true, deaths: 5 },
 ];
 
 /// Builds the card's program for the host.
@@ -107,7 +111,7 @@ pub fn run(
 /// What became of a case.
 struct Ran {
     guest: Finished,
-    /// How often the card was killed.
+    /// How often the card or the server was killed.
     deaths: usize,
     /// Status of the last card; none if it did not end when it was asked to.
     card: Option<i32>,
@@ -124,8 +128,14 @@ struct Parts<'a> {
 
 impl Parts<'_> {
     fn run(&self, case: &Case) -> Result<Ran> {
-        fs::write(self.folder.join("card.toml"), MACHINE_FILE)?;
+        let medium = if case.is_remote {
+            format!("nbd = \"nbd+unix:///?socket={SERVER_SOCKET}\"\n")
+        } else {
+            "image = \"disk.img\"\n".into()
+        };
+        fs::write(self.folder.join("card.toml"), format!("{MACHINE_FILE}{medium}"))?;
         File::create(self.folder.join("disk.img"))?.set_len(DISK_BYTES)?;
+        let mut server = if case.is_remote { Some(self.start_server()?) } else { None };
         let mut card = Some(self.start_card()?);
         let mut qemu = self.qemu(case)?;
         let console = self.folder.join("console");
@@ -138,8 +148,13 @@ impl Parts<'_> {
                 if deaths < case.deaths && rounds > 2 * deaths {
                     deaths += 1;
                     // The next one wants the disk for itself.
-                    drop(card.take());
-                    card = Some(self.start_card()?);
+                    if let Some(server) = &mut server {
+                        server.kill();
+                        *server = self.start_server()?;
+                    } else {
+                        drop(card.take());
+                        card = Some(self.start_card()?);
+                    }
                 }
                 thread::sleep(Duration::from_millis(20));
             }
@@ -147,16 +162,36 @@ impl Parts<'_> {
         })?;
         let output = format!("{}\n", guest.output);
         std::io::Write::write_all(&mut File::options().append(true).open(self.log)?, output.as_bytes())?;
-        Ok(Ran { guest, deaths, card: card.map_or(Ok(None), Card::stop)? })
+        Ok(Ran { guest, deaths, card: card.map_or(Ok(None), Running::stop)? })
     }
 
     /// A card that serves.
-    fn start_card(&self) -> Result<Card> {
+    fn start_card(&self) -> Result<Running> {
         let log = File::options().append(true).open(self.log)?;
         let mut command = Command::new(&self.program);
         command.arg("--machine").arg(self.folder.join("card.toml")).process_group(0);
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
-        Ok(Card(command.spawn().with_context(|| format!("cannot start {}", self.program.display()))?))
+        Running::start(&mut command)
+    }
+
+    /// A server that listens.
+    fn start_server(&self) -> Result<Running> {
+        let socket = self.folder.join(SERVER_SOCKET);
+        // There is none at first.
+        let _ = fs::remove_file(&socket);
+        let log = File::options().append(true).open(self.log)?;
+        let mut command = Command::new(&self.tools.qemu_nbd()?.path);
+        command.args(["--persistent", "--shared=0", "--format=raw", "--discard=unmap"]);
+        command.arg(format!("--socket={}", socket.display())).arg(self.folder.join("disk.img")).process_group(0);
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
+        let mut server = Running::start(&mut command)?;
+        let start = Instant::now();
+        while !socket.exists() {
+            ensure!(server.0.try_wait()?.is_none(), "qemu-nbd has ended: see {}", self.log.display());
+            ensure!(start.elapsed() < Duration::from_secs(10), "qemu-nbd does not listen");
+            thread::sleep(Duration::from_millis(5));
+        }
+        Ok(server)
     }
 
     fn qemu(&self, case: &Case) -> Result<Command> {
@@ -174,10 +209,20 @@ impl Parts<'_> {
     }
 }
 
-/// A running card; dropping it kills it.
-struct Card(Child);
+/// A running card or server; dropping it kills it.
+struct Running(Child);
 
-impl Card {
+impl Running {
+    fn start(command: &mut Command) -> Result<Self> {
+        let program = command.get_program().display().to_string();
+        Ok(Self(command.spawn().with_context(|| format!("cannot start {program}"))?))
+    }
+
+    fn kill(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+
     /// Asks it to end; gives its status.
     fn stop(mut self) -> Result<Option<i32>> {
         let id = i32::try_from(self.0.id()).ok().and_then(Pid::from_raw);
@@ -193,10 +238,9 @@ impl Card {
     }
 }
 
-impl Drop for Card {
+impl Drop for Running {
     fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
+        self.kill();
     }
 }
 
@@ -215,7 +259,7 @@ fn judge(case: &Case, ran: &Ran) -> Vec<Outcome> {
         .collect();
     outcomes.push(match ran.card {
         _ if ran.guest.timed_out => Outcome::failed("end", "the guest does not come to its end"),
-        _ if ran.deaths != case.deaths => Outcome::failed("end", &format!("the card has died {} times", ran.deaths)),
+        _ if ran.deaths != case.deaths => Outcome::failed("end", &format!("there were {} deaths", ran.deaths)),
         Some(0) if ran.guest.success => Outcome::passed("end"),
         status => Outcome::failed("end", &format!("the guest {:?}, the card {status:?}", ran.guest.status)),
     });

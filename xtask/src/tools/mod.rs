@@ -94,6 +94,7 @@ pub struct Tools {
 
 const QEMU_AT_LEAST: Version = Version(10, 0, 0);
 const BOCHS_AT_LEAST: Version = Version(3, 0, 0);
+const QEMU_NBD_AT_LEAST: Version = Version(5, 2, 0);
 const GRUB_AT_LEAST: Version = Version(2, 6, 0);
 const XORRISO_AT_LEAST: Version = Version(1, 4, 0);
 
@@ -130,6 +131,7 @@ impl Tools {
         self.disk_tools()?;
         self.debian_system()?;
         self.peers()?;
+        self.qemu_nbd()?;
         for linux in GuestLinux::value_variants() {
             self.guest_kernel(*linux)?;
         }
@@ -159,6 +161,17 @@ impl Tools {
     /// See [`Tools::ensure_all`].
     pub fn iso(&self) -> Result<IsoTools> {
         self.find_or_fetch(&sets::ISO, |tools| tools.find_iso())
+    }
+
+    /// QEMU's NBD server, fetched if need be.
+    ///
+    /// # Errors
+    /// See [`Tools::ensure_all`].
+    pub fn qemu_nbd(&self) -> Result<Program> {
+        self.find_or_fetch(&sets::NBD, |tools| {
+            let mut places = tools.places(&sets::NBD).into_iter();
+            places.find_map(|place| place.program("qemu-nbd", "--version", QEMU_NBD_AT_LEAST))
+        })
     }
 
     /// QEMU, if it is on this machine.

@@ -32,7 +32,7 @@ impl Place {
 fn version_lines(text: &str) -> String {
     let of_interest = |line: &&str| {
         let line = line.to_ascii_lowercase();
-        line.contains("version") || line.contains("emulator") || line.contains("grub") || line.contains("xorriso")
+        ["version", "emulator", "grub", "xorriso", "qemu-nbd"].iter().any(|word| line.contains(word))
     };
     text.lines().filter(of_interest).collect::<Vec<_>>().join("\n")
 }
@@ -45,6 +45,8 @@ mod tests {
     fn log_lines_around_the_banner_hold_no_version() {
         let text = "00000000000i[ ] LTDL_LIBRARY_PATH is set to '/lib/bochs-2.7'\n   Bochs x86 Emulator 3.0\n";
         assert_eq!(Version::find(&version_lines(text)), Some(Version(3, 0, 0)));
+        let text = "qemu-nbd 10.0.2 (Debian 1:10.0.2)\nWritten by A. N. Author 2.\n";
+        assert_eq!(Version::find(&version_lines(text)), Some(Version(10, 0, 2)));
     }
 
     #[test]

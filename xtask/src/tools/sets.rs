@@ -132,6 +132,17 @@ pub const DPDK: PackageSet = PackageSet {
     elsewhere: "measure without peers (`bench card --alone`)",
 };
 
+/// A server of disks over NBD, of which the card's process is a client.
+pub const NBD: PackageSet = PackageSet {
+    name: "nbd",
+    suite: TRIXIE,
+    packages: &["qemu-utils"],
+    programs: &[plain("qemu-nbd", "usr/bin/qemu-nbd")],
+    keep: Keep::Everything,
+    proof: "usr/bin/qemu-nbd",
+    elsewhere: "install `qemu-nbd` of QEMU 5.2 or newer",
+};
+
 const fn plain(name: &'static str, path: &'static str) -> Program {
     Program { name, path, environment: &[], options: &[] }
 }

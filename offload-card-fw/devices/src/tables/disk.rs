@@ -3,7 +3,7 @@
 use alloc::{format, string::String, vec::Vec};
 
 use dragonfly_settings::{Section, SettingsError};
-use dragonfly_storage::{Limits, Rate, SECTOR_BYTES};
+use dragonfly_storage::{Limits, Rate, SECTOR_BYTES, nbd::Address};
 
 use super::Pool;
 
@@ -11,6 +11,9 @@ use super::Pool;
 const MAX_SERIAL: usize = 20;
 const MAX_QUEUES: u64 = 16;
 const MAX_OPERATIONS: u64 = 100_000_000;
+/// How long requests wait for a server, unless it is said, and at most.
+const USUAL_TIMEOUT_SECONDS: u64 = 60;
+const MAX_TIMEOUT_SECONDS: u64 = 3600;
 
 /// A `[[disk]]` table.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,6 +34,8 @@ pub struct Disk {
     pub limits: Limits,
     /// The name of the file with the key that the disk is encrypted with.
     pub key_file: Option<String>,
+    /// How long requests wait for a server's answer until they fail, in seconds.
+    pub timeout_seconds: u64,
 }
 
 /// Where a disk's contents are.
@@ -47,6 +52,8 @@ pub enum Medium {
         /// The volume's name.
         volume: String,
     },
+    /// At an NBD server.
+    Nbd(Address),
 }
 
 /// What of its medium a guest sees.
@@ -67,6 +74,8 @@ impl Disk {
         "size",
         "pool",
         "volume",
+        "nbd",
+        "timeout",
         "snapshots",
         "snapshot",
         "read_only",
@@ -85,6 +94,10 @@ impl Disk {
         let serial = serial(section, &name)?;
         let medium = medium(section, pools)?;
         let view = view(section, &medium)?;
+        let timeout_seconds = section.integer("timeout", 1..=MAX_TIMEOUT_SECONDS)?;
+        if timeout_seconds.is_some() && !matches!(medium, Medium::Nbd(_)) {
+            return Err(section.error("timeout", "is given without `nbd`: only a server is waited for".into()));
+        }
         let operations = |key: &str| section.integer(key, 1..=MAX_OPERATIONS);
         let rate = |(per_second, burst)| Rate { per_second, burst };
         Ok(Self {
@@ -100,6 +113,7 @@ impl Disk {
                 bytes: super::rate(section, "bandwidth", "bandwidth_burst", |key| section.size(key))?.map(rate),
             },
             key_file: section.string("key_file")?,
+            timeout_seconds: timeout_seconds.unwrap_or(USUAL_TIMEOUT_SECONDS),
         })
     }
 
@@ -135,7 +149,9 @@ pub(super) fn serial(section: &Section<'_>, name: &str) -> Result<String, Settin
 fn medium(section: &Section<'_>, pools: &[Pool]) -> Result<Medium, SettingsError> {
     let (image, size) = (section.string("image")?, section.size("size")?);
     let (pool, volume) = (section.string("pool")?, section.string("volume")?);
-    let given = [("image", image.is_some()), ("size", size.is_some()), ("pool", pool.is_some())];
+    let nbd = section.string("nbd")?;
+    let given =
+        [("image", image.is_some()), ("size", size.is_some()), ("pool", pool.is_some()), ("nbd", nbd.is_some())];
     let mut given = given.into_iter().filter_map(|(key, is_given)| is_given.then_some(key));
     if let (Some(first), Some(second)) = (given.next(), given.next()) {
         return Err(
@@ -154,12 +170,16 @@ fn medium(section: &Section<'_>, pools: &[Pool]) -> Result<Medium, SettingsError
         })?;
         return Ok(Medium::Volume { pool, volume: section.required("volume", volume)? });
     }
+    if let Some(uri) = nbd {
+        let address = Address::parse(&uri);
+        return address.map(Medium::Nbd).map_err(|why| section.error("nbd", format!("is \"{uri}\", which {why}")));
+    }
     match (image, size) {
         (Some(image), _) => Ok(Medium::Image(image)),
         (None, Some(bytes)) if bytes.is_multiple_of(SECTOR_BYTES as u64) => Ok(Medium::Ram(bytes)),
         (None, Some(_)) => Err(section.error("size", "is not made of whole sectors of 512 bytes: round it".into())),
         (None, None) => {
-            let message = "is missing: name a file, give a `size` for a disk in memory, or a `pool` and a `volume`";
+            let message = "is missing: name a file, give a `size` for a disk in memory, a `pool` and a `volume`, or a server by `nbd`";
             Err(section.error("image", message.into()))
         }
     }
@@ -170,6 +190,10 @@ fn view(section: &Section<'_>, medium: &Medium) -> Result<View, SettingsError> {
     let key = if snapshot.is_some() { "snapshot" } else { "snapshots" };
     if (is_live || snapshot.is_some()) && matches!(medium, Medium::Ram(_)) {
         let message = "is given for a disk in memory, which is gone with the card: use an `image` or a `volume`";
+        return Err(section.error(key, message.into()));
+    }
+    if (is_live || snapshot.is_some()) && matches!(medium, Medium::Nbd(_)) {
+        let message = "is given for a disk at a server, which has snapshots of its own, if any: leave it out";
         return Err(section.error(key, message.into()));
     }
     match (is_live, snapshot) {

@@ -1,7 +1,10 @@
 use alloc::string::{String, ToString};
 
 use dragonfly_settings::Document;
-use dragonfly_storage::Limits;
+use dragonfly_storage::{
+    Limits,
+    nbd::{Address, Place},
+};
 use dragonfly_vswitch::{
     Prefix,
     policy::{Action, GroupId, Ports, Service},
@@ -44,6 +47,15 @@ key_file = "root.key"
 }
 
 #[test]
+fn a_disk_may_be_at_a_server() {
+    let machine = parse("[[disk]]\nname = 'a'\nsocket = 's'\nnbd = 'nbd://server:1/disk'\ntimeout = 5").unwrap();
+    let [disk] = machine.disks.as_slice() else { panic!("{machine:?}") };
+    let place = Place::Tcp { host: "server".into(), port: 1 };
+    assert_eq!(disk.medium, Medium::Nbd(Address { place, export: "disk".into() }));
+    assert_eq!(disk.timeout_seconds, 5);
+}
+
+#[test]
 fn a_disk_needs_little() {
     let machine = parse("[[disk]]\nname = 'scratch'\nsocket = 's'\nsize = '1MiB'").unwrap();
     let disk = &machine.disks[0];
@@ -57,11 +69,27 @@ fn each_mistake_is_told_with_line_key_and_remedy() {
     for (text, message) in [
         (
             disk.into(),
-            ":1: `image` is missing: name a file, give a `size` for a disk in memory, or a `pool` and a `volume`",
+            ":1: `image` is missing: name a file, give a `size` for a disk in memory, a `pool` and a `volume`, or a server by `nbd`",
         ),
         (
             format!("{disk}size = '1MiB'\nimage = 'i'"),
             ":4: `size` is given beside `image`: a disk is in one place, so leave one out",
+        ),
+        (
+            format!("{disk}size = '1MiB'\ntimeout = 2"),
+            ":5: `timeout` is given without `nbd`: only a server is waited for",
+        ),
+        (
+            format!("{disk}nbd = 'nbds://server/disk'"),
+            ":4: `nbd` is \"nbds://server/disk\", which asks for TLS, which is not supported: use nbd:// or nbd+unix://, and a tunnel",
+        ),
+        (
+            format!("{disk}nbd = 'nbd://server/disk'\nsnapshots = true"),
+            ":5: `snapshots` is given for a disk at a server, which has snapshots of its own, if any: leave it out",
+        ),
+        (
+            format!("{disk}nbd = 'nbd://s'\n{disk}nbd = 'nbd://s'").replacen("'a'", "'b'", 1),
+            ":6: `name` has the same medium as \"b\", and one of them writes to it: make both `read_only`, or use two media",
         ),
         (format!("{disk}size = '1MiB'\nqueue = 2"), ":5: `queue` is not a known key: did you mean `queues`?"),
         (format!("{disk}size = '1MiB'\nqueues = 17"), ":5: `queues` is 17: give a number from 1 to 16"),

@@ -4,7 +4,7 @@ use dragonfly_virtqueue::RingFeatures;
 
 use crate::{Setup, front_end::*};
 
-const LAYOUTS: [RingFeatures; 2] = [RingFeatures::empty(), RingFeatures::RING_PACKED];
+pub const LAYOUTS: [RingFeatures; 2] = [RingFeatures::empty(), RingFeatures::RING_PACKED];
 
 #[test]
 fn what_a_guest_writes_is_in_the_image_and_read_back() {
@@ -12,21 +12,30 @@ fn what_a_guest_writes_is_in_the_image_and_read_back() {
         let setup = Setup::new("serial = 'S-7'");
         let mut guest = Guest::new(layout);
         let _front_end = FrontEnd::serve(&setup.socket(), &mut guest);
-        for sector in 0..200u64 {
-            guest.fill(0, &[sector as u8 + 1; 512]);
-            assert_eq!(guest.request((sector % 2) as usize, WRITE, sector * 3, 512), 0);
-        }
-        assert_eq!(guest.request(0, FLUSH, 0, 0), 0);
-        for sector in 0..200u64 {
-            assert_eq!(guest.request(1, READ, sector * 3, 512), 0);
-            assert_eq!(guest.data(0, 512), [sector as u8 + 1; 512], "{layout:?} sector {sector}");
-        }
-        assert_eq!(guest.request(0, GET_ID, 0, 20), 0);
-        assert_eq!(guest.data(0, 20), b"S-7\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0");
-        let image = setup.end();
-        for sector in 0..200 {
-            assert!(image[sector * 3 * 512..][..512].iter().all(|byte| *byte == sector as u8 + 1));
-        }
+        write_and_read(&mut guest);
+        assert_was_written(&setup.end());
+    }
+}
+
+/// Writes every third sector, reads them again, and the serial number `S-7`.
+pub fn write_and_read(guest: &mut Guest) {
+    for sector in 0..200u64 {
+        guest.fill(0, &[sector as u8 + 1; 512]);
+        assert_eq!(guest.request((sector % 2) as usize, WRITE, sector * 3, 512), 0);
+    }
+    assert_eq!(guest.request(0, FLUSH, 0, 0), 0);
+    for sector in 0..200u64 {
+        assert_eq!(guest.request(1, READ, sector * 3, 512), 0);
+        assert_eq!(guest.data(0, 512), [sector as u8 + 1; 512], "{:?} sector {sector}", guest.features);
+    }
+    assert_eq!(guest.request(0, GET_ID, 0, 20), 0);
+    assert_eq!(guest.data(0, 20), b"S-7\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0");
+}
+
+/// A disk that was written so.
+pub fn assert_was_written(image: &[u8]) {
+    for sector in 0..200 {
+        assert!(image[sector * 3 * 512..][..512].iter().all(|byte| *byte == sector as u8 + 1));
     }
 }
 

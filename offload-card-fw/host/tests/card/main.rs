@@ -5,6 +5,7 @@ mod front_end;
 mod lies;
 mod nets;
 mod process;
+mod remote;
 mod restarts;
 mod rules;
 mod setup;

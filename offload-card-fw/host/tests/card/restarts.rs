@@ -8,6 +8,28 @@ use zerocopy::IntoBytes;
 
 use crate::{Setup, front_end::*};
 
+/// Begins to write this round's 20 sectors: the requests' numbers.
+pub fn begin(guest: &mut Guest, round: u8) -> BTreeSet<u16> {
+    let pending: BTreeSet<_> = (0..20)
+        .map(|place| {
+            guest.fill(place, &[round + 1; 512]);
+            guest.add(0, place, WRITE, u64::from(round) * 20 + place, 512).unwrap()
+        })
+        .collect();
+    assert_eq!(pending.len(), 20);
+    guest.publish(0);
+    pending
+}
+
+/// Waits until each of them has come back, once.
+pub fn finish(guest: &mut Guest, mut pending: BTreeSet<u16>) {
+    while !pending.is_empty() {
+        let (id, _) = guest.wait_used(0);
+        assert!(pending.remove(&id), "{:?}: chain {id} came back twice", guest.features);
+    }
+    assert!((0..20).all(|place| guest.status(place) == 0));
+}
+
 #[test]
 fn each_request_is_done_once_however_often_the_client_dies() {
     for layout in [RingFeatures::empty(), RingFeatures::RING_PACKED] {
@@ -15,23 +37,12 @@ fn each_request_is_done_once_however_often_the_client_dies() {
         let mut guest = Guest::new(layout);
         for round in 0..40u8 {
             let front_end = FrontEnd::serve(&setup.socket(), &mut guest);
-            let mut pending: BTreeSet<_> = (0..20)
-                .map(|place| {
-                    guest.fill(place, &[round + 1; 512]);
-                    guest.add(0, place, WRITE, u64::from(round) * 20 + place, 512).unwrap()
-                })
-                .collect();
-            assert_eq!(pending.len(), 20);
-            guest.publish(0);
+            let pending = begin(&mut guest, round);
             // Another moment each time.
             (0..u32::from(round) * 4).for_each(|_| thread::yield_now());
             drop(front_end);
             let _front_end = FrontEnd::serve(&setup.socket(), &mut guest);
-            while !pending.is_empty() {
-                let (id, _) = guest.wait_used(0);
-                assert!(pending.remove(&id), "{layout:?} round {round}: chain {id} came back twice");
-            }
-            assert!((0..20).all(|place| guest.status(place) == 0));
+            finish(&mut guest, pending);
             let used = guest.rings[0].driver.take_used(&guest.ram);
             assert_eq!(used, None, "{layout:?} round {round}: one more came back");
         }

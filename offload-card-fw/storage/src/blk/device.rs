@@ -6,7 +6,7 @@ use spin::Mutex;
 use zerocopy::IntoBytes;
 
 use super::config::{CONFIG_BYTES, Config, Features, WRITEBACK_OFFSET, offered};
-use crate::backend::BlockBackend;
+use crate::backend::{BlockBackend, Geometry};
 use crate::limit::{Limiter, Limits, WaitUntil};
 
 /// Bytes of a device's serial number (virtio 1.2 5.2.6).
@@ -26,6 +26,7 @@ pub struct Settings {
 /// A virtio block device but for its queues. Each queue may be served by a thread of its own.
 pub struct BlockDevice<B> {
     pub(super) disk: B,
+    pub(super) geometry: Geometry,
     pub(super) id: [u8; ID_BYTES],
     queues: u16,
     limiter: Mutex<Limiter>,
@@ -38,8 +39,24 @@ impl<B: BlockBackend> BlockDevice<B> {
     /// A device with `disk`, as it is after a reset. Its limits count from `now_ns`.
     #[must_use]
     pub fn new(disk: B, settings: Settings, now_ns: u64) -> Self {
+        let geometry = disk.geometry();
+        Self::of(disk, geometry, settings, now_ns)
+    }
+}
+
+impl BlockDevice<()> {
+    /// A device for a disk of this shape that others drive, through the steps of [`Request`](super::Request).
+    #[must_use]
+    pub fn without_disk(geometry: Geometry, settings: Settings, now_ns: u64) -> Self {
+        Self::of((), geometry, settings, now_ns)
+    }
+}
+
+impl<B> BlockDevice<B> {
+    fn of(disk: B, geometry: Geometry, settings: Settings, now_ns: u64) -> Self {
         Self {
             disk,
+            geometry,
             id: settings.id,
             queues: settings.queues.max(1),
             limiter: Mutex::new(Limiter::new(settings.limits, now_ns)),
@@ -53,10 +70,16 @@ impl<B: BlockBackend> BlockDevice<B> {
         &self.disk
     }
 
+    /// The serial number, padded with zeros.
+    #[must_use]
+    pub const fn id(&self) -> &[u8; ID_BYTES] {
+        &self.id
+    }
+
     /// What the device offers. The transport adds the bits of rings and its own.
     #[must_use]
     pub fn offered(&self) -> Features {
-        offered(&self.disk.geometry(), self.queues)
+        offered(&self.geometry, self.queues)
     }
 
     /// Takes note of what the driver accepted; unknown bits are others' to judge.
@@ -75,7 +98,7 @@ impl<B: BlockBackend> BlockDevice<B> {
 
     /// Reads `into.len()` bytes of the configuration space from `offset` on; zeros beyond its end.
     pub fn read_config(&self, offset: usize, into: &mut [u8]) {
-        let config = Config::new(&self.disk.geometry(), self.queues, self.is_write_back.load(Relaxed));
+        let config = Config::new(&self.geometry, self.queues, self.is_write_back.load(Relaxed));
         into.fill(0);
         let bytes = config.as_bytes().get(offset..).unwrap_or_default();
         for (to, from) in into.iter_mut().zip(bytes) {
@@ -109,13 +132,18 @@ impl<B: BlockBackend> BlockDevice<B> {
     }
 
     /// Whether each write must be safe from power loss when it ends (virtio 1.2 5.2.6.2).
-    pub(super) fn is_write_through(&self) -> bool {
+    #[must_use]
+    pub fn is_write_through(&self) -> bool {
         let is_write_back =
             if self.has(Features::CONFIG_WCE) { self.is_write_back.load(Relaxed) } else { self.has(Features::FLUSH) };
         !is_write_back
     }
 
-    pub(super) fn admit(&self, bytes: u64, now_ns: u64) -> Result<(), WaitUntil> {
+    /// Lets a request that moves so many bytes pass, or says when to ask again.
+    ///
+    /// # Errors
+    /// The time before which it cannot pass.
+    pub fn admit(&self, bytes: u64, now_ns: u64) -> Result<(), WaitUntil> {
         self.limiter.lock().admit(bytes, now_ns)
     }
 }

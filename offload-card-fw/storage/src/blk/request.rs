@@ -110,15 +110,11 @@ impl Request {
     ///
     /// # Errors
     /// The status to [`complete`](Self::complete) it with.
-    pub fn decode<B: BlockBackend, M: GuestMemory>(
-        chain: &Chain,
-        memory: &M,
-        device: &BlockDevice<B>,
-    ) -> Result<Self, Status> {
+    pub fn decode<B, M: GuestMemory>(chain: &Chain, memory: &M, device: &BlockDevice<B>) -> Result<Self, Status> {
         let mut reader = chain.reader(memory);
         let header: Header = reader.read_value()?;
         let first = Sector(header.sector.get());
-        let geometry = device.disk.geometry();
+        let geometry = device.geometry;
         let action = match header.kind.get() {
             TYPE_IN => {
                 let extent = extent_of(first, chain.writable_len().saturating_sub(1))?;

@@ -4,6 +4,7 @@ mod blk;
 mod encryption;
 mod guest;
 mod limits;
+mod nbd;
 mod power_loss;
 mod ram;
 mod recorder;
