@@ -117,10 +117,17 @@ pub fn in_flight_len(size: u16, features: u64) -> Option<u64> {
     (1..=MAX_QUEUE_SIZE).contains(&size).then(|| in_flight_region_size(size.max(USUAL_MAX_SIZE), is_packed) as u64)
 }
 
+/// The base of a packed ring with both of its halves. DPDK's virtio-user gives the lower one only, of rings in which nothing
+/// is in flight; an upper one of zeros beside this wrap counter would be that of a ring that is in flight as a whole.
+const fn with_used_position(base: u32) -> u32 {
+    const WRAP: u32 = 1 << 15;
+    if base >> 16 == 0 && base & WRAP != 0 { base | base << 16 } else { base }
+}
+
 fn queue_config(config: RingConfig, features: u64) -> QueueConfig {
     let features = RingFeatures::from_bits_truncate(features);
     let state = if features.contains(RingFeatures::RING_PACKED) {
-        QueueState::packed(config.base)
+        QueueState::packed(with_used_position(config.base))
     } else {
         // An index of 16 bits; whatever else a front end says is cut off.
         QueueState::split(config.base as u16)
@@ -134,5 +141,17 @@ fn queue_config(config: RingConfig, features: u64) -> QueueConfig {
         },
         features,
         state,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_front_end_may_leave_out_where_a_packed_rings_used_descriptors_are() {
+        for (base, whole) in [(0x8000, 0x8000_8000), (0x8005, 0x8005_8005), (0x8000_8000, 0x8000_8000), (0x3, 0x3)] {
+            assert_eq!(with_used_position(base), whole, "{base:#x}");
+        }
     }
 }

@@ -5,7 +5,7 @@ use std::{
     fs::{self, File},
     os::unix::process::CommandExt,
     path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
+    process::{Child, ChildStdin, Command, Stdio},
     thread,
     time::{Duration, Instant},
 };
@@ -162,7 +162,7 @@ impl Parts<'_> {
         })?;
         let output = format!("{}\n", guest.output);
         std::io::Write::write_all(&mut File::options().append(true).open(self.log)?, output.as_bytes())?;
-        Ok(Ran { guest, deaths, card: card.map_or(Ok(None), Running::stop)? })
+        Ok(Ran { guest, deaths, card: card.map_or(Ok(None), |mut card| card.stop())? })
     }
 
     /// A card that serves.
@@ -185,12 +185,7 @@ impl Parts<'_> {
         command.arg(format!("--socket={}", socket.display())).arg(self.folder.join("disk.img")).process_group(0);
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
         let mut server = Running::start(&mut command)?;
-        let start = Instant::now();
-        while !socket.exists() {
-            ensure!(server.0.try_wait()?.is_none(), "qemu-nbd has ended: see {}", self.log.display());
-            ensure!(start.elapsed() < Duration::from_secs(10), "qemu-nbd does not listen");
-            thread::sleep(Duration::from_millis(5));
-        }
+        server.wait_for(&[socket]).with_context(|| format!("qemu-nbd: see {}", self.log.display()))?;
         Ok(server)
     }
 
@@ -209,13 +204,42 @@ impl Parts<'_> {
     }
 }
 
-/// A running card or server; dropping it kills it.
-struct Running(Child);
+/// A running card, or its server or client; dropping it kills it.
+pub(super) struct Running(Child);
 
 impl Running {
-    fn start(command: &mut Command) -> Result<Self> {
+    /// Starts it.
+    pub(super) fn start(command: &mut Command) -> Result<Self> {
         let program = command.get_program().display().to_string();
         Ok(Self(command.spawn().with_context(|| format!("cannot start {program}"))?))
+    }
+
+    /// Waits until it has made all of these.
+    pub(super) fn wait_for(&mut self, files: &[PathBuf]) -> Result<()> {
+        let start = Instant::now();
+        while !files.iter().all(|file| file.exists()) {
+            ensure!(self.0.try_wait()?.is_none(), "it has ended");
+            ensure!(start.elapsed() < Duration::from_secs(10), "it does not listen");
+            thread::sleep(Duration::from_millis(5));
+        }
+        Ok(())
+    }
+
+    /// What it reads.
+    pub(super) fn input(&mut self) -> Result<&mut ChildStdin> {
+        self.0.stdin.as_mut().context("it reads nothing")
+    }
+
+    /// Its status; none if it does not end in time.
+    pub(super) fn status(&mut self, at_most: Duration) -> Result<Option<i32>> {
+        let start = Instant::now();
+        while start.elapsed() < at_most {
+            if let Some(status) = self.0.try_wait()? {
+                return Ok(status.code());
+            }
+            thread::sleep(Duration::from_millis(20));
+        }
+        Ok(None)
     }
 
     fn kill(&mut self) {
@@ -224,17 +248,10 @@ impl Running {
     }
 
     /// Asks it to end; gives its status.
-    fn stop(mut self) -> Result<Option<i32>> {
+    pub(super) fn stop(&mut self) -> Result<Option<i32>> {
         let id = i32::try_from(self.0.id()).ok().and_then(Pid::from_raw);
         kill_process(id.context("the card has no process number")?, Signal::TERM)?;
-        let start = Instant::now();
-        while start.elapsed() < Duration::from_secs(10) {
-            if let Some(status) = self.0.try_wait()? {
-                return Ok(status.code());
-            }
-            thread::sleep(Duration::from_millis(20));
-        }
-        Ok(None)
+        self.status(Duration::from_secs(10))
     }
 }
 

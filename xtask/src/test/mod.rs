@@ -1,7 +1,7 @@
 //! `cargo xtask test`: everything that must hold, in stages.
 //!
 //! [`plan`] is the table of stages and levels, [`select`] applies the names on the command line, [`host`], [`boot`]
-//! [`bench`], [`guests`] and [`card`] run the kinds of stage, [`protocol`] and [`cargo_output`] read what tests say, [`nbd`] is a disk that loses its power, [`report`] counts and shows.
+//! [`bench`], [`guests`], [`card`] and [`dpdk`] run the kinds of stage, [`protocol`] and [`cargo_output`] read what tests say, [`nbd`] is a disk that loses its power, [`report`] counts and shows.
 
 pub mod bench;
 pub mod boot;
@@ -9,6 +9,7 @@ pub mod card;
 pub mod cargo_output;
 pub mod command;
 mod devices;
+mod dpdk;
 pub mod guests;
 pub mod host;
 mod nbd;
@@ -106,6 +107,7 @@ pub fn run(tools: &Tools, arguments: &Test) -> Result<ExitCode> {
             | Work::PowerCut(_)
             | Work::BareGuests(_)
             | Work::Card
+            | Work::CardUnderDpdk
             | Work::RunStatus
             | Work::RunAccess => others.push((stage, filters)),
         }
@@ -234,6 +236,7 @@ impl TestRun<'_> {
             Work::Requests => bench::run_judged(stage.name, &filters, || requests::test(tools, project)),
             Work::RequestsOnKvm => bench::run_judged(stage.name, &filters, || requests::test_peer(tools, project)),
             Work::Card => card::run(tools, project, stage.name, logs, &filters),
+            Work::CardUnderDpdk => dpdk::run(tools, project, stage.name, logs, &filters),
             Work::RunStatus => run_status::run(tools, stage.name, logs, &filters),
             Work::RunAccess => run_access::run(tools, stage.name, logs, &filters),
             Work::Guests(scenario) => {

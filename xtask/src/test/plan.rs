@@ -100,6 +100,8 @@ pub enum Work {
     BareGuests(&'static BareScenario),
     /// Tests the card's process with QEMU.
     Card,
+    /// Tests the card's process with DPDK.
+    CardUnderDpdk,
     /// Tests the exit status of `run`.
     RunStatus,
     /// Enters the guest of `run` by SSH.
@@ -322,6 +324,12 @@ pub const STAGES: &[Stage] = &[
         &scenario::HOSTILE_DRIVER,
     ),
     Stage { name: "card-qemu", about: "a disk of the card's process in QEMU", from: Level::Whole, work: Work::Card },
+    Stage {
+        name: "card-dpdk",
+        about: "networks of the card's process under DPDK",
+        from: Level::Whole,
+        work: Work::CardUnderDpdk,
+    },
     Stage { name: "run-status", about: "exit status of `cargo xtask run`", from: Level::Whole, work: Work::RunStatus },
     Stage { name: "run-access", about: "`cargo xtask run`, entered by SSH", from: Level::Whole, work: Work::RunAccess },
     guests("linux-restarts-100", "the same a hundred times, QEMU", Level::Soak, &scenario::CARD_RESTARTS_100),
@@ -388,6 +396,7 @@ pub fn stages<'a>(
         Work::Boot(BootWork { emulator, .. }) | Work::Bench(emulator) | Work::Exits(emulator) => is_wanted(emulator),
         Work::Guests(scenario) => is_wanted(scenario.emulator),
         Work::BareGuests(scenario) => is_wanted(scenario.emulator),
+        Work::CardUnderDpdk => true,
         Work::Requests | Work::RequestsOnKvm | Work::Card | Work::PowerCut(_) | Work::RunStatus | Work::RunAccess => {
             is_wanted(Emulator::Qemu)
         }

@@ -111,6 +111,7 @@ pub const DPDK: PackageSet = PackageSet {
         "dpdk-dev",
         "librte-mempool-ring25",
         "librte-net-vhost25",
+        "librte-net-virtio25",
         "openvswitch-switch-dpdk",
         "openvswitch-switch",
     ],
