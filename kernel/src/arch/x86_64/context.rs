@@ -1,6 +1,5 @@
 //! A thread's registers, in the form in which the entry code saves and restores them.
 
-use core::mem::offset_of;
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use dragonfly_abi::arch::ThreadState;
@@ -31,169 +30,112 @@ const USER_RFLAGS: u64 = Rflags::CF.bits()
 /// RFLAGS bits that are set whenever a domain runs.
 const RUNNING_RFLAGS: u64 = Rflags::FIXED.bits() | Rflags::IF.bits();
 
-/// Registers of a thread.
+/// Registers of a thread: words in the order of [`place`].
 ///
 /// The CPU pushes the last five words itself on an interrupt from a domain: TSS.RSP0 points at the end of the current
 /// thread's context. After SYSCALL only the registers that a call keeps are valid; a result fills in the others.
 #[repr(C, align(16))]
-pub struct Context {
-    r15: AtomicU64,
-    r14: AtomicU64,
-    r13: AtomicU64,
-    r12: AtomicU64,
-    rbp: AtomicU64,
-    rbx: AtomicU64,
-    r11: AtomicU64,
-    r10: AtomicU64,
-    r9: AtomicU64,
-    r8: AtomicU64,
-    rdi: AtomicU64,
-    rsi: AtomicU64,
-    rdx: AtomicU64,
-    rcx: AtomicU64,
-    rax: AtomicU64,
-    entry: AtomicU64,
-    error_code: AtomicU64,
-    rip: AtomicU64,
-    cs: AtomicU64,
-    rflags: AtomicU64,
-    rsp: AtomicU64,
-    ss: AtomicU64,
+pub struct Context([AtomicU64; 22]);
+
+macro_rules! places {
+    ($($name:ident $place:literal)*) => {
+        /// Which word of a context is which register.
+        mod place {
+            $(pub const $name: usize = $place;)*
+        }
+
+        /// Offsets of a context's words, for the entry code.
+        pub mod offset {
+            $(
+                #[doc = concat!("Offset of `", stringify!($name), "`.")]
+                pub const $name: usize = $place * 8;
+            )*
+        }
+    };
 }
 
-/// Offsets of a context's fields, for the entry code.
-pub mod offset {
-    use super::{Context, offset_of};
-
-    macro_rules! offsets {
-        ($($name:ident $field:ident)*) => { $(
-            #[doc = concat!("Offset of `", stringify!($field), "`.")]
-            pub const $name: usize = offset_of!(Context, $field);
-        )* };
-    }
-
-    offsets! {
-        R15 r15  R14 r14  R13 r13  R12 r12  RBP rbp  RBX rbx  R11 r11  R10 r10  R9 r9  R8 r8  RDI rdi  RSI rsi  RDX rdx
-        RCX rcx  RAX rax  ENTRY entry  RIP rip  RFLAGS rflags  RSP rsp
-    }
-    /// Size of a context.
-    pub const SIZE: usize = size_of::<Context>();
+places! {
+    R15 0  R14 1  R13 2  R12 3  RBP 4  RBX 5  R11 6  R10 7  R9 8  R8 9  RDI 10  RSI 11  RDX 12  RCX 13  RAX 14  ENTRY 15
+    ERROR_CODE 16  RIP 17  CS 18  RFLAGS 19  RSP 20  SS 21
 }
 
 // The interrupt entry pushes from the end down, and the CPU aligns the stack to 16 bytes before it pushes.
-const _: () = {
-    assert!(offset::SIZE == 176 && align_of::<Context>() == 16);
-    assert!(offset::ENTRY == 120 && offset::RIP == 136);
-};
+const _: () = assert!(size_of::<Context>() == 176 && align_of::<Context>() == 16);
 
 impl Context {
+    #[inline]
+    fn get(&self, place: usize) -> u64 {
+        self.0[place].load(Relaxed)
+    }
+
+    #[inline]
+    fn set(&self, place: usize, value: u64) {
+        self.0[place].store(value, Relaxed);
+    }
+
     /// Vector of the interrupt or exception that brought the thread into the kernel, or [`ENTRY_SYSCALL`].
     pub fn entry(&self) -> u64 {
-        self.entry.load(Relaxed)
+        self.get(place::ENTRY)
     }
 
     /// Error code of the exception.
     pub fn error_code(&self) -> u64 {
-        self.error_code.load(Relaxed)
+        self.get(place::ERROR_CODE)
     }
 
     /// Whether the registers are a domain's.
     pub fn is_from_domain(&self) -> bool {
-        self.cs.load(Relaxed) & 3 != 0
+        self.get(place::CS) & 3 != 0
     }
 
     /// Lets the code that was interrupted go on without single steps.
     pub fn end_single_step(&self) {
-        self.rflags.store(self.rflags.load(Relaxed) & !Rflags::TF.bits(), Relaxed);
+        self.set(place::RFLAGS, self.get(place::RFLAGS) & !Rflags::TF.bits());
     }
 
     /// Takes over all registers of another context.
     pub fn copy_from(&self, from: &Self) {
-        for (to, from) in self.words().into_iter().zip(from.words()) {
+        for (to, from) in self.0.iter().zip(&from.0) {
             to.store(from.load(Relaxed), Relaxed);
         }
     }
 
-    fn words(&self) -> [&AtomicU64; 22] {
-        [
-            &self.r15,
-            &self.r14,
-            &self.r13,
-            &self.r12,
-            &self.rbp,
-            &self.rbx,
-            &self.r11,
-            &self.r10,
-            &self.r9,
-            &self.r8,
-            &self.rdi,
-            &self.rsi,
-            &self.rdx,
-            &self.rcx,
-            &self.rax,
-            &self.entry,
-            &self.error_code,
-            &self.rip,
-            &self.cs,
-            &self.rflags,
-            &self.rsp,
-            &self.ss,
-        ]
-    }
-
     /// Instruction pointer.
     pub fn rip(&self) -> u64 {
-        self.rip.load(Relaxed)
+        self.get(place::RIP)
     }
 }
 
 impl arch::Context for Context {
     fn new(entry: u64, stack: u64, argument: u64) -> Self {
-        let zero = || AtomicU64::new(0);
-        Self {
-            r15: zero(),
-            r14: zero(),
-            r13: zero(),
-            r12: zero(),
-            rbp: zero(),
-            rbx: zero(),
-            r11: zero(),
-            r10: zero(),
-            r9: zero(),
-            r8: zero(),
-            rdi: AtomicU64::new(argument),
-            rsi: zero(),
-            rdx: zero(),
-            rcx: zero(),
-            rax: zero(),
-            entry: zero(),
-            error_code: zero(),
-            rip: AtomicU64::new(entry),
-            cs: AtomicU64::new(u64::from(USER_CODE_SELECTOR)),
-            rflags: AtomicU64::new(RUNNING_RFLAGS),
-            rsp: AtomicU64::new(stack),
-            ss: AtomicU64::new(u64::from(USER_DATA_SELECTOR)),
-        }
+        let context = Self([const { AtomicU64::new(0) }; 22]);
+        context.set(place::RDI, argument);
+        context.set(place::RIP, entry);
+        context.set(place::CS, u64::from(USER_CODE_SELECTOR));
+        context.set(place::RFLAGS, RUNNING_RFLAGS);
+        context.set(place::RSP, stack);
+        context.set(place::SS, u64::from(USER_DATA_SELECTOR));
+        context
     }
 
     #[inline]
     fn set_results(&self, status: Status, words: [u64; 6]) {
         let [w0, w1, w2, w3, w4, w5] = words;
-        self.rax.store(status as u64, Relaxed);
-        self.rdi.store(w0, Relaxed);
-        self.rsi.store(w1, Relaxed);
-        self.rdx.store(w2, Relaxed);
-        self.r10.store(w3, Relaxed);
-        self.r8.store(w4, Relaxed);
-        self.r9.store(w5, Relaxed);
+        self.set(place::RAX, status as u64);
+        self.set(place::RDI, w0);
+        self.set(place::RSI, w1);
+        self.set(place::RDX, w2);
+        self.set(place::R10, w3);
+        self.set(place::R8, w4);
+        self.set(place::R9, w5);
     }
 
     fn enter_guest(&self) {
-        self.entry.store(ENTRY_GUEST, Relaxed);
+        self.set(place::ENTRY, ENTRY_GUEST);
     }
 
     fn leave_guest(&self) {
-        self.entry.store(ENTRY_SYSCALL, Relaxed);
+        self.set(place::ENTRY, ENTRY_SYSCALL);
     }
 
     fn is_in_guest(&self) -> bool {
@@ -202,46 +144,46 @@ impl arch::Context for Context {
 
     fn state(&self) -> ThreadState {
         ThreadState {
-            rax: self.rax.load(Relaxed),
-            rbx: self.rbx.load(Relaxed),
-            rcx: self.rcx.load(Relaxed),
-            rdx: self.rdx.load(Relaxed),
-            rsi: self.rsi.load(Relaxed),
-            rdi: self.rdi.load(Relaxed),
-            rbp: self.rbp.load(Relaxed),
-            rsp: self.rsp.load(Relaxed),
-            r8: self.r8.load(Relaxed),
-            r9: self.r9.load(Relaxed),
-            r10: self.r10.load(Relaxed),
-            r11: self.r11.load(Relaxed),
-            r12: self.r12.load(Relaxed),
-            r13: self.r13.load(Relaxed),
-            r14: self.r14.load(Relaxed),
-            r15: self.r15.load(Relaxed),
-            rip: self.rip.load(Relaxed),
-            rflags: self.rflags.load(Relaxed),
+            rax: self.get(place::RAX),
+            rbx: self.get(place::RBX),
+            rcx: self.get(place::RCX),
+            rdx: self.get(place::RDX),
+            rsi: self.get(place::RSI),
+            rdi: self.get(place::RDI),
+            rbp: self.get(place::RBP),
+            rsp: self.get(place::RSP),
+            r8: self.get(place::R8),
+            r9: self.get(place::R9),
+            r10: self.get(place::R10),
+            r11: self.get(place::R11),
+            r12: self.get(place::R12),
+            r13: self.get(place::R13),
+            r14: self.get(place::R14),
+            r15: self.get(place::R15),
+            rip: self.get(place::RIP),
+            rflags: self.get(place::RFLAGS),
         }
     }
 
     fn set_state(&self, state: &ThreadState) {
-        self.rax.store(state.rax, Relaxed);
-        self.rbx.store(state.rbx, Relaxed);
-        self.rcx.store(state.rcx, Relaxed);
-        self.rdx.store(state.rdx, Relaxed);
-        self.rsi.store(state.rsi, Relaxed);
-        self.rdi.store(state.rdi, Relaxed);
-        self.rbp.store(state.rbp, Relaxed);
-        self.rsp.store(state.rsp, Relaxed);
-        self.r8.store(state.r8, Relaxed);
-        self.r9.store(state.r9, Relaxed);
-        self.r10.store(state.r10, Relaxed);
-        self.r11.store(state.r11, Relaxed);
-        self.r12.store(state.r12, Relaxed);
-        self.r13.store(state.r13, Relaxed);
-        self.r14.store(state.r14, Relaxed);
-        self.r15.store(state.r15, Relaxed);
+        self.set(place::RAX, state.rax);
+        self.set(place::RBX, state.rbx);
+        self.set(place::RCX, state.rcx);
+        self.set(place::RDX, state.rdx);
+        self.set(place::RSI, state.rsi);
+        self.set(place::RDI, state.rdi);
+        self.set(place::RBP, state.rbp);
+        self.set(place::RSP, state.rsp);
+        self.set(place::R8, state.r8);
+        self.set(place::R9, state.r9);
+        self.set(place::R10, state.r10);
+        self.set(place::R11, state.r11);
+        self.set(place::R12, state.r12);
+        self.set(place::R13, state.r13);
+        self.set(place::R14, state.r14);
+        self.set(place::R15, state.r15);
         // IRET to an address that is not canonical would fault in the kernel; address 0 faults in the domain.
-        self.rip.store(if state.rip < USER_END { state.rip } else { 0 }, Relaxed);
-        self.rflags.store(state.rflags & USER_RFLAGS | RUNNING_RFLAGS, Relaxed);
+        self.set(place::RIP, if state.rip < USER_END { state.rip } else { 0 });
+        self.set(place::RFLAGS, state.rflags & USER_RFLAGS | RUNNING_RFLAGS);
     }
 }

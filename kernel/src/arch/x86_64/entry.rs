@@ -14,6 +14,20 @@ global_asm!(
     r#"
     .pushsection .text.dragonfly_entry, "ax", @progbits
 
+    // The general registers below an interrupt's frame, as `Context` begins.
+    .macro save_registers
+    .irp register, rax, rcx, rdx, rsi, rdi, r8, r9, r10, r11, rbx, rbp, r12, r13, r14, r15
+    push \register
+    .endr
+    .endm
+    .macro load_registers
+    .irp register, r15, r14, r13, r12, rbp, rbx, r11, r10, r9, r8, rdi, rsi, rdx, rcx, rax
+    pop \register
+    .endr
+    // Behind them are vector and error code.
+    add rsp, 16
+    .endm
+
     // SYSCALL: RCX and R11 hold RIP and RFLAGS (SDM 2B). RAX is the number; RDI RSI RDX R10 R8 R9 the words.
     .global dragonfly_syscall_entry
     .type dragonfly_syscall_entry, @function
@@ -59,21 +73,7 @@ dragonfly_interrupt_common:
     test byte ptr [rsp + 24], 3
     jz 2f
     swapgs
-    push rax
-    push rcx
-    push rdx
-    push rsi
-    push rdi
-    push r8
-    push r9
-    push r10
-    push r11
-    push rbx
-    push rbp
-    push r12
-    push r13
-    push r14
-    push r15
+    save_registers
     mov rdi, rsp
     mov rsp, gs:[{stack}]
     // Interrupts keep the domain's AC flag, which would suspend SMAP: all flags to their reset value.
@@ -84,21 +84,7 @@ dragonfly_interrupt_common:
     call {interrupt}
 2:  // From the kernel: while idling, or a mistake of the kernel.
     cld
-    push rax
-    push rcx
-    push rdx
-    push rsi
-    push rdi
-    push r8
-    push r9
-    push r10
-    push r11
-    push rbx
-    push rbp
-    push r12
-    push r13
-    push r14
-    push r15
+    save_registers
     mov rdi, rsp
     and rsp, -16
     call {kernel_interrupt}
@@ -108,21 +94,7 @@ dragonfly_interrupt_common:
     // either.
 dragonfly_interrupt_paranoid:
     cld
-    push rax
-    push rcx
-    push rdx
-    push rsi
-    push rdi
-    push r8
-    push r9
-    push r10
-    push r11
-    push rbx
-    push rbp
-    push r12
-    push r13
-    push r14
-    push r15
+    save_registers
     mov ecx, {gs_base}
     rdmsr
     mov r15d, edx
@@ -137,23 +109,19 @@ dragonfly_interrupt_paranoid:
     test r15d, r15d
     js 4f
     swapgs
-4:  pop r15
-    pop r14
-    pop r13
-    pop r12
-    pop rbp
-    pop rbx
-    pop r11
-    pop r10
-    pop r9
-    pop r8
-    pop rdi
-    pop rsi
-    pop rdx
-    pop rcx
-    pop rax
-    add rsp, 16
+4:
+    load_registers
     iretq
+
+    // Leaves with the context at RDI.
+    .global dragonfly_resume
+    .type dragonfly_resume, @function
+dragonfly_resume:
+    mov rsp, rdi
+    load_registers
+    swapgs
+    iretq
+    .size dragonfly_resume, . - dragonfly_resume
 
     // One stub of 16 bytes for each vector.
     .balign 16
@@ -199,6 +167,7 @@ dragonfly_interrupt_stubs:
 
 unsafe extern "C" {
     fn dragonfly_syscall_entry();
+    fn dragonfly_resume(context: &Context) -> !;
     static dragonfly_interrupt_stubs: [[u8; 16]; 256];
 }
 
@@ -225,31 +194,7 @@ pub unsafe fn resume(context: &Context) -> ! {
     }
     // SAFETY: By the contract the stack may go. The registers of a thread never have a privileged selector, interrupt
     // flag off, or an instruction pointer that is not canonical: see `Context`.
-    unsafe {
-        asm!(
-            "mov rsp, rdi",
-            "pop r15",
-            "pop r14",
-            "pop r13",
-            "pop r12",
-            "pop rbp",
-            "pop rbx",
-            "pop r11",
-            "pop r10",
-            "pop r9",
-            "pop r8",
-            "pop rdi",
-            "pop rsi",
-            "pop rdx",
-            "pop rcx",
-            "pop rax",
-            "add rsp, 16",
-            "swapgs",
-            "iretq",
-            in("rdi") context,
-            options(noreturn),
-        );
-    }
+    unsafe { dragonfly_resume(context) }
 }
 
 /// Leaves the kernel with the registers of a thread that came in by a system call.
@@ -269,7 +214,7 @@ pub unsafe fn resume_call(context: &Context) -> ! {
             "mov r14, [rdi + {o_r14}]",
             "mov r15, [rdi + {o_r15}]",
             "mov rax, [rdi + {o_rax}]",
-                        "mov rsi, [rdi + {o_rsi}]",
+            "mov rsi, [rdi + {o_rsi}]",
             "mov rdx, [rdi + {o_rdx}]",
             "mov r10, [rdi + {o_r10}]",
             "mov r8, [rdi + {o_r8}]",
