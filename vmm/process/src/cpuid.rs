@@ -13,6 +13,10 @@ use crate::vcpu::msr::{self, Vendor};
 const LEAF_VENDOR: u32 = 0;
 /// Leaf of family and model.
 const LEAF_SIGNATURE: u32 = 1;
+/// Leaf of extended features.
+const LEAF_EXTENDED_FEATURES: u32 = 7;
+/// In its EDX: IBRS and IBPB, STIBP, SSBD, any of which says that there is SPEC_CTRL.
+const SPECULATION_CONTROLS: u32 = 1 << 26 | 1 << 27 | 1 << 31;
 /// Leaf of the widths of addresses.
 const LEAF_ADDRESSES: u32 = 0x8000_0008;
 
@@ -73,7 +77,10 @@ impl Processor {
         for cpuid::CpuidEntry { leaf, subleaf, registers: [eax, ebx, ecx, edx] } in self.table.for_vcpu(number) {
             vcpu.set_cpuid(&CpuidEntry { leaf, sub_leaf: subleaf, eax, ebx, ecx, edx })?;
         }
-        msr::table(self.vendor).try_for_each(|entry| vcpu.set_msr(entry.register, entry.value, entry.policy))
+        let [_, _, _, leaf_7] = self.leaf(LEAF_EXTENDED_FEATURES);
+        let has_control = leaf_7 & SPECULATION_CONTROLS != 0;
+        let mut registers = msr::table(self.vendor).filter(|entry| has_control || entry.register != msr::SPEC_CTRL);
+        registers.try_for_each(|entry| vcpu.set_msr(entry.register, entry.value, entry.policy))
     }
 
     /// A leaf as the first vCPU has it; zeros if there is none.

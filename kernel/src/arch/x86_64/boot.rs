@@ -121,6 +121,7 @@ extern "sysv64" fn go_on(this: &'static mut PerCpu) -> ! {
     clock::calibrate(&acpi, platform::find_hpet(&acpi));
     apic::calibrate(|| clock::wait_ns(10_000_000));
     mitigations::choose(&boot.features, command_line().value("mitigations") != Some("off"));
+    mitigations::enable_on_this_cpu();
     guest::detect(&acpi);
     guest::enable_on_this_cpu(&mut this.cpu().local);
     let cpus = smp::start_others(&acpi, memory::START_UP_PAGE.get().copied());

@@ -3,7 +3,7 @@
 #![expect(unsafe_code, reason = "MSRs and VERW")]
 
 use core::arch::asm;
-use core::sync::atomic::{AtomicU8, Ordering};
+use core::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 
 use dragonfly_hw::x86::cpuid::Leaf7Edx;
 use dragonfly_hw::x86::msr::{
@@ -20,6 +20,12 @@ const BARRIER: u8 = 1;
 const CLEAR_BUFFERS: u8 = 2;
 
 static ON_SWITCH: AtomicU8 = AtomicU8::new(0);
+/// IA32_SPEC_CTRL while the kernel or a domain runs.
+static HOST_CONTROL: AtomicU64 = AtomicU64::new(0);
+/// The bits that IA32_SPEC_CTRL has here; 0: there is no such register.
+static CONTROLS: AtomicU64 = AtomicU64::new(0);
+/// The bits of IA32_ARCH_CAPABILITIES, 0 without it.
+static CAPABILITIES: AtomicU64 = AtomicU64::new(0);
 
 /// Chooses, and says what.
 pub fn choose(features: &Features, is_on: bool) {
@@ -38,16 +44,65 @@ pub fn choose(features: &Features, is_on: bool) {
     }
     ON_SWITCH.store(on_switch, Ordering::Relaxed);
     let has = |bit: u8| if on_switch & bit != 0 { "yes" } else { "no" };
+    let mut controls = SpecCtrl::empty();
+    for (feature, control) in
+        [(Leaf7Edx::IBRS_IBPB, SpecCtrl::IBRS), (Leaf7Edx::STIBP, SpecCtrl::STIBP), (Leaf7Edx::SSBD, SpecCtrl::SSBD)]
+    {
+        controls.set(control, edx.contains(feature));
+    }
+    let is_always = is_on && capabilities.contains(ArchCapabilities::IBRS_ALL) && controls.contains(SpecCtrl::IBRS);
+    // All three are read by CPUs that start after this, and by this one.
+    CONTROLS.store(controls.bits(), Ordering::Relaxed);
+    CAPABILITIES.store(capabilities.bits(), Ordering::Relaxed);
+    HOST_CONTROL.store(if is_always { SpecCtrl::IBRS.bits() } else { 0 }, Ordering::Relaxed);
     log::info!(
         "domain switch: IBPB {}, VERW {}; always: enhanced IBRS {}{}",
         has(BARRIER),
         has(CLEAR_BUFFERS),
-        if is_on && capabilities.contains(ArchCapabilities::IBRS_ALL) { "yes" } else { "no" },
+        if is_always { "yes" } else { "no" },
         if is_on { "" } else { " (mitigations=off)" }
     );
-    if is_on && capabilities.contains(ArchCapabilities::IBRS_ALL) && edx.contains(Leaf7Edx::IBRS_IBPB) {
-        // SAFETY: The CPU has IA32_SPEC_CTRL, and IBRS only restricts speculation.
-        unsafe { write_msr(IA32_SPEC_CTRL, SpecCtrl::IBRS.bits()) };
+}
+
+/// Puts in force on this CPU what was chosen for all.
+pub fn enable_on_this_cpu() {
+    if host_control() != 0 {
+        write_control(host_control());
+    }
+}
+
+/// The bits that IA32_SPEC_CTRL has here; 0: there is no such register.
+pub fn controls() -> u64 {
+    CONTROLS.load(Ordering::Relaxed)
+}
+
+/// IA32_SPEC_CTRL while the kernel or a domain runs: no other bits than [`controls`] has.
+pub fn host_control() -> u64 {
+    HOST_CONTROL.load(Ordering::Relaxed)
+}
+
+/// What the CPU says of itself in IA32_ARCH_CAPABILITIES.
+pub fn capabilities() -> u64 {
+    CAPABILITIES.load(Ordering::Relaxed)
+}
+
+/// Writes IA32_SPEC_CTRL, if the CPU has it and those bits of it.
+// Rare where it is used.
+#[cold]
+pub fn write_control(control: u64) {
+    if controls() != 0 && control & !controls() == 0 {
+        // SAFETY: The CPU has the register and these bits, which only restrict speculation.
+        unsafe { write_msr(IA32_SPEC_CTRL, control) };
+    }
+}
+
+/// No branch is predicted by what this CPU has executed before, if it can forget that.
+#[cold]
+pub fn forget_branches() {
+    if controls() & SpecCtrl::IBRS.bits() != 0 {
+        // SAFETY: The bit of CPUID that IBRS has says that of this register, too; the barrier has no effect on what
+        // programs compute.
+        unsafe { write_msr(IA32_PRED_CMD, PredCmd::IBPB.bits()) };
     }
 }
 

@@ -192,6 +192,7 @@ extern "sysv64" fn arrive(this: &'static mut PerCpu) -> ! {
     // SAFETY: The kernel's tables map everything that this CPU uses; it leaves the start-up tables for good.
     unsafe { registers::write_cr3(kernel_space::root()) };
     boot::set_up_cpu(this);
+    super::mitigations::enable_on_this_cpu();
     super::guest::enable_on_this_cpu(&mut this.cpu().local);
     ARRIVED.fetch_add(1, Ordering::AcqRel);
     boot::wait_for_all();

@@ -3,7 +3,7 @@
 //! A list names what is kept; all else is left out, features of the future too: a feature is kept only if its registers and
 //! state are the guest's own. Left out on purpose are VMX, SVM and SMX, PCID and INVPCID, five-level paging, TSX, MPX,
 //! SGX, AMX, CET, user interrupts, supervisor protection keys, MONITOR and its like, all of power and thermal management,
-//! performance counters and traces, resource control, and registers against speculation (IA32_SPEC_CTRL and its like).
+//! performance counters and traces, resource control, and the newer controls of speculation (leaf 7, sub-leaf 2).
 
 use dragonfly_hw::x86::cpuid::{
     Extended1Ecx, Extended7Edx, Extended8Ebx, Extended21Eax, Leaf1Ecx, Leaf1Edx, Leaf7Ebx, Leaf7Ecx,
@@ -35,7 +35,8 @@ kept! {
         AVX512_BITALG 12, AVX512_VPOPCNTDQ 14, RDPID 22, CLDEMOTE 25, MOVDIRI 27, MOVDIR64B 28;
     LEAF_7_ECX_OF_AVX: VAES 9, VPCLMULQDQ 10;
     LEAF_7_ECX_OF_AVX_512: AVX512_VBMI 1, AVX512_VBMI2 6, AVX512_VNNI 11, AVX512_BITALG 12, AVX512_VPOPCNTDQ 14;
-    LEAF_7_EDX: AVX512_4VNNIW 2, AVX512_4FMAPS 3, FSRM 4, AVX512_VP2INTERSECT 8, MD_CLEAR 10, SERIALIZE 14, AVX512_FP16 23;
+    LEAF_7_EDX: AVX512_4VNNIW 2, AVX512_4FMAPS 3, FSRM 4, AVX512_VP2INTERSECT 8, MD_CLEAR 10, SERIALIZE 14, AVX512_FP16 23,
+        IBRS_IBPB 26, STIBP 27, ARCH_CAPABILITIES 29, SSBD 31;
     LEAF_7_EDX_OF_AVX_512: AVX512_4VNNIW 2, AVX512_4FMAPS 3, AVX512_VP2INTERSECT 8, AVX512_FP16 23;
     LEAF_7_1_EAX: SHA512 0, SM3 1, SM4 2, AVX_VNNI 4, AVX512_BF16 5, CMPCCXADD 7, FZRM 10, FSRS 11, FSRC 12, AVX_IFMA 23;
     LEAF_7_1_EAX_OF_AVX: SHA512 0, SM3 1, SM4 2, AVX_VNNI 4, AVX_IFMA 23;

@@ -46,18 +46,27 @@ const STORED: MsrPolicy = MsrPolicy::READ.union(MsrPolicy::WRITE);
 /// Writes are commands without effect, reads fault.
 const COMMAND: MsrPolicy = MsrPolicy::IGNORE_WRITES;
 
+/// Limits of speculation. Only processors that name it in CPUID have it.
+pub(crate) const SPEC_CTRL: u32 = 0x48;
+
+/// Bits of ARCH_CAPABILITIES that tell what the processor is open to and how that is mended, and name no other register:
+/// RDCL_NO 0, IBRS_ALL 1, RSBA 2, SKIP_L1DFL_VMENTRY 3, SSB_NO 4, MDS_NO 5, IF_PSCHANGE_MC_NO 6, TAA_NO 8, SBDR_SSDP_NO 13,
+/// FBSDP_NO 14, PSDP_NO 15, FB_CLEAR 17, RRSBA 19, BHI_NO 20, PBRSB_NO 24, GDS_NO 26, RFDS_NO 27, RFDS_CLEAR 28.
+const IMMUNITIES: u64 = 0x1d1a_e17f;
+
 /// Registers of all vendors (SDM 4, "Architectural MSRs").
-const COMMON: [(u32, u64, MsrPolicy); 10] = [
-    (0x34, 0, CONSTANT),  // SMI_COUNT
-    (0x49, 0, COMMAND),   // PRED_CMD
-    (0x10a, 0, CONSTANT), // ARCH_CAPABILITIES
-    (0x10b, 0, COMMAND),  // FLUSH_CMD
-    (0x179, 0, CONSTANT), // MCG_CAP: no banks
-    (0x17a, 0, STORED),   // MCG_STATUS
-    (0x1d9, 0, CONSTANT), // DEBUGCTL: no branch records
-    (0xc1, 0, CONSTANT),  // PMC0
-    (0x186, 0, CONSTANT), // PERFEVTSEL0
-    (0x38f, 0, CONSTANT), // PERF_GLOBAL_CTRL
+const COMMON: [(u32, u64, MsrPolicy); 11] = [
+    (0x34, 0, CONSTANT),           // SMI_COUNT
+    (SPEC_CTRL, 0, STORED),        // SPEC_CTRL: the kernel puts it in force
+    (0x49, 0, COMMAND),            // PRED_CMD
+    (0x10a, IMMUNITIES, CONSTANT), // ARCH_CAPABILITIES: of these the guest sees what the processor has
+    (0x10b, 0, COMMAND),           // FLUSH_CMD
+    (0x179, 0, CONSTANT),          // MCG_CAP: no banks
+    (0x17a, 0, STORED),            // MCG_STATUS
+    (0x1d9, 0, CONSTANT),          // DEBUGCTL: no branch records
+    (0xc1, 0, CONSTANT),           // PMC0
+    (0x186, 0, CONSTANT),          // PERFEVTSEL0
+    (0x38f, 0, CONSTANT),          // PERF_GLOBAL_CTRL
 ];
 
 /// Registers of Intel's processors that kernels look at without asking CPUID.

@@ -26,6 +26,7 @@ use eoi::EndInMemory;
 use hardware::Hardware;
 use policy::{CpuidTable, MsrTable};
 use posted::Posted;
+use speculation::Speculation;
 
 /// Puts the guest's general registers where RAX points, all but RAX and RSP.
 macro_rules! store_guest_registers {
@@ -75,6 +76,7 @@ mod policy;
 mod posted;
 mod registers;
 mod run;
+mod speculation;
 mod steal;
 pub mod svm;
 pub mod vector;
@@ -180,6 +182,7 @@ pub struct GuestCpu<H> {
     is_nmi_pending: bool,
     /// Where the guest ends interrupts without an exit.
     end_in_memory: EndInMemory,
+    speculation: Speculation,
 }
 
 /// What a guest waits for.
@@ -219,6 +222,7 @@ impl<H: Hardware> GuestCpu<H> {
             offered: None,
             is_nmi_pending: false,
             end_in_memory: EndInMemory::NONE,
+            speculation: Speculation::new(),
         })
     }
 

@@ -72,7 +72,9 @@ impl<H: Hardware> GuestCpu<H> {
                 // Waiting for a lock, this CPU may have given away what another virtual CPU was thought to have here.
                 vector::load(vcpu);
             }
+            self.speculation.before_entry();
             let exit = self.hardware.enter(&vcpu.page);
+            self.speculation.after_exit();
             count(words, ExitCounter::Total);
             if let Some(vector) = self.offered {
                 self.offered = None;

@@ -24,7 +24,7 @@ use dragonfly_guest_kit::{Check, Report, number_argument, smp as cpus};
 type Case = (&'static str, fn() -> Check);
 
 /// What each machine has.
-const CASES: [Case; 54] = [
+const CASES: [Case; 55] = [
     ("exceptions_faults", exceptions::faults_have_their_vectors),
     ("exceptions_traps", exceptions::traps_go_on_behind_the_instruction),
     ("exceptions_segments", exceptions::segments_fault_with_their_selectors),
@@ -72,6 +72,7 @@ const CASES: [Case; 54] = [
     ("msr_unknown", msr::unknown_ones_fault),
     ("msr_kept", msr::values_are_kept),
     ("msr_refused", msr::bad_values_fault),
+    ("msr_speculation", msr::speculation_is_limited_as_cpuid_says),
     ("msr_tsc", msr::the_counter_can_be_set),
     ("memory_first_touch", memory::each_page_is_zero_and_keeps_what_is_written),
     ("memory_edges", memory::accesses_across_large_pages),

@@ -4,9 +4,9 @@ use core::arch::asm;
 
 use dragonfly_guest_kit::{Check, cpu, ensure, equal, faults};
 use dragonfly_hw::x86::msr::{
-    IA32_APIC_BASE, IA32_CSTAR, IA32_EFER, IA32_FMASK, IA32_GS_BASE, IA32_KERNEL_GS_BASE, IA32_LSTAR, IA32_PAT,
-    IA32_STAR, IA32_SYSENTER_CS, IA32_SYSENTER_EIP, IA32_SYSENTER_ESP, IA32_TIME_STAMP_COUNTER, IA32_TSC_ADJUST,
-    IA32_TSC_AUX,
+    IA32_APIC_BASE, IA32_ARCH_CAPABILITIES, IA32_CSTAR, IA32_EFER, IA32_FMASK, IA32_GS_BASE, IA32_KERNEL_GS_BASE,
+    IA32_LSTAR, IA32_PAT, IA32_PRED_CMD, IA32_SPEC_CTRL, IA32_STAR, IA32_SYSENTER_CS, IA32_SYSENTER_EIP,
+    IA32_SYSENTER_ESP, IA32_TIME_STAMP_COUNTER, IA32_TSC_ADJUST, IA32_TSC_AUX,
 };
 
 const IA32_FS_BASE: u32 = 0xc000_0100;
@@ -71,6 +71,32 @@ pub fn bad_values_fault() -> Check {
         cpu::write_msr(IA32_APIC_BASE, cpu::read_msr(IA32_APIC_BASE) | 1);
     })?;
     equal("EFER after all", cpu::read_msr(IA32_EFER), efer)
+}
+
+pub fn speculation_is_limited_as_cpuid_says() -> Check {
+    const IBPB: u64 = 1;
+    let [_, _, _, features] = cpu::cpuid(7, 0);
+    // IBRS, STIBP, SSBD: bits of CPUID and, from 0 on, of the register.
+    let controls =
+        [26, 27, 31].iter().enumerate().map(|(bit, feature)| u64::from(features >> feature & 1) << bit).sum();
+    if controls == 0 {
+        return faults("RDMSR of SPEC_CTRL that CPUID does not name", 13, 0, || cpu::read_msr(IA32_SPEC_CTRL));
+    }
+    let before = cpu::read_msr(IA32_SPEC_CTRL);
+    cpu::write_msr(IA32_SPEC_CTRL, controls);
+    cpu::cpuid(0, 0);
+    let seen = cpu::read_msr(IA32_SPEC_CTRL);
+    cpu::write_msr(IA32_SPEC_CTRL, before);
+    equal("SPEC_CTRL at the start", before, 0)?;
+    equal("SPEC_CTRL with all that CPUID names", seen, controls)?;
+    faults("SPEC_CTRL with a reserved bit", 13, 0, || cpu::write_msr(IA32_SPEC_CTRL, controls | 1 << 63))?;
+    equal("SPEC_CTRL after that", cpu::read_msr(IA32_SPEC_CTRL), before)?;
+    cpu::write_msr(IA32_PRED_CMD, IBPB);
+    if features >> 29 & 1 != 0 {
+        // No other register hangs on what is told of these: TSX_CTRL 7, MCU_CONTROL 9 to DOITM 12, FB_CLEAR_CTRL 18.
+        equal("ARCH_CAPABILITIES' registers", cpu::read_msr(IA32_ARCH_CAPABILITIES) & 0x4_1e80, 0)?;
+    }
+    Ok(())
 }
 
 pub fn the_counter_can_be_set() -> Check {
