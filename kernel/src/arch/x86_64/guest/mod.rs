@@ -173,6 +173,8 @@ pub struct GuestCpu<H> {
     tsc_offset: u64,
     /// IA32_TSC_ADJUST.
     tsc_adjust: u64,
+    /// Host ticks for each count of the guest's APIC timer, which runs at 1 GHz. Kept, because it takes a long division.
+    ticks_per_count: Ratio,
     /// Length of the instruction of the last exit, 0 if not known.
     length: u32,
     wait: Wait,
@@ -217,6 +219,7 @@ impl<H: Hardware> GuestCpu<H> {
             msrs: MsrTable::make(domain)?,
             tsc_offset: 0,
             tsc_adjust: 0,
+            ticks_per_count: Ratio::new(clock::frequency_hz(), 1_000_000_000),
             length: 0,
             wait: Wait::Nothing,
             offered: None,
@@ -272,13 +275,8 @@ impl<H: Hardware> GuestCpu<H> {
 
     /// The time as the guest's APIC sees it.
     fn clock(&self) -> Clock {
-        Clock { now: X86.now(), tsc_offset: self.tsc_offset, ticks_per_count: ticks_per_count() }
+        Clock { now: X86.now(), tsc_offset: self.tsc_offset, ticks_per_count: self.ticks_per_count }
     }
-}
-
-/// Host ticks for each count of a guest's APIC timer, which runs at 1 GHz.
-fn ticks_per_count() -> Ratio {
-    Ratio::new(clock::frequency_hz(), 1_000_000_000)
 }
 
 impl Guest<X86> for X86Guest {
