@@ -1,7 +1,7 @@
 //! Mappings of another domain's memory, which may vanish while they are in use.
 #![expect(unsafe_code, reason = "unmaps what is gone")]
 
-use alloc::vec::Vec;
+use alloc::collections::VecDeque;
 use core::ptr::{self, NonNull};
 
 use dragonfly_abi::{Rights, Status};
@@ -21,17 +21,21 @@ pub struct ForeignMapping {
     substitute: Mutex<Option<Substitute>>,
 }
 
-/// Memory that stands in for what is gone, mapped again and again.
+/// Memory that stands in for what is gone, mapped wherever it was touched last.
 struct Substitute {
     memory: Owned<Memory>,
     size: u64,
-    /// Where it is mapped.
-    places: Vec<u64>,
+    /// Where it is mapped, the latest place last.
+    places: VecDeque<u64>,
 }
 
-/// Bytes of a substitute: small beside any quota, and even a guest of 2 GiB has no more places for it than a domain may have
-/// mappings.
+/// Bytes of a substitute: small beside any quota.
 const SUBSTITUTE_SIZE: u64 = 2 << 20;
+
+/// Places where a substitute is mapped at a time, as a domain may have few mappings: one instruction of the thread that uses the
+/// memory needs four at most, if it copies from it to it and both ends cross from one place to the next. One that is touched
+/// later faults again, and finds the same memory.
+const MAX_PLACES: usize = 4;
 
 impl ForeignMapping {
     /// Maps a part of an object: offset and size in bytes, multiples of the page size.
@@ -68,7 +72,8 @@ impl ForeignMapping {
 
     /// Puts memory of the own domain where the mapped one is gone: around `address`, where a thread has faulted, so that it can
     /// go on. What it finds is zeros, or what was written to such memory of this mapping before. What else is left of the
-    /// foreign memory goes from the mapping, too.
+    /// foreign memory goes from the mapping, too, and so does the substitute where it was put long ago. One thread at a time uses
+    /// the memory.
     ///
     /// # Errors
     /// [`Status::BadArgument`] for an address outside, [`Status::Overlap`] if there is a substitute already, and
@@ -86,13 +91,19 @@ impl ForeignMapping {
             }
             let size = self.size().min(SUBSTITUTE_SIZE);
             let memory = Memory::create(size, Commit::OnDemand)?;
-            *substitute = Some(Substitute { memory, size, places: Vec::new() });
+            *substitute = Some(Substitute { memory, size, places: VecDeque::new() });
         }
         let Some(Substitute { memory, size, places }) = &mut *substitute else { return Err(Status::BadState) };
         let place = offset - offset % SUBSTITUTE_SIZE;
         let size = (*size).min(self.size() - place);
+        if places.len() >= MAX_PLACES
+            && let Some(oldest) = places.pop_front()
+        {
+            // SAFETY: as above.
+            unsafe { Domain::OWN.unmap(oldest)? };
+        }
         memory.map(Domain::OWN, base + place, 0, size, Rights::READ | Rights::WRITE)?;
-        places.push(base + place);
+        places.push_back(base + place);
         Ok(())
     }
 }
