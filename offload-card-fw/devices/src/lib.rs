@@ -6,6 +6,7 @@
 //! - `disk`: virtio-blk over any disk. `remote`: virtio-blk over a disk at a server. `contents`, `pools`, `key`: the layers that a disk is made of.
 //! - `net`: virtio-net, and the switch between its devices.
 //! - `groups`: security groups whose rules change while their switch runs.
+//! - `kept`: what a device has been told, for the card after this one.
 //! - `rng`: virtio's entropy device. `console`: consoles, and other ports for bytes. `vsock`: sockets between
 //!   guests, and with the host.
 //!
@@ -21,6 +22,7 @@ mod console;
 mod contents;
 mod disk;
 mod groups;
+pub mod kept;
 mod key;
 mod net;
 mod pools;

@@ -111,15 +111,8 @@ impl ControlState {
     }
 
     fn set_mode(&mut self, number: u8, data: &[u8]) -> Option<()> {
-        let (mode, needed) = match number {
-            0 => (Mode::Promiscuous, Features::CTRL_RX),
-            1 => (Mode::AllMulticast, Features::CTRL_RX),
-            2 => (Mode::AllUnicast, Features::CTRL_RX_EXTRA),
-            3 => (Mode::NoMulticast, Features::CTRL_RX_EXTRA),
-            4 => (Mode::NoUnicast, Features::CTRL_RX_EXTRA),
-            5 => (Mode::NoBroadcast, Features::CTRL_RX_EXTRA),
-            _ => return None,
-        };
+        let mode = *Mode::ALL.get(usize::from(number))?;
+        let needed = mode_feature(mode);
         match data {
             [switch @ (0 | 1)] if self.has(needed) => {
                 self.filter.set_mode(mode, *switch == 1);
@@ -136,8 +129,46 @@ impl ControlState {
         rest.is_empty().then(|| self.filter.set_addresses(unicast, multicast))
     }
 
+    /// Commands that bring a device with the same features, after its reset, to this state: what another card is to go on with.
+    pub fn commands(&self) -> Vec<Vec<u8>> {
+        let mut commands = Vec::new();
+        let mut say = |class: u8, number: u8, data: &[u8]| commands.push([&[class, number], data].concat());
+        for (number, mode) in (0..).zip(Mode::ALL).filter(|(_, mode)| self.has(mode_feature(*mode))) {
+            say(class::RX, number, &[self.filter.has(mode).into()]);
+        }
+        if self.has(Features::CTRL_RX) {
+            let tables = self.filter.addresses().map(|table| {
+                let count = (table.len() as u32).to_le_bytes();
+                count.into_iter().chain(table.iter().flat_map(|address| address.0)).collect::<Vec<_>>()
+            });
+            say(class::MAC, 0, &tables.concat());
+        }
+        for vlan in self.filter.vlans() {
+            say(class::VLAN, 0, &vlan.to_le_bytes());
+        }
+        if self.has(Features::MQ) {
+            say(class::MQ, 0, &self.active_pairs.to_le_bytes());
+        }
+        // After the number of pairs, which ends it.
+        if let Some(steering) = &self.steering {
+            say(class::MQ, 1, &steering.encode());
+        }
+        if self.has(Features::CTRL_GUEST_OFFLOADS) {
+            say(class::GUEST_OFFLOADS, 0, &self.guest_offloads.bits().to_le_bytes());
+        }
+        commands
+    }
+
     fn has(&self, feature: Features) -> bool {
         self.features.contains(feature)
+    }
+}
+
+/// What must be negotiated for a mode.
+const fn mode_feature(mode: Mode) -> Features {
+    match mode {
+        Mode::Promiscuous | Mode::AllMulticast => Features::CTRL_RX,
+        Mode::AllUnicast | Mode::NoMulticast | Mode::NoUnicast | Mode::NoBroadcast => Features::CTRL_RX_EXTRA,
     }
 }
 
@@ -148,4 +179,56 @@ fn addresses(data: &[u8]) -> Option<(Vec<MacAddress>, &[u8])> {
     let (table, rest) = data.split_at_checked(len)?;
     let (octets, _) = table.as_chunks();
     Some((octets.iter().copied().map(MacAddress).collect(), rest))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{format, vec};
+
+    use super::{super::memory::STATE_BYTES, *};
+    use crate::kept;
+
+    fn state(pairs: u16) -> ControlState {
+        ControlState::new(MacAddress([2; 6]), pairs, Features::all())
+    }
+
+    fn done(pairs: u16, commands: &[Vec<u8>]) -> ControlState {
+        let mut state = state(pairs);
+        for command in commands {
+            assert_eq!(state.perform(command), OK, "{command:?}");
+        }
+        state
+    }
+
+    #[test]
+    fn the_commands_of_a_state_bring_it_about() {
+        let steering = [&[4, 1, 4, 0, 0, 0, 1, 0, 0, 0, 1, 0, 3, 0, 4, 0, 3][..], &[7; 3]].concat();
+        let tables = [&[1, 0, 1, 0, 0, 0][..], &[4; 6], &[2, 0, 0, 0], &[1; 12]].concat();
+        for commands in [
+            vec![],
+            (0..6).map(|mode| vec![0, mode, 1]).collect(),
+            vec![vec![0, 0, 0], vec![0, 3, 1]],
+            vec![tables],
+            vec![vec![2, 0, 7, 0], vec![2, 0, 0xff, 0x0f], vec![2, 0, 8, 0], vec![2, 1, 8, 0]],
+            vec![vec![4, 0, 3, 0]],
+            vec![vec![4, 0, 3, 0], steering],
+            vec![[&[5, 0][..], &2u64.to_le_bytes()].concat()],
+        ] {
+            let wanted = done(4, &commands);
+            let got = done(4, &wanted.commands());
+            assert_eq!(format!("{got:?}"), format!("{wanted:?}"));
+        }
+    }
+
+    #[test]
+    fn a_state_of_all_that_can_be_set_fits_where_it_is_kept() {
+        let mut commands: Vec<_> = (0..4096_u16).map(|vlan| [&[2, 0][..], &vlan.to_le_bytes()].concat()).collect();
+        let count = (MAX_COMMAND - 10) / size_of::<MacAddress>();
+        let table = [&[1, 0][..], &(count as u32).to_le_bytes(), &vec![1; count * 6], &[0; 4]].concat();
+        let steering = [&[4, 1, 0, 0, 0, 0, 127, 0, 0, 0][..], &[0; 256], &[1, 0, 40], &[7; 40]].concat();
+        commands.extend([table, steering]);
+        let commands = done(4, &commands).commands();
+        let bytes: usize = commands.iter().map(|command| command.len() + 4).sum();
+        assert!(bytes + kept::HEADER_BYTES <= STATE_BYTES as usize / 2, "{bytes}");
+    }
 }

@@ -3,13 +3,14 @@
 use alloc::{string::String, vec::Vec};
 
 use dragonfly_vhost_user::{ConfigError, Device, ProtocolFeatures, RingConfig};
-use dragonfly_virtqueue::{Chain, GuestMemory, QueueError};
+use dragonfly_virtqueue::{Chain, GuestMemory, GuestSlice, QueueError};
 use dragonfly_vswitch::{MacAddress, PortId};
 
 use super::{
     BATCH, Fabric, Features,
     control::{self, ControlState},
     frame::Buffered,
+    memory::{KeptState, STATE_BYTES, Untracked},
     receive::Buffers,
     steering::{self, HashTypes},
 };
@@ -45,6 +46,8 @@ pub struct NetDevice {
     /// As negotiated, with those of rings.
     features: u64,
     pub(super) state: ControlState,
+    /// Where the next card finds that.
+    kept: KeptState,
     pub(super) queues: Vec<Slot>,
     pub(super) chain: Chain,
     /// Frames on their way from the guest to the switch.
@@ -89,6 +92,7 @@ impl NetDevice {
             is_link_up: true,
             features: 0,
             state: ControlState::new(net.mac, net.queue_pairs, Features::empty()),
+            kept: KeptState::default(),
             queues: (0..2 * net.queue_pairs + control_queues).map(|_| Slot::default()).collect(),
             chain: Chain::new(),
             frames: Vec::new(),
@@ -146,8 +150,20 @@ impl NetDevice {
         config
     }
 
-    /// Does the commands of the control queue.
-    fn obey<M: GuestMemory>(&mut self, fabric: &mut Fabric, index: u16, memory: &M) -> Result<Service, QueueError> {
+    /// Does the commands of the control queue, whose state is kept in `area`.
+    fn obey<M: GuestMemory>(
+        &mut self,
+        fabric: &mut Fabric,
+        index: u16,
+        memory: &M,
+        area: Option<GuestSlice<'_>>,
+    ) -> Result<Service, QueueError> {
+        if let Some(area) = &area
+            && self.runs(index)
+            && self.kept.begin(area, &mut self.state)
+        {
+            self.rings_changed(fabric);
+        }
         let Some(slot) = self.queues.get_mut(usize::from(index)) else { return Ok(Service::default()) };
         let Some(queue) = slot.ring.queue(memory)? else { return Ok(Service::default()) };
         let mut ring = queue.attach(memory)?;
@@ -167,6 +183,10 @@ impl NetDevice {
         }
         if done == 0 {
             return Ok(Service::default());
+        }
+        // Before the driver is told: what it knows to be done outlives the card.
+        if let Some(area) = &area {
+            self.kept.keep(area, &self.state);
         }
         ring.publish()?;
         let notify = ring.needs_notification();
@@ -234,6 +254,9 @@ impl Device for NetDevice {
 
     fn start_ring(&mut self, index: u16, config: RingConfig) -> Result<(), QueueError> {
         let features = self.features;
+        if self.role(index) == Role::Control {
+            self.kept = KeptState::default();
+        }
         self.queues.get_mut(usize::from(index)).map_or(Ok(()), |slot| slot.ring.start(config, features))
     }
 
@@ -249,9 +272,10 @@ impl Device for NetDevice {
         self.set_features(0);
     }
 
-    /// Frames that are lost are sent again by those who want them to arrive.
+    /// Frames that are lost are sent again by those who want them to arrive. What is kept is the state of the control queue,
+    /// in that queue's part.
     fn inflight_len(&self, _queue_size: u16) -> Option<u64> {
-        None
+        (self.control == Control::Card).then_some(STATE_BYTES)
     }
 }
 
@@ -269,10 +293,12 @@ impl Serve for NetDevice {
         memory: &M,
         now_ns: u64,
     ) -> Result<Service, QueueError> {
+        let area = memory.in_flight();
+        let memory = &Untracked(memory);
         match self.role(index) {
             Role::Receive(pair) => self.receive(fabric, index, pair, memory),
             Role::Transmit => self.transmit(fabric, index, memory, now_ns),
-            Role::Control => self.obey(fabric, index, memory),
+            Role::Control => self.obey(fabric, index, memory, area),
             Role::Nothing => Ok(Service::default()),
         }
     }
@@ -285,7 +311,7 @@ impl Serve for NetDevice {
     fn enable_kicks<M: GuestMemory>(&mut self, index: u16, memory: &M) -> bool {
         let is_receive = matches!(self.role(index), Role::Receive(_));
         let Some(slot) = self.queues.get_mut(usize::from(index)) else { return false };
-        (!is_receive || slot.is_starved) && slot.ring.enable_kicks(memory)
+        (!is_receive || slot.is_starved) && slot.ring.enable_kicks(&Untracked(memory))
     }
 
     fn rings_changed(&mut self, fabric: &mut Fabric) {

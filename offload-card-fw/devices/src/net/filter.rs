@@ -42,6 +42,18 @@ pub enum Mode {
     NoBroadcast,
 }
 
+impl Mode {
+    /// All of them, by their commands' numbers.
+    pub const ALL: [Self; 6] = [
+        Self::Promiscuous,
+        Self::AllMulticast,
+        Self::AllUnicast,
+        Self::NoMulticast,
+        Self::NoUnicast,
+        Self::NoBroadcast,
+    ];
+}
+
 impl ReceiveFilter {
     /// Lets everything pass until the driver says what it wants.
     pub fn new(mac: MacAddress) -> Self {
@@ -68,6 +80,21 @@ impl ReceiveFilter {
         }
     }
 
+    /// Whether a mode is on.
+    pub const fn has(&self, mode: Mode) -> bool {
+        self.modes & 1 << mode as u8 != 0
+    }
+
+    /// Further stations' and groups' addresses.
+    pub fn addresses(&self) -> [&[MacAddress]; 2] {
+        [&self.unicast, &self.multicast]
+    }
+
+    /// The VLANs whose tagged frames are received.
+    pub fn vlans(&self) -> impl Iterator<Item = u16> {
+        (0..=VLAN_ID).filter(|vlan| self.has_vlan(*vlan))
+    }
+
     /// Whether the driver wants a frame to this address.
     pub fn wants_address(&self, frame: &[u8]) -> bool {
         let Some(to) = frame.first_chunk().map(|octets| MacAddress(*octets)) else { return false };
@@ -91,11 +118,11 @@ impl ReceiveFilter {
             return true;
         }
         let vlan = u16::from_be_bytes([*tag_high, *tag_low]) & VLAN_ID;
-        self.vlans.get(usize::from(vlan / 64)).is_some_and(|word| word & 1 << (vlan % 64) != 0)
+        self.has_vlan(vlan)
     }
 
-    fn has(&self, mode: Mode) -> bool {
-        self.modes & 1 << mode as u8 != 0
+    fn has_vlan(&self, vlan: u16) -> bool {
+        self.vlans.get(usize::from(vlan / 64)).is_some_and(|word| word & 1 << (vlan % 64) != 0)
     }
 }
 

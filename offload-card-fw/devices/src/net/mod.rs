@@ -1,7 +1,7 @@
 //! Network devices of machine files as virtio-net devices (virtio 1.2 5.1) at ports of the card's switch.
 //!
 //! - `device`: [`NetDevice`], and who serves which of its queues. `transmit`, `receive`: the pairs of queues.
-//! - `control`, `filter`, `steering`: the control queue, where it is the card's, and what it sets.
+//! - `control`, `filter`, `steering`: the control queue, where it is the card's, and what it sets. `memory`: where that is kept.
 //! - `features`, `header`: what was negotiated, and what is left to do about each frame.
 //! - `fabric`: [`Fabric`], the switch with its ports. `delivery`: what it decides. `receiver`: frames that wait.
 //! - `frame`, `pool`: frames and their memory.
@@ -20,6 +20,7 @@ mod features;
 mod filter;
 mod frame;
 mod header;
+mod memory;
 mod pool;
 mod receive;
 mod receiver;

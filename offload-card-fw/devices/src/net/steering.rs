@@ -65,6 +65,19 @@ impl Steering {
         (are_there && is_right).then_some(Self { types, key, table, unclassified })
     }
 
+    /// What [`Self::parse`] reads as this.
+    pub fn encode(&self) -> Vec<u8> {
+        // A table has as many entries as a power of two, 128 at most. How many pairs send is nothing to the card.
+        let mask = (self.table.len() as u16).wrapping_sub(1);
+        let mut data = self.types.bits().to_le_bytes().to_vec();
+        for number in [mask, self.unclassified].iter().chain(&self.table).chain(&[1]) {
+            data.extend(number.to_le_bytes());
+        }
+        data.push(MAX_KEY as u8);
+        data.extend(self.key);
+        data
+    }
+
     /// The pair that receives a frame.
     pub fn pair(&self, frame: &[u8]) -> u16 {
         let place = self.hash(frame).and_then(|hash| {
@@ -232,7 +245,9 @@ mod tests {
             (config(0x3f, &[0], 0, 1, &long), false),
             ([&config(0x3f, &[0], 0, 1, &KEY)[..], &[0]].concat(), false),
         ] {
-            assert_eq!(Steering::parse(&text, 2).is_some(), is_right, "{text:?}");
+            let parsed = Steering::parse(&text, 2);
+            assert_eq!(parsed.is_some(), is_right, "{text:?}");
+            assert_eq!(parsed.as_ref().and_then(|steering| Steering::parse(&steering.encode(), 2)), parsed);
         }
         let whole = config(0x3f, &[0, 1], 0, 1, &KEY);
         for len in 0..whole.len() {

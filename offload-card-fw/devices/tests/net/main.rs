@@ -4,6 +4,7 @@
 mod common;
 mod control;
 mod fabric;
+mod next_card;
 mod offloads;
 mod packets;
 mod receiving;

@@ -9,7 +9,7 @@ use dragonfly_card_devices::{
 use dragonfly_settings::Document;
 use dragonfly_vhost_user::{Device, RingConfig};
 use dragonfly_virtqueue::{
-    GuestAddress, GuestMemory, QueueConfig, RingFeatures,
+    GuestAddress, GuestMemory, QueueConfig, RingFeatures, WithInFlight,
     host::{Buffer, Driver, HostMemory, config_at, driver},
 };
 use dragonfly_vswitch::{MacAddress, PortId};
@@ -53,6 +53,8 @@ const RECEIVING: u64 = 0x20_0000;
 /// Bytes from one of those to the next, and how many there are.
 const RECEIVING_STEP: u64 = 0x2000;
 const RECEIVING_COUNT: u64 = 1024;
+/// Bytes of memory for what is in flight.
+const KEPT: usize = 128 << 10;
 const MEMORY: usize = (RECEIVING + RECEIVING_COUNT * RECEIVING_STEP) as usize;
 
 pub const MACS: [MacAddress; 2] = [MacAddress([0x52, 0x54, 0, 0, 0, 1]), MacAddress([0x52, 0x54, 0, 0, 0, 2])];
@@ -80,6 +82,9 @@ pub fn nets(text: &str) -> (Fabric, Vec<(Net, PortId)>) {
 pub struct Station {
     pub device: NetDevice,
     pub memory: HostMemory,
+    /// Memory for what is in flight, which outlives the card.
+    pub kept: HostMemory,
+    features: u64,
     rings: Vec<(QueueConfig, Box<dyn Driver<HostMemory>>)>,
     /// Receive buffers by queue and chain: where they are, and how long.
     buffers: BTreeMap<(usize, u16), (u64, u32)>,
@@ -104,7 +109,23 @@ impl Station {
         }
         device.rings_changed(fabric);
         let free = (0..RECEIVING_COUNT).map(|place| RECEIVING + place * RECEIVING_STEP).collect();
-        Self { device, memory, rings, buffers: BTreeMap::new(), free }
+        let kept = HostMemory::new(&[(0, KEPT)]);
+        Self { device, memory, kept, features, rings, buffers: BTreeMap::new(), free }
+    }
+
+    /// The card dies, and another one serves the device from where its rings stand, which it does once.
+    pub fn change_card(&mut self, fabric: &mut Fabric, (net, port): &(Net, PortId)) {
+        let mut device = NetDevice::new(net, *port, Control::Card);
+        device.set_features(self.features);
+        for (index, (config, _)) in (0..).zip(&self.rings) {
+            let base = self.device.stop_ring(index);
+            device.start_ring(index, RingConfig { base, ..ring_config(config) }).unwrap();
+        }
+        device.rings_changed(fabric);
+        self.device = device;
+        for index in 0..self.rings.len() {
+            self.serve(fabric, index);
+        }
     }
 
     /// Starts a ring that was stopped, where it stood.
@@ -147,7 +168,9 @@ impl Station {
 
     /// Serves a queue once.
     pub fn serve(&mut self, fabric: &mut Fabric, queue: usize) -> Service {
-        self.device.serve(fabric, queue as u16, &self.memory, 0).expect("a ring in order")
+        let region = self.kept.slice(GuestAddress(0), KEPT).unwrap();
+        let memory = WithInFlight { memory: &self.memory, region };
+        self.device.serve(fabric, queue as u16, &memory, 0).expect("a ring in order")
     }
 
     /// Sends a frame through the first pair of queues.
