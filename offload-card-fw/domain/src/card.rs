@@ -11,10 +11,11 @@ use dragonfly_card_devices::{
 };
 use dragonfly_card_gate::{Answer, Devices};
 use dragonfly_rt::sync::Mutex;
-use dragonfly_vhost_user::Reply;
+use dragonfly_vhost_user::{Platform, Reply};
 use log::{debug, info, warn};
 
-use crate::disks::{DiskThread, Disks, SharedPort, Waker};
+use crate::disks::{DiskThread, Disks, Waker};
+use crate::letters::{Outcome, SharedPort};
 use crate::operator::Changed;
 use crate::outside::{Outside, UPLINK_PERIOD_NS};
 use crate::port::{AnyPort, Common, Resources};
@@ -29,7 +30,7 @@ pub(crate) trait Client: GuestAccess {
 const MAX_LINES: u32 = 32;
 
 /// The devices of all machine files, and the switch between their network devices.
-pub(crate) struct Card<P> {
+pub(crate) struct Card<P: Platform> {
     machines: Vec<Machine<P>>,
     physical: Disks<P>,
     common: Common,
@@ -37,7 +38,7 @@ pub(crate) struct Card<P> {
 }
 
 /// The devices of one machine file.
-struct Machine<P> {
+struct Machine<P: Platform> {
     number: u32,
     /// The badge of the VMM that has them.
     owner: Option<u64>,
@@ -50,7 +51,7 @@ struct Machine<P> {
 }
 
 /// A device, by who serves it.
-enum Served<P> {
+enum Served<P: Platform> {
     /// The worker.
     ByWorker(AnyPort<P>),
     /// The thread of the physical disk that it is in.
@@ -146,7 +147,7 @@ impl<P: Client> Card<P> {
     }
 
     /// Gives a machine's devices to the VMM with this badge, and says how many they are; sessions that it has had are ended,
-    /// but for those of [disks with threads of their own](Self::disks_with_threads).
+    /// those of disks with threads of their own as soon as these come to an end.
     ///
     /// # Errors
     /// [`Answer::Refused`]: there is no such machine, it is another's, or the VMM has another.
@@ -173,15 +174,8 @@ impl<P: Client> Card<P> {
         Some(Changed { rules, groups, differs_in_more: change.differs_in_more })
     }
 
-    /// The disks of the VMM with this badge that threads of their own serve. They may be locked for long, so nobody waits for
-    /// them who has locked the card.
-    pub(crate) fn disks_with_threads(&self, badge: u64) -> Vec<SharedPort<P>> {
-        let owned = self.machines.iter().filter(|machine| machine.owner == Some(badge));
-        owned.flat_map(|machine| &machine.ports).filter_map(Served::by_thread).cloned().collect()
-    }
-
-    /// This device, if it is such a disk.
-    fn disk_with_thread(&self, badge: u64, device: u32) -> Option<SharedPort<P>> {
+    /// This device, if it is a disk with a thread of its own.
+    pub(crate) fn disk_with_thread(&self, badge: u64, device: u32) -> Option<SharedPort<P>> {
         let machine = self.machines.iter().find(|machine| machine.owner == Some(badge))?;
         machine.ports.get(usize::try_from(device).ok()?).and_then(Served::by_thread).cloned()
     }
@@ -228,11 +222,11 @@ impl<P: Client> Card<P> {
     }
 }
 
-/// Does what a vhost-user message of the VMM with this badge says to one of its devices. The card is locked only where
-/// that takes a moment.
+/// Does what a vhost-user message of the VMM with this badge says to one of its devices.
 ///
 /// # Errors
-/// [`Answer::Refused`] if it has no such device, [`Answer::Closed`] if the message is wrong.
+/// [`Answer::Refused`] if it has no such device, [`Answer::Closed`] if the message is wrong, [`Answer::Later`] if the device is
+/// busy: then [`outcome`] tells what became of it.
 pub(crate) fn message<P: Client>(
     card: &Mutex<Card<P>>,
     badge: u64,
@@ -243,7 +237,7 @@ pub(crate) fn message<P: Client>(
 ) -> Answered<P::Resource> {
     let disk = card.lock().disk_with_thread(badge, device);
     let outcome = match disk {
-        Some(disk) => disk.lock().message(&mut (), bytes, resources, platform),
+        Some(disk) => disk.message(bytes, resources, platform)?,
         None => {
             let mut card = card.lock();
             let Card { machines, common, .. } = &mut *card;
@@ -253,13 +247,27 @@ pub(crate) fn message<P: Client>(
             port.message(common, bytes, resources, platform)
         }
     };
+    answered(card, badge, outcome)
+}
+
+/// What became of a message that was answered by [`Answer::Later`].
+///
+/// # Errors
+/// As [`message`]; [`Answer::Refused`] also if there was none.
+pub(crate) fn outcome<P: Client>(card: &Mutex<Card<P>>, badge: u64, device: u32) -> Answered<P::Resource> {
+    let disk = card.lock().disk_with_thread(badge, device).ok_or(Answer::Refused)?;
+    answered(card, badge, disk.outcome()?)
+}
+
+/// Tells on the log if a session was ended.
+fn answered<P: Client>(card: &Mutex<Card<P>>, badge: u64, outcome: Outcome<P::Resource>) -> Answered<P::Resource> {
     outcome.map_err(|reason| {
         card.lock().ended(badge, &reason);
         Answer::Closed
     })
 }
 
-impl<P> Served<P> {
+impl<P: Platform> Served<P> {
     fn by_worker(&mut self) -> Option<&mut AnyPort<P>> {
         match self {
             Self::ByWorker(port) => Some(port),
@@ -277,7 +285,12 @@ impl<P> Served<P> {
 
 impl<P: Client> Machine<P> {
     fn close(&mut self, common: &mut Common) {
-        self.ports.iter_mut().filter_map(Served::by_worker).for_each(|port| port.close(common));
+        for port in &mut self.ports {
+            match port {
+                Served::ByWorker(port) => port.close(common),
+                Served::ByThread(port) => port.close(),
+            }
+        }
     }
 
     fn close_if_gone(&mut self, common: &mut Common) {

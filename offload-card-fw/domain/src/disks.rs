@@ -11,35 +11,33 @@ use core::sync::atomic::{AtomicBool, Ordering};
 
 use dragonfly_card_devices::{DiskDevice, Round};
 use dragonfly_rt::sync::Mutex;
+use dragonfly_vhost_user::Platform;
 
 use crate::card::Client;
-use crate::port::Port;
-
-/// A guest's disk with its session. Who serves it holds the lock, until its requests are done.
-pub(crate) type SharedPort<P> = Arc<Mutex<Port<DiskDevice, P>>>;
+use crate::letters::{DiskPort, SharedPort};
 
 /// Wakes a thread that sleeps, or that is about to.
 pub(crate) type Waker = Box<dyn Fn() + Send>;
 
 /// The guests' disks in one physical disk, and whether the thread sleeps that serves them.
-pub(crate) struct DiskThread<P> {
+pub(crate) struct DiskThread<P: Platform> {
     ports: Mutex<Vec<SharedPort<P>>>,
     is_asleep: AtomicBool,
 }
 
 /// All physical disks in use, by their serial numbers.
-pub(crate) struct Disks<P> {
+pub(crate) struct Disks<P: Platform> {
     disks: Vec<PhysicalDisk<P>>,
 }
 
-struct PhysicalDisk<P> {
+struct PhysicalDisk<P: Platform> {
     serial: String,
     thread: Arc<DiskThread<P>>,
     /// None until the thread runs.
     waker: Option<Waker>,
 }
 
-impl<P> Default for Disks<P> {
+impl<P: Platform> Default for Disks<P> {
     fn default() -> Self {
         Self { disks: Vec::new() }
     }
@@ -48,7 +46,7 @@ impl<P> Default for Disks<P> {
 impl<P: Client> Disks<P> {
     /// A guest's disk that is in the physical disk of this serial number.
     pub(crate) fn add(&mut self, serial: &str, device: DiskDevice) -> SharedPort<P> {
-        let port = Arc::new(Mutex::new(Port::new(device)));
+        let port = Arc::new(DiskPort::new(device));
         let known = self.disks.iter().position(|disk| disk.serial == serial);
         if let Some(disk) = known.and_then(|place| self.disks.get(place)) {
             disk.thread.ports.lock().push(port.clone());
@@ -104,15 +102,11 @@ impl<P: Client> DiskThread<P> {
         }
     }
 
-    /// Serves all rings once, and ends the sessions of guests that turned out to be gone.
+    /// Serves all rings once, does what messages say that were left, and ends the sessions of guests that turned out to be gone.
     pub(crate) fn round(&self, now_ns: u64) -> Round {
         let mut round = Round::default();
         for port in self.ports.lock().iter() {
-            let mut port = port.lock();
-            round.add(port.serve(&mut (), now_ns));
-            if port.is_gone() {
-                port.close(&mut ());
-            }
+            round.add(port.serve(now_ns));
         }
         round
     }
@@ -120,15 +114,15 @@ impl<P: Client> DiskThread<P> {
     /// Asks for kicks of all rings, and says whether there is something to do already.
     fn enable_kicks(&self) -> bool {
         // All of them, and no early end: each is to be served again when it is kicked.
-        self.ports.lock().iter().fold(false, |has_work, port| port.lock().enable_kicks() | has_work)
+        self.ports.lock().iter().fold(false, |has_work, port| port.enable_kicks() | has_work)
     }
 
     /// Whether the thread sleeps and is to be woken.
     ///
     /// One that does not sleep looks at all rings before it does, after it has said so; a guest that has put something there
-    /// before is seen then. Where it holds a lock though it says that it sleeps it may have looked already, and is woken.
+    /// before is seen then, and so is a message that was left before. Where it holds a lock though it says that it sleeps it may have looked already, and is woken.
     fn has_work(&self) -> bool {
-        let has_work = |port: &SharedPort<P>| port.try_lock().is_none_or(|mut port| port.enable_kicks());
-        self.is_asleep.load(Ordering::SeqCst) && self.ports.try_lock().is_none_or(|ports| ports.iter().any(has_work))
+        let has_work = |ports: &Vec<SharedPort<P>>| ports.iter().any(|port| port.may_have_work());
+        self.is_asleep.load(Ordering::SeqCst) && self.ports.try_lock().is_none_or(|ports| has_work(&ports))
     }
 }

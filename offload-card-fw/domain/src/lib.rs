@@ -2,10 +2,10 @@
 //!
 //! [`machines`] reads from the bundle which devices there are. VMMs attach over the gate `card` ([`server`]) and say by
 //! vhost-user's messages where their guests' memory and rings are ([`platform`]). One thread serves all rings of all devices
-//! ([`worker`]) but disks in physical ones, each of which has a thread of its own ([`disks`]). [`card`] knows whose device is
+//! ([`worker`]) but disks in physical ones, each of which has a thread of its own ([`disks`]), for which messages are left while it is busy ([`letters`]). [`card`] knows whose device is
 //! whose, [`port`] has a device's session, [`memory`] maps what guests share, and [`faults`] keeps those threads going when a
 //! VMM ends and takes its guest's memory with it. [`entropy`] makes random numbers for guests. [`outside`] is what the switch
-//! has beside guests. [`operator`] changes rules while it runs.
+//! has beside guests. [`operator`] changes rules while it runs, and [`kept`] has them for the card after this one.
 //!
 //! What runs where: control thread (the first one), faults' thread, the operator's thread, worker and disks' threads share the
 //! card's CPU. The first three come before the others, which take turns.
@@ -18,6 +18,8 @@ mod card;
 mod disks;
 mod entropy;
 mod faults;
+mod kept;
+mod letters;
 mod machines;
 mod memory;
 mod operator;
@@ -43,13 +45,14 @@ use dragonfly_rt::sync::Mutex;
 use dragonfly_rt::sys::{Domain, Gate, Notification, Thread, clock_now_ns};
 use dragonfly_rt::thread::Builder;
 use dragonfly_rt::{argument, bundle, named, supervisor};
-use log::{error, info};
+use log::{error, info, warn};
 
 use card::Card;
 use disks::{DiskThread, Waker};
 use faults::Faults;
+use kept::{Kept, KeptOrders};
 use machines::Stores;
-use operator::Operator;
+use operator::{Operator, obey};
 use outside::Outside;
 use platform::GatePlatform;
 use random::Random;
@@ -86,6 +89,12 @@ fn serve() -> Result<(), Status> {
     let (cpu, priority) = (first.cpu as u32, first.priority as u8);
     let events = Notification::create()?.keep();
     let mut card = make_card(Wake { notification: events, bits: UPLINK_BIT, cpu })?;
+    let kept = KeptOrders::new(Kept::find()?);
+    for order in kept.orders() {
+        if let Err(reason) = obey(order, |number, devices| card.change_rules(number, devices)) {
+            warn!("an order that was given to the card before: {reason}");
+        }
+    }
     let faults = Arc::new(Faults::new()?);
     let resolver = Builder::new(cpu, priority).spawn({
         let faults = faults.clone();
@@ -110,7 +119,7 @@ fn serve() -> Result<(), Status> {
     })?;
     let operator = Operator::find()?.map(|operator| {
         let card = card.clone();
-        Builder::new(cpu, priority).spawn(move || operator.serve(&card))
+        Builder::new(cpu, priority).spawn(move || operator.serve(&card, kept))
     });
     let operator = operator.transpose()?;
     info!("ready");

@@ -6,7 +6,7 @@
 //! | --- | --- | --- |
 //! | `rules N` | machine file N as it is now | its rules take the place of the old ones |
 //!
-//! The answer is a line, and it comes when what was ordered is done.
+//! The answer is a line, and it comes when what was ordered is done and [kept](crate::kept) for the next card.
 
 use alloc::format;
 use alloc::string::String;
@@ -23,6 +23,7 @@ use dragonfly_rt::{named, time};
 use log::{info, warn};
 
 use crate::card::{Card, Client};
+use crate::kept::{Kept, KeptOrders};
 use crate::machines;
 
 /// Ends an order: "end of transmission".
@@ -53,7 +54,11 @@ impl Operator {
     }
 
     /// Does what is ordered, for as long as there is a console server.
-    pub(crate) fn serve<P: Client>(&self, card: &Arc<Mutex<Card<P>>>) -> Result<(), Status> {
+    pub(crate) fn serve<P: Client>(
+        &self,
+        card: &Arc<Mutex<Card<P>>>,
+        mut kept: KeptOrders<Kept>,
+    ) -> Result<(), Status> {
         let mut orders = Orders::default();
         let mut bytes = [0; MAX_BYTES];
         loop {
@@ -61,7 +66,11 @@ impl Operator {
             while let size @ 1.. = self.call(READ, &[])?.read(&mut bytes) {
                 for byte in bytes.get(..size).unwrap_or_default() {
                     let Some(order) = orders.push(*byte) else { continue };
-                    let answer = obey(&order, |number, devices| card.lock().change_rules(number, devices));
+                    let outcome = obey(&order, |number, devices| card.lock().change_rules(number, devices));
+                    if outcome.is_ok() && !kept.keep(order) {
+                        warn!("there is no room to keep the order: if the card is started anew it is forgotten");
+                    }
+                    let (Ok(answer) | Err(answer)) = outcome;
                     self.answer(&answer)?;
                 }
             }
@@ -110,26 +119,24 @@ impl Orders {
 
 /// Does what an order says, and gives the answer. `change` changes the rules of the machine with this number and says how many
 /// rules of how many groups are in force then; none if there is no such machine.
-pub(crate) fn obey(order: &[u8], change: impl FnOnce(u32, &Devices) -> Option<Changed>) -> String {
+///
+/// # Errors
+/// The answer to an order that was not done.
+pub(crate) fn obey(order: &[u8], change: impl FnOnce(u32, &Devices) -> Option<Changed>) -> Result<String, String> {
     if order.len() > MAX_ORDER {
-        return format!("an order is longer than {MAX_ORDER} bytes: nothing has changed");
+        return Err(format!("an order is longer than {MAX_ORDER} bytes: nothing has changed"));
     }
-    let Some((number, text)) = split(order) else {
-        return "an order is not known: nothing has changed".into();
-    };
-    let machine = match machines::parse(number, &format!("machines/{number}.toml"), text) {
-        Ok(machine) => machine,
-        Err(fault) => return format!("{fault}: the rules stay as they are"),
-    };
-    let Some(Changed { rules, groups, differs_in_more }) = change(number, &machine.devices) else {
-        return format!("there is no machine {number}: nothing has changed");
-    };
+    let (number, text) = split(order).ok_or("an order is not known: nothing has changed")?;
+    let machine = machines::parse(number, &format!("machines/{number}.toml"), text)
+        .map_err(|fault| format!("{fault}: the rules stay as they are"))?;
+    let none = || format!("there is no machine {number}: nothing has changed");
+    let Changed { rules, groups, differs_in_more } = change(number, &machine.devices).ok_or_else(none)?;
     if differs_in_more {
         warn!("machines/{number}.toml differs in more than its rules: the rest takes effect at the next start");
     }
     let answer = format!("machine {number}: {rules} rules of {groups} groups are in force");
     info!("{answer}");
-    answer
+    Ok(answer)
 }
 
 /// What a change has come to.

@@ -8,7 +8,7 @@ use dragonfly_card_gate::{Answer, KICK_HANDLE, LIFE_HANDLE, MAX_HANDLES, Request
 use dragonfly_rt::message;
 use dragonfly_rt::sync::Mutex;
 use dragonfly_rt::sys::{Gate, Message, Notification, Object, Owned, Received};
-use dragonfly_vhost_user::{HEADER_LEN, MAX_PAYLOAD};
+use dragonfly_vhost_user::{HEADER_LEN, MAX_PAYLOAD, Reply};
 
 use crate::card::{self, Card};
 use crate::faults::Faults;
@@ -73,6 +73,7 @@ impl Server {
         let answered = match Request::decode(message.tag.label(), word) {
             Some(Request::Attach { machine }) => self.attach(machine, received.badge),
             Some(Request::Message { device }) => self.message(received, device, resources),
+            Some(Request::Outcome { device }) => self.outcome(received.badge, device),
             None => Err(Failed::Answer(Answer::Refused)),
         };
         match answered {
@@ -84,9 +85,8 @@ impl Server {
 
     fn attach(&mut self, machine: u32, badge: u64) -> Result<Message, Failed> {
         let devices = self.card.lock().attach(machine, badge)?;
-        // Each may be waited for, so nobody waits for the card meanwhile.
-        let disks = self.card.lock().disks_with_threads(badge);
-        disks.iter().for_each(|disk| disk.lock().close(&mut ()));
+        // A disk's thread may have been left something to do.
+        self.events.signal(1)?;
         if !self.given.iter().any(|given| given.badge == badge) {
             // Which bits is nothing to the worker, which looks at all rings.
             let kick = self.events.copy(Rights::SEND | Rights::COPY, 1 << (machine % 32))?;
@@ -105,11 +105,20 @@ impl Server {
         let size = received.message.read(&mut bytes);
         let bytes = bytes.get(..size).unwrap_or_default();
         let platform = || GatePlatform::new(&self.faults);
-        let reply = card::message(&self.card, received.badge, device, bytes, resources, platform)?;
-        // A ring may have been started with buffers in it already.
+        let answered = card::message(&self.card, received.badge, device, bytes, resources, platform);
+        // A ring may have been started with buffers in it already, or the message was left for a disk's thread.
         self.events.signal(1)?;
-        Ok(Message::with(Answer::Done as u32, [0; 4], reply.as_ref().map_or(&[], |reply| reply.bytes()), &[])?)
+        answer(answered?.as_ref())
     }
+
+    fn outcome(&self, badge: u64, device: u32) -> Result<Message, Failed> {
+        answer(card::outcome(&self.card, badge, device)?.as_ref())
+    }
+}
+
+/// The answer to a message that was done, with vhost-user's reply if there is one.
+fn answer(reply: Option<&Reply<Resource>>) -> Result<Message, Failed> {
+    Ok(Message::with(Answer::Done as u32, [0; 4], reply.map_or(&[], Reply::bytes), &[])?)
 }
 
 /// Why a request was not done.

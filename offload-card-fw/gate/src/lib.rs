@@ -29,14 +29,15 @@ pub const KICK_HANDLE: usize = 0;
 pub const LIFE_HANDLE: usize = 1;
 
 /// Bytes of memory that a VMM makes for each queue's requests under way (`SET_INFLIGHT_FD`): enough for the largest ring that
-/// is kept account of.
-pub const IN_FLIGHT_BYTES_PER_QUEUE: u64 = 64 << 10;
+/// is kept account of, and for all that commands of a network device's driver set.
+pub const IN_FLIGHT_BYTES_PER_QUEUE: u64 = 128 << 10;
 
 /// The most handles that come with a message: as many as a memory table has regions.
 pub const MAX_HANDLES: u32 = 8;
 
 const ATTACH: u32 = 1;
 const MESSAGE: u32 = 2;
+const OUTCOME: u32 = 3;
 
 /// What a VMM asks of the card.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,6 +56,12 @@ pub enum Request {
         /// consoles, each in the machine file's order.
         device: u32,
     },
+    /// What became of the message to the device that was answered by [`Answer::Later`], answered as the message would have
+    /// been. Another message in place of this ends the session, as of a VMM that has given up, and begins a new one.
+    Outcome {
+        /// The device.
+        device: u32,
+    },
 }
 
 impl Request {
@@ -65,6 +72,7 @@ impl Request {
         match label {
             ATTACH => Some(Self::Attach { machine: number }),
             MESSAGE => Some(Self::Message { device: number }),
+            OUTCOME => Some(Self::Outcome { device: number }),
             _ => None,
         }
     }
@@ -75,6 +83,7 @@ impl Request {
         match self {
             Self::Attach { machine } => (ATTACH, machine as u64),
             Self::Message { device } => (MESSAGE, device as u64),
+            Self::Outcome { device } => (OUTCOME, device as u64),
         }
     }
 }
@@ -90,6 +99,9 @@ pub enum Answer {
     /// The message broke the protocol, or its memory cannot be mapped: the card has logged why and ended the device's session.
     /// The next message begins a new one.
     Closed = 2,
+    /// The device waits for a physical disk, and does what the message says when that has come to an end. Ask by
+    /// [`Request::Outcome`] every now and then.
+    Later = 3,
 }
 
 impl Answer {
@@ -99,6 +111,7 @@ impl Answer {
         match label {
             0 => Self::Done,
             2 => Self::Closed,
+            3 => Self::Later,
             _ => Self::Refused,
         }
     }
@@ -142,7 +155,9 @@ mod tests {
 
     #[test]
     fn requests_are_decoded_as_they_were_encoded() {
-        for request in [Request::Attach { machine: 7 }, Request::Message { device: u32::MAX }] {
+        for request in
+            [Request::Attach { machine: 7 }, Request::Message { device: u32::MAX }, Request::Outcome { device: 1 }]
+        {
             let (label, word) = request.encode();
             assert_eq!(Request::decode(label, word), Some(request));
         }
@@ -150,17 +165,17 @@ mod tests {
 
     #[test]
     fn what_is_no_request_is_none() {
-        for (label, word) in [(0, 0), (3, 0), (u32::MAX, 0), (1, 1 << 32), (2, u64::MAX)] {
+        for (label, word) in [(0, 0), (4, 0), (u32::MAX, 0), (1, 1 << 32), (2, u64::MAX)] {
             assert_eq!(Request::decode(label, word), None, "{label} {word}");
         }
     }
 
     #[test]
     fn answers_are_decoded_as_they_were_encoded_and_unknown_ones_are_refusals() {
-        for answer in [Answer::Done, Answer::Refused, Answer::Closed] {
+        for answer in [Answer::Done, Answer::Refused, Answer::Closed, Answer::Later] {
             assert_eq!(Answer::decode(answer as u32), answer);
         }
-        assert_eq!(Answer::decode(3), Answer::Refused);
+        assert_eq!(Answer::decode(4), Answer::Refused);
     }
 
     #[test]

@@ -1,5 +1,6 @@
 # Debian on a disk and a network of the card's, at work for the seconds that the word `df.seconds` of the command line says,
-# while the host does something to the card.
+# while the host does something to the card: the rules that the guest is under, and the pair of queues by which it receives, are
+# changed before, and are to stay so.
 . "${0%/*}/check.sh"
 note cpus "$cpus"
 time_stamp
@@ -7,6 +8,22 @@ time_stamp
 for word in $(cat /proc/cmdline); do
     case $word in df.seconds=*) seconds=${word#*=} ;; esac
 done
+pairs=$(ethtool -l eth0 | awk '/^Combined/ { now = $2 } END { print now }')
+[ "$pairs" = 2 ] || ethtool -L eth0 combined 2
+ethtool -X eth0 weight 0 1 || note steering "cannot be set"
+
+# 10.0.2.4 is the card. An order is lost with a card that dies of it, so it may take more than one.
+ping -c 1 -W 5 10.0.2.4 >/dev/null 2>&1 || note rules "the card does not answer at first"
+tries=0
+until [ $tries -ge 3 ]; do
+    tries=$((tries + 1))
+    echo "[check] ask rules"
+    case $(perl -e '$SIG{ALRM} = sub { exit }; alarm 8; print scalar <STDIN>') in
+    *force*) break ;;
+    esac
+done
+! ping -c 1 -W 1 10.0.2.4 >/dev/null 2>&1 || note rules "they have not changed"
+
 read -r start _ </proc/uptime
 passed() {
     read -r uptime _ </proc/uptime
@@ -24,5 +41,15 @@ while [ "$(passed)" -lt "$seconds" ]; do
 done
 [ -z "$bad" ] && ok "each round is whole" || fail "each round is whole" "$bad"
 answer=$(ping -c 3 -W 5 10.0.2.2 2>&1) && ok "the gateway answers in the end" || fail "the gateway answers in the end" "$answer"
+answer=$(ping -c 3 -i 0.2 -W 1 10.0.2.4 2>&1) && fail "rules stay as they were changed" "$answer" ||
+    ok "rules stay as they were changed"
+
+received() { ethtool -S eth0 | awk -v name="rx_queue_$1_packets:" '$1 == name { print $2 }'; }
+first=$(received 0) second=$(received 1)
+ping -c 10 -i 0.2 -W 5 10.0.2.2 >/dev/null 2>&1
+first=$(($(received 0) - first)) second=$(($(received 1) - second))
+# What is not IP comes to the first.
+[ "$second" -ge 10 ] && [ "$first" -le 5 ] && ok "a pair receives what is steered to it" ||
+    fail "a pair receives what is steered to it" "$second of 10, and $first to the other"
 
 kernel_messages

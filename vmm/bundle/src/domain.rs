@@ -9,7 +9,7 @@ use dragonfly_settings::{Section, SettingsError};
 
 use crate::plan::{DeviceMemory, DomainPlan, Grants, Interrupt, PciFunctions, Ports};
 
-const KEYS: [&str; 21] = [
+const KEYS: [&str; 22] = [
     "name",
     "program",
     "arguments",
@@ -31,6 +31,7 @@ const KEYS: [&str; 21] = [
     "essential",
     "restarts",
     "restart",
+    "keep",
 ];
 
 const GRANTS: [(&str, Grants); 6] = [
@@ -41,6 +42,9 @@ const GRANTS: [(&str, Grants); 6] = [
     ("shutdown", Grants::SHUTDOWN),
     ("dma", Grants::DMA),
 ];
+
+/// Name of the handle of the memory that outlives a domain (`keep`).
+pub const KEPT_NAME: &str = "kept";
 
 const DEFAULT_MEMORY: u64 = 4 << 20;
 const DEFAULT_PRIORITY: u64 = 16;
@@ -74,6 +78,7 @@ pub(crate) fn decode(section: &Section<'_>) -> Result<DomainPlan, SettingsError>
         pci: section.tables("pci")?.iter().map(pci).collect::<Result<_, _>>()?,
         essential: section.boolean("essential")?.unwrap_or(true),
         restart: names(section, "restart")?,
+        keep: memory(section, "keep")?.unwrap_or(0),
         restarts: section.integer("restarts", 0..=u64::from(u32::MAX))?.unwrap_or(0) as u32,
     })
 }
@@ -90,9 +95,9 @@ fn names(section: &Section<'_>, key: &str) -> Result<Vec<String>, SettingsError>
     Ok(names)
 }
 
-/// The supervisor's own gate, and its name in the log.
+/// The supervisor's own gate, and its name in the log; and the memory that outlives a domain.
 fn check_name(section: &Section<'_>, key: &str, name: &str) -> Result<(), SettingsError> {
-    if name == "supervisor" {
+    if name == "supervisor" || name == KEPT_NAME {
         return Err(section.error(key, format!("has \"{name}\", which is taken: choose another name")));
     }
     Ok(())

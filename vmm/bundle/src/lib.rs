@@ -13,6 +13,7 @@ mod domain;
 mod plan;
 
 pub use bundle::{Bundle, BundleError, PLAN_NAME};
+pub use domain::KEPT_NAME;
 pub use dragonfly_settings::{Budget, SettingsError};
 pub use plan::{DeviceMemory, DomainPlan, Grants, Interrupt, MAX_DOMAINS, OnFinish, PciFunctions, Plan, Ports};
 

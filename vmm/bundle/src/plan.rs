@@ -132,6 +132,8 @@ pub struct DomainPlan {
     pub restarts: u32,
     /// Names of the domains that it may have started anew.
     pub restart: Vec<String>,
+    /// Bytes of memory that outlive it for its next start, not counted in `memory`; 0 for none.
+    pub keep: u64,
 }
 
 /// What `bundle.toml` says.

@@ -30,6 +30,7 @@ fn default_domain(line: usize) -> DomainPlan {
         essential: true,
         restarts: 0,
         restart: vec![],
+        keep: 0,
     }
 }
 
@@ -67,6 +68,7 @@ pci = [{ name = "ssd", vendor = 0x1af4, device = 0x1042 }]
 essential = false
 restarts = 3
 restart = ["b"]
+keep = "8KiB"
 
 [[domain]]
 name = "b"
@@ -97,10 +99,11 @@ cpus = [5]
         essential: false,
         restarts: 3,
         restart: vec!["b".into()],
+        keep: 8 << 10,
         ..default_domain(0)
     };
     let second = DomainPlan {
-        line: 28,
+        line: 29,
         name: "b".into(),
         provide: vec!["net".into()],
         cpu: 5,
@@ -121,7 +124,7 @@ fn an_error_names_file_line_key_and_remedy() {
     let cases = [
         (
             "colour = 1",
-            "4: `colour` is not a known key: use name, program, arguments, command_line, memory, priority, max_priority, budget_us, period_us, cpu, cpus, grants, provide, use, ports, device_memory, interrupts, pci, essential, restarts, restart",
+            "4: `colour` is not a known key: use name, program, arguments, command_line, memory, priority, max_priority, budget_us, period_us, cpu, cpus, grants, provide, use, ports, device_memory, interrupts, pci, essential, restarts, restart, keep",
         ),
         ("\nprioirty = 1", "5: `prioirty` is not a known key: did you mean `priority`?"),
         ("priority = 64", "4: `priority` is 64: give a number from 0 to 63"),
@@ -154,6 +157,8 @@ fn an_error_names_file_line_key_and_remedy() {
             "4: `grants` has \"root\": use \"log\", \"figures\", \"devices\", \"bundle\", \"shutdown\", \"dma\"",
         ),
         ("provide = [\"a b\"]", "4: `provide` has \"a b\": a name has 1 to 32 letters, digits, `-` and `_`"),
+        ("keep = \"5000\"", "4: `keep` is \"5000\": give a size like \"64KiB\", \"4MiB\" or \"1GiB\""),
+        ("use = [\"kept\"]", "4: `use` has \"kept\", which is taken: choose another name"),
         ("provide = [\"supervisor\"]", "4: `provide` has \"supervisor\", which is taken: choose another name"),
         ("provide = [\"x\", \"x\"]", "4: `provide` has \"x\", which this domain has already: choose another name"),
         (

@@ -52,6 +52,14 @@ pub(crate) enum Problem {
         /// What the supervisor has.
         left_kib: u64,
     },
+    /// There is no memory for what it is to keep.
+    #[error("cannot have {keep_kib} KiB to `keep`: {status}")]
+    Keep {
+        /// What the plan gives it.
+        keep_kib: u64,
+        /// Why.
+        status: Status,
+    },
     /// Its program is not fit to be started.
     #[error("has a bad program: {0}")]
     Program(#[from] ProgramError),

@@ -6,11 +6,12 @@ use alloc::vec::Vec;
 use core::{fmt, iter};
 
 use dragonfly_abi::{FaultKind, FaultReply, MessageKind, Rights};
-use dragonfly_bundle::{Budget, Bundle, DomainPlan, Grants};
+use dragonfly_bundle::{Budget, Bundle, DomainPlan, Grants, KEPT_NAME};
 use dragonfly_rt::loader::{Child, Grant, Launch, Program, launch};
 use dragonfly_rt::supervisor::{DONE, FINISH, GATE_NAME, REFUSED, RESTART, SHUT_DOWN};
 use dragonfly_rt::sys::{
-    Domain, DomainSettings, Gate, Message, Notification, Object, Owned, Received, System, ThreadSettings, reply,
+    Commit, Domain, DomainSettings, Gate, Memory, Message, Notification, Object, Owned, Received, System,
+    ThreadSettings, reply,
 };
 use dragonfly_rt::{bundle, cpus, message, start_info};
 use log::{debug, error, info, warn};
@@ -55,6 +56,8 @@ pub(crate) struct Supervisor {
     /// The PCI functions of each domain.
     functions: Vec<Vec<Assigned>>,
     running: Vec<Option<Running>>,
+    /// The memory of each domain that outlives it.
+    kept: Vec<Option<Owned<Memory>>>,
     ledger: Ledger,
 }
 
@@ -72,13 +75,12 @@ impl Supervisor {
         let connections = connections.collect::<Result<_, _>>()?;
         let ledger = Ledger::new(bundle.plan());
         let functions = pci::assign(&bundle.plan().domains);
-        let mut supervisor = Self { bundle, gate, deaths, connections, functions, running: Vec::new(), ledger };
+        let mut supervisor =
+            Self { bundle, gate, deaths, connections, functions, running: Vec::new(), kept: Vec::new(), ledger };
         for (index, plan) in supervisor.bundle.plan().domains.iter().enumerate() {
-            let started = supervisor.start_domain(index, plan).map_err(|problem| StartError::Domain {
-                line: plan.line,
-                name: plan.name.clone(),
-                problem,
-            })?;
+            let fails = |problem| StartError::Domain { line: plan.line, name: plan.name.clone(), problem };
+            supervisor.kept.push(memory_to_keep(plan.keep).map_err(fails)?);
+            let started = supervisor.start_domain(index, plan).map_err(fails)?;
             supervisor.running.push(Some(started));
             info!("started {}", plan.name);
         }
@@ -98,7 +100,11 @@ impl Supervisor {
         let program = Program::parse(self.bundle.file(&plan.program).unwrap_or_default())?;
         let devices = Devices::make(plan, self.functions.get(index).map_or(&[], Vec::as_slice))?;
         let badge = index as u64 + 1;
-        let grants: Vec<Grant<'_>> = self.gate_grants(plan, badge).chain(devices.grants(plan)).collect();
+        let kept = self.kept.get(index).and_then(Option::as_ref).map(|memory| {
+            let rights = Rights::READ | Rights::WRITE;
+            Grant { name: KEPT_NAME, handle: memory.handle(), rights, badge: 0 }
+        });
+        let grants: Vec<Grant<'_>> = self.gate_grants(plan, badge).chain(devices.grants(plan)).chain(kept).collect();
         let time = plan.budget.unwrap_or(WHOLE_CPU);
         // The last of several values rules: the command line may change what the bundle says, but no name.
         let command_line = if plan.command_line { dragonfly_rt::arguments() } else { "" };
@@ -311,6 +317,18 @@ impl Supervisor {
         let index = usize::try_from(badge.checked_sub(1)?).ok()?;
         self.ledger.is_running(index).then_some(index)
     }
+}
+
+/// Memory of so many bytes, all of it there from now on; none for no bytes.
+fn memory_to_keep(bytes: u64) -> Result<Option<Owned<Memory>>, Problem> {
+    if bytes == 0 {
+        return Ok(None);
+    }
+    let made = Memory::create(bytes, Commit::Explicit).and_then(|memory| {
+        memory.commit(0, bytes)?;
+        Ok(memory)
+    });
+    made.map(Some).map_err(|status| Problem::Keep { keep_kib: bytes >> 10, status })
 }
 
 /// Replies with a label; a caller that is gone meanwhile needs none.

@@ -16,6 +16,8 @@ const RESTARTER: &str = "card-restarter";
 
 /// What the card may use beside its disks in memory.
 const CARD_MEMORY: u64 = 32 << 20;
+/// What the card may keep for its successor, for each guest: the longest order, twice.
+const KEPT_BY_CARD: u64 = 128 << 10;
 /// Above the VMMs' by default. It has a CPU of its own, so this decides only between its own threads and the supervisor's.
 const CARD_PRIORITY: u8 = 24;
 /// How often it is started anew.
@@ -80,6 +82,8 @@ struct Domain<'a> {
     restarts: u32,
     #[serde(skip_serializing_if = "<[&str]>::is_empty")]
     restart: &'a [&'a str],
+    #[serde(skip_serializing_if = "String::is_empty")]
+    keep: String,
     ports: &'a [Ports],
     interrupts: &'a [Interrupt],
     #[serde(skip_serializing_if = "<[Functions]>::is_empty")]
@@ -148,6 +152,7 @@ pub fn plan(guests: &[Guest], host: Host) -> Result<String> {
         essential: false,
         restarts: CARD_RESTARTS,
         restart: &[],
+        keep: format!("{}KiB", guests.len() as u64 * KEPT_BY_CARD / 1024),
         ports: &[],
         interrupts: &[],
         pci: &CARD_FUNCTIONS,
@@ -167,6 +172,7 @@ pub fn plan(guests: &[Guest], host: Host) -> Result<String> {
         essential: false,
         restarts: 0,
         restart: &[CARD],
+        keep: String::new(),
         ports: &[],
         interrupts: &[],
         pci: &[],
@@ -185,6 +191,7 @@ pub fn plan(guests: &[Guest], host: Host) -> Result<String> {
         essential: false,
         restarts: 0,
         restart: &[],
+        keep: String::new(),
         ports: &CONSOLE_PORTS,
         interrupts: &CONSOLE_INTERRUPTS,
         pci: &[],
@@ -207,6 +214,7 @@ pub fn plan(guests: &[Guest], host: Host) -> Result<String> {
         essential: true,
         restarts: 0,
         restart: &[],
+        keep: String::new(),
         ports: &[],
         interrupts: &[],
         pci: &[],

@@ -12,6 +12,7 @@ use dragonfly_vhost_user::Transport;
 
 use super::{FakeCard, FakePlatform, Lent, MAX_MESSAGE, ask_sector, begin, card, front_end, read_sector, status};
 use crate::disks::{DiskThread, Waker};
+use crate::letters::SharedPort;
 
 const ONE: u64 = 11;
 const PHYSICAL: u32 = 0;
@@ -40,6 +41,11 @@ impl Setup {
         card.start_disks(start).unwrap();
         assert_eq!(card.attach(0, ONE), Ok(Devices { disks: 2, ..Devices::default() }));
         Self { card: Mutex::new(card), thread: threads.remove(0), wakes }
+    }
+
+    /// The physical disk.
+    fn disk(&self) -> SharedPort<FakePlatform> {
+        self.card.lock().disk_with_thread(ONE, PHYSICAL).unwrap()
     }
 
     /// The disk's thread until it sleeps.
@@ -79,11 +85,81 @@ fn a_disk_that_hangs_keeps_no_other_device_waiting() {
     let mut front = front_end(&setup.card, ONE, MEMORY);
     let mut driver = begin(&mut front, &quick, 0);
     ask_sector(&slow, &mut *waiting);
-    let disk = setup.card.lock().disks_with_threads(ONE).remove(0);
-    let busy = disk.lock();
+    let disk = setup.disk();
+    let busy = disk.hang();
     assert_eq!(read_sector(&setup.card, &quick, &mut *driver), Some(0));
     assert_eq!(front.transport().exchange(&[0xff; 12], &[], &mut [0; MAX_MESSAGE]), Err(Answer::Closed));
     drop(busy);
     setup.run();
     assert_eq!(status(&slow, &mut *waiting), Some(0));
+}
+
+/// Asks for the configuration space.
+fn ask(front: &mut dragonfly_vhost_user::FrontEnd<super::Wire<'_>>) -> Result<usize, Answer> {
+    // GET_FEATURES, version 1.
+    let message = [1, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0];
+    front.transport().exchange(&message, &[], &mut [0; MAX_MESSAGE])
+}
+
+/// What became of a message that was left.
+fn outcome(setup: &Setup) -> Result<usize, Answer> {
+    card::outcome(&setup.card, ONE, PHYSICAL).map(|reply| reply.map_or(0, |reply| reply.bytes().len()))
+}
+
+#[test]
+fn a_message_to_a_disk_that_hangs_is_done_when_that_ends_and_waits_for_nobody() {
+    let (setup, lent) = (Setup::new(), Lent::new());
+    let mut front = front_end(&setup.card, ONE, PHYSICAL);
+    let mut driver = begin(&mut front, &lent, 0);
+    setup.run();
+    let wakes = setup.wakes.load(Relaxed);
+    let disk = setup.disk();
+    let busy = disk.hang();
+    assert_eq!(ask(&mut front), Err(Answer::Later));
+    assert_eq!((outcome(&setup), outcome(&setup)), (Err(Answer::Later), Err(Answer::Later)));
+    drop(busy);
+    // The worker finds that there is something to do for the thread, which does it.
+    setup.card.lock().serve(0);
+    assert_eq!(setup.wakes.load(Relaxed), wakes + 1);
+    setup.run();
+    assert_eq!((outcome(&setup), outcome(&setup)), (Ok(20), Err(Answer::Refused)));
+    assert_eq!(ask(&mut front), Ok(20));
+    // The session is the same.
+    assert_eq!(read_sector(&setup.card, &lent, &mut *driver), None);
+    setup.run();
+    assert_eq!(status(&lent, &mut *driver), Some(0));
+}
+
+#[test]
+fn a_message_that_is_wrong_ends_the_session_though_it_was_left() {
+    let (setup, lent) = (Setup::new(), Lent::new());
+    let mut front = front_end(&setup.card, ONE, PHYSICAL);
+    begin(&mut front, &lent, 0);
+    let disk = setup.disk();
+    let busy = disk.hang();
+    assert_eq!(front.transport().exchange(&[0xff; 12], &[], &mut [0; MAX_MESSAGE]), Err(Answer::Later));
+    drop(busy);
+    assert_eq!(outcome(&setup), Err(Answer::Closed));
+    begin(&mut front, &lent, 0);
+}
+
+#[test]
+fn a_vmm_that_gives_up_or_attaches_again_begins_a_new_session() {
+    for attaches in [false, true] {
+        let (setup, lent) = (Setup::new(), Lent::new());
+        let mut front = front_end(&setup.card, ONE, PHYSICAL);
+        begin(&mut front, &lent, 0);
+        let disk = setup.disk();
+        let busy = disk.hang();
+        assert_eq!(ask(&mut front), Err(Answer::Later));
+        if attaches {
+            assert!(setup.card.lock().attach(0, ONE).is_ok());
+            assert_eq!(outcome(&setup), Err(Answer::Refused));
+        }
+        drop(busy);
+        let mut driver = begin(&mut front, &lent, 0);
+        ask_sector(&lent, &mut *driver);
+        setup.run();
+        assert_eq!(status(&lent, &mut *driver), Some(0));
+    }
 }

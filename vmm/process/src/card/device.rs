@@ -158,9 +158,8 @@ where
     /// Lets go of the guest's memory: the machine is to end.
     pub(crate) fn end(&mut self) {
         if self.state == State::Up {
-            // A card that is gone has let go of it already.
-            let _ = self.front_end.reset_device();
-            let _ = self.front_end.set_memory(&[]);
+            // A card that is gone has let go of it already; one whose disk hangs does when the VMM's memory goes.
+            let _ = self.front_end.reset_device().and_then(|()| self.front_end.set_memory(&[]));
         }
         for (queue, ring) in (0..).zip(&mut self.rings) {
             ring.setup = None;

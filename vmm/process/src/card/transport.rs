@@ -1,8 +1,11 @@
 //! vhost-user's messages on their way through the card's gate.
 
+use core::time::Duration;
+
 use dragonfly_abi::{HandleTransfer, Status};
 use dragonfly_card_gate::{Answer, Request};
-use dragonfly_rt::sys::{Gate, Message};
+use dragonfly_rt::sys::{Gate, Message, clock_now_ns};
+use dragonfly_rt::time;
 use dragonfly_vhost_user::{MAX_MESSAGE, Transport};
 use thiserror::Error;
 
@@ -18,7 +21,17 @@ pub(crate) enum CarryError {
     /// The card has ended the device's session.
     #[error("the card has ended the session and logged why")]
     Closed,
+    /// The device waits for a physical disk that does not answer.
+    #[error("its disk hangs")]
+    Hangs,
 }
+
+/// How long a message waits for a physical disk: longer than one takes to put an error right.
+const DISK_NS: u64 = 30_000_000_000;
+
+/// How long to wait before what became of a message is asked for, at first, and in the end.
+const PAUSE: Duration = Duration::from_millis(1);
+const LONGEST_PAUSE: Duration = Duration::from_millis(32);
 
 /// The way to a device of the card.
 #[derive(Clone, Copy, Debug)]
@@ -41,11 +54,21 @@ impl Transport for GateTransport {
     ) -> Result<usize, CarryError> {
         let (label, word) = Request::Message { device: self.device }.encode();
         let message = Message::with(label, [word, 0, 0, 0], message, resources);
-        let reply = message.and_then(|message| self.gate.call(message)).map_err(CarryError::Gone)?;
-        match Answer::decode(reply.tag.label()) {
-            Answer::Done => Ok(reply.read(answer)),
-            Answer::Refused => Err(CarryError::Refused),
-            Answer::Closed => Err(CarryError::Closed),
+        let mut reply = message.and_then(|message| self.gate.call(message)).map_err(CarryError::Gone)?;
+        let until_ns = clock_now_ns().saturating_add(DISK_NS);
+        let mut pause = PAUSE;
+        loop {
+            match Answer::decode(reply.tag.label()) {
+                Answer::Done => return Ok(reply.read(answer)),
+                Answer::Refused => return Err(CarryError::Refused),
+                Answer::Closed => return Err(CarryError::Closed),
+                Answer::Later if clock_now_ns() >= until_ns => return Err(CarryError::Hangs),
+                Answer::Later => {}
+            }
+            time::sleep(pause);
+            pause = pause.saturating_mul(2).min(LONGEST_PAUSE);
+            let (label, word) = Request::Outcome { device: self.device }.encode();
+            reply = self.gate.call(Message::new(label, [word, 0, 0, 0])).map_err(CarryError::Gone)?;
         }
     }
 }

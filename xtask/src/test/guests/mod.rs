@@ -21,7 +21,7 @@ pub mod run_status;
 pub mod scenario;
 pub mod tables;
 
-use std::{fs, path::Path};
+use std::{fs, iter, path::Path};
 
 use anyhow::{Context, Result};
 use dragonfly_machine_file::MachineFile;
@@ -76,7 +76,9 @@ impl GuestStage<'_> {
         let mut consoles = Consoles::new(plans.iter().map(|plan| plan.boots).chain(bare.iter().map(|_| 1)));
         for (number, (_, guest)) in plans.iter().zip(&guests).enumerate().filter(|(_, (plan, _))| plan.has_rules) {
             let forbids = guest.text.replace(&tables::hundred_rules(true), &tables::hundred_rules(false));
-            consoles = consoles.with_changes(number, [forbids, guest.text.clone()]);
+            // Some ask for the first again, should it be lost with a card.
+            let lost = iter::repeat_n(forbids.clone(), if card_restarts > 0 { 2 } else { 0 });
+            consoles = consoles.with_changes(number, [forbids].into_iter().chain(lost).chain([guest.text.clone()]));
         }
         let booted = self.host.boot(machine, [], at_most_s, &guests, consoles, |_| false)?;
         let all_end_well = plans

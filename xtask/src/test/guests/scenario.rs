@@ -180,7 +180,13 @@ impl Script {
                 "a change of rules under traffic",
                 "kernel messages",
             ],
-            Self::Load => &["each round is whole", "the gateway answers in the end", "kernel messages"],
+            Self::Load => &[
+                "each round is whole",
+                "the gateway answers in the end",
+                "rules stay as they were changed",
+                "a pair receives what is steered to it",
+                "kernel messages",
+            ],
             Self::Beside => &["each round is whole", "slowed down within bounds", "kernel messages"],
             Self::Journal => &["the file system is in order"],
             Self::Queues => &[
@@ -361,7 +367,7 @@ pub const QUEUES: Scenario = Scenario {
 pub const POWER_CUT: Scenario = Scenario { cpus: 3, ..qemu(&[on_disk("debian", 1, tables::JOURNAL, Journal)]) };
 
 const fn loaded(seconds: u32) -> LinuxGuest {
-    LinuxGuest { seconds, ..on_disk("debian", 2, tables::NET, Load) }
+    LinuxGuest { seconds, has_rules: true, ..on_disk("debian", 2, tables::NET_2, Load) }
 }
 
 /// A guest whose card is started anew, five times in some 20 seconds.

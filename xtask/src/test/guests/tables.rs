@@ -61,6 +61,9 @@ pub const JOURNAL: &str = "[[disk]]\nname = \"data\"\nimage = \"data.sock\"\n";
 /// A network.
 pub const NET: &str = "[[net]]\nname = \"net\"\n";
 
+/// A network with a pair of queues for each of two vCPUs.
+pub const NET_2: &str = "[[net]]\nname = \"net\"\nqueues = 2\n";
+
 /// Those of two guests that may be connected by sockets, where their numbers are 3 and 4, and by ports: this one has a
 /// console there.
 pub const PEER_WITH_CONSOLE: &str = "[[net]]\nname = \"net\"\n[[vsock]]\nname = \"sockets\"\npeers = [3, 4]\n\
@@ -77,10 +80,14 @@ pub fn under_rules(tables: &str) -> String {
 }
 
 /// A hundred rules by which the guest of `rules.pl` may do what its script does; whether it may send datagrams to port 5000 is
-/// one of them.
+/// one of them. Whether it may ping the card, 10.0.2.4, is the last one.
 #[must_use]
 pub fn hundred_rules(allows_datagrams: bool) -> String {
     let datagrams = if allows_datagrams { "allow" } else { "deny" };
+    let pings = format!(
+        "[[rule]]\ngroup = \"rules\"\ndirection = \"out\"\naction = \"{datagrams}\"\nprotocol = \"icmp\"\n\
+         remote = \"10.0.2.4\"\n"
+    );
     let needed = [
         ("out", "allow-stateless", "udp", Some(67)),
         ("in", "allow-stateless", "udp", Some(68)),
@@ -93,14 +100,14 @@ pub fn hundred_rules(allows_datagrams: bool) -> String {
     ];
     // Others that each of its packets is compared with.
     let others = (10_000..).map(|port| ("out", "deny", "udp", Some(port)));
-    let rules = needed.into_iter().chain(others).take(100).map(|(direction, action, protocol, port)| {
+    let rules = needed.into_iter().chain(others).take(99).map(|(direction, action, protocol, port)| {
         let ports = port.map_or(String::new(), |port| format!("ports = \"{port}\"\n"));
         format!(
             "[[rule]]\ngroup = \"rules\"\ndirection = \"{direction}\"\naction = \"{action}\"\n\
              protocol = \"{protocol}\"\n{ports}"
         )
     });
-    rules.collect()
+    rules.chain([pings]).collect()
 }
 
 /// As the small system's script has it described.
