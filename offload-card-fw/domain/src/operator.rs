@@ -5,6 +5,7 @@
 //! | line | text | what is done |
 //! | --- | --- | --- |
 //! | `rules N` | machine file N as it is now | its rules take the place of the old ones |
+//! | `hang` | none | the card stops in the middle of its work, with its devices locked: for tests of what comes of that |
 //!
 //! The answer is a line, and it comes when what was ordered is done and [kept](crate::kept) for the next card.
 
@@ -28,6 +29,9 @@ use crate::machines;
 
 /// Ends an order: "end of transmission".
 pub(crate) const END: u8 = 4;
+
+/// The order to hang.
+const HANG: &[u8] = b"hang\n";
 
 /// The longest order, in bytes.
 const MAX_ORDER: usize = 60 << 10;
@@ -66,6 +70,9 @@ impl Operator {
             while let size @ 1.. = self.call(READ, &[])?.read(&mut bytes) {
                 for byte in bytes.get(..size).unwrap_or_default() {
                     let Some(order) = orders.push(*byte) else { continue };
+                    if order == HANG {
+                        return self.hang(card);
+                    }
                     let outcome = obey(&order, |number, devices| card.lock().change_rules(number, devices));
                     if outcome.is_ok() && !kept.keep(order) {
                         warn!("there is no room to keep the order: if the card is started anew it is forgotten");
@@ -74,6 +81,15 @@ impl Operator {
                     self.answer(&answer)?;
                 }
             }
+        }
+    }
+
+    /// Keeps the devices locked for ever.
+    fn hang<P: Client>(&self, card: &Mutex<Card<P>>) -> Result<(), Status> {
+        let _locked = card.lock();
+        warn!("the card hangs, as was ordered");
+        loop {
+            self.input.wait()?;
         }
     }
 

@@ -74,7 +74,11 @@ impl Server {
             Some(Request::Attach { machine }) => self.attach(machine, received.badge),
             Some(Request::Message { device }) => self.message(received, device, resources),
             Some(Request::Outcome { device }) => self.outcome(received.badge, device),
-            None => Err(Failed::Answer(Answer::Refused)),
+            None => {
+                // For a check whether the card goes on: not if who serves the rings never lets go of them.
+                drop(self.card.lock());
+                Err(Failed::Answer(Answer::Refused))
+            }
         };
         match answered {
             Ok(answer) => Ok(answer),

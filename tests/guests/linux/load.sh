@@ -52,4 +52,11 @@ first=$(($(received 0) - first)) second=$(($(received 1) - second))
 [ "$second" -ge 10 ] && [ "$first" -le 5 ] && ok "a pair receives what is steered to it" ||
     fail "a pair receives what is steered to it" "$second of 10, and $first to the other"
 
+# All that is asked of it meanwhile waits.
+echo "[check] ask hang"
+while ping -c 1 -W 1 10.0.2.2 >/dev/null 2>&1; do sleep 0.1; done
+note hang "the card does not answer"
+answer=$(verified /fio.dat) && ping -c 3 -W 5 10.0.2.2 >/tmp/ping 2>&1 && ok "a card that hangs is replaced" ||
+    fail "a card that hangs is replaced" "$answer $(cat /tmp/fio /tmp/ping)"
+
 kernel_messages

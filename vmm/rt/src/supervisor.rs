@@ -21,6 +21,14 @@ pub const SHUT_DOWN: u32 = 2;
 /// the domain's `restart`.
 pub const RESTART: u32 = 3;
 
+/// Label of a request: the domain that provides the gate with the name in the message's data does not answer. Needs the gate's
+/// name in the domain's `use`. The supervisor sends a [`CHECK`] by itself, and starts the provider anew if that is not answered.
+pub const HANGS: u32 = 4;
+
+/// Label of a message by which the supervisor finds out whether a gate's provider answers: any answer will do. A provider
+/// locks first what its work needs, so that it answers only if that goes on.
+pub const CHECK: u32 = u32::MAX;
+
 /// Label of the reply to a request that was carried out.
 pub const DONE: u32 = 0;
 
@@ -52,6 +60,15 @@ pub fn shut_down(exit_code: u8) -> Result<(), Status> {
 /// [`Status::BadHandle`] without a supervisor, and what [`Gate::call`] gives.
 pub fn restart(name: &str) -> Result<(), Status> {
     ask(Message::with(RESTART, [0; 4], name.as_bytes(), &[])?)
+}
+
+/// Has the provider of a gate started anew, as by [`restart`], if it does not answer the supervisor either.
+///
+/// # Errors
+/// [`Status::Denied`] if it answers or does not run, could not be started anew, or this domain does not use the gate,
+/// [`Status::BadHandle`] without a supervisor, and what [`Gate::call`] gives.
+pub fn report_hang(gate: &str) -> Result<(), Status> {
+    ask(Message::with(HANGS, [0; 4], gate.as_bytes(), &[])?)
 }
 
 fn request(label: u32, exit_code: u8) -> Result<(), Status> {

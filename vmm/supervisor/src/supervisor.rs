@@ -5,10 +5,10 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use core::{fmt, iter};
 
-use dragonfly_abi::{FaultKind, FaultReply, MessageKind, Rights};
+use dragonfly_abi::{FaultKind, FaultReply, MessageKind, Rights, Status};
 use dragonfly_bundle::{Budget, Bundle, DomainPlan, Grants, KEPT_NAME};
 use dragonfly_rt::loader::{Child, Grant, Launch, Program, launch};
-use dragonfly_rt::supervisor::{DONE, FINISH, GATE_NAME, REFUSED, RESTART, SHUT_DOWN};
+use dragonfly_rt::supervisor::{CHECK, DONE, FINISH, GATE_NAME, HANGS, REFUSED, RESTART, SHUT_DOWN};
 use dragonfly_rt::sys::{
     Commit, Domain, DomainSettings, Gate, Memory, Message, Notification, Object, Owned, Received, System,
     ThreadSettings, reply,
@@ -27,6 +27,9 @@ const WHOLE_CPU: Budget = Budget { budget_ns: 10_000_000, period_ns: 10_000_000 
 
 /// Exit code when the supervisor itself cannot go on.
 const FAILED: u8 = 1;
+
+/// How long a domain has to answer that is said to hang; nobody else is answered meanwhile.
+const CHECK_NS: u64 = 2_000_000_000;
 
 /// One byte more than the name of a domain has, so that a longer one is none.
 const MAX_NAME: usize = 33;
@@ -251,6 +254,11 @@ impl Supervisor {
                 answer(if target.is_some_and(|target| self.replace(target, index)) { DONE } else { REFUSED });
                 None
             }
+            HANGS => {
+                let target = self.hanging(index, name.get(..size).unwrap_or_default());
+                answer(if target.is_some_and(|target| self.replace(target, index)) { DONE } else { REFUSED });
+                None
+            }
             SHUT_DOWN if self.may_shut_down(index) => {
                 info!("{} stops the machine with exit code {code}", self.name(index));
                 Some(code)
@@ -302,6 +310,20 @@ impl Supervisor {
         let name = domains.get(index)?.restart.iter().find(|allowed| allowed.as_bytes() == name)?;
         let target = domains.iter().position(|domain| domain.name == *name)?;
         self.ledger.is_running(target).then_some(target)
+    }
+
+    /// The running domain that provides the gate of this name, if the domain uses that and it does not answer.
+    fn hanging(&self, index: usize, name: &[u8]) -> Option<usize> {
+        let domains = &self.bundle.plan().domains;
+        let name = domains.get(index)?.use_gates.iter().find(|used| used.as_bytes() == name)?;
+        let target = domains.iter().position(|domain| domain.provide.contains(name))?;
+        let connection = self.connections.iter().find(|connection| connection.name == *name)?;
+        let checked = connection.gate.as_ref()?.call_timed(Message::new(CHECK, [0; 4]), CHECK_NS);
+        if checked.err() != Some(Status::TimedOut) || !self.ledger.is_running(target) {
+            return None;
+        }
+        error!("{} does not answer", self.name(target));
+        Some(target)
     }
 
     fn may_shut_down(&self, index: usize) -> bool {

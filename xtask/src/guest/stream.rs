@@ -156,6 +156,11 @@ impl Encoder {
         self.bytes(CARD, format!("rules {guest}\n{text}\x04").as_bytes())
     }
 
+    /// The order to the card to hang, which nothing answers.
+    pub fn hang(&mut self) -> Vec<u8> {
+        self.bytes(CARD, b"hang\n\x04")
+    }
+
     /// The size of the user's terminal.
     pub fn window(rows: u16, columns: u16) -> Vec<u8> {
         let mut encoded = vec![DLE, b'r'];

@@ -13,7 +13,7 @@ use core::time::Duration;
 
 use dragonfly_rt::abi::{PAGE_SIZE, Rights, Status};
 use dragonfly_rt::sync::Mutex;
-use dragonfly_rt::sys::{Commit, Gate, Memory, Message, Object, Ports, System, reply};
+use dragonfly_rt::sys::{Commit, Gate, Memory, Message, Notification, Object, Ports, System, reply};
 use dragonfly_rt::thread::Builder;
 use dragonfly_rt::{Mapping, argument, cpus, named, supervisor, time};
 use dragonfly_test_domains::check::{Failure, Outcome, equal, refused, that};
@@ -30,6 +30,7 @@ const LOG_STATUS: u32 = 2;
 /// Labels of messages to a server: give the word back plus 1, or die.
 const ADD_ONE: u32 = 1;
 const DIE: u32 = 2;
+const HANG: u32 = 3;
 
 /// Badges: places in the bundle, counted from 1.
 const PANICS: u64 = 2;
@@ -94,6 +95,8 @@ fn serve() -> Result<(), Status> {
         let message = gate.receive()?.message;
         match message.tag.label() {
             DIE => panic!("as it should"),
+            // Nobody signals it.
+            HANG => drop(Notification::create()?.wait()),
             label => reply(Message::new(label, [message.words[0] + 1, 0, 0, 0]))?,
         }
     }
@@ -116,10 +119,11 @@ fn drive() -> Result<(), Status> {
     panic!("as it should")
 }
 
-const TESTS: [Test; 16] = [
+const TESTS: [Test; 17] = [
     ("supervisor/domains that die are started again as often as the bundle says, and have their grants", deaths),
     ("supervisor/a caller of a domain that dies is told so, and the next call finds its successor", restarted_server),
     ("supervisor/a domain may have those started anew that its own entry names, however often", replaced_server),
+    ("supervisor/a domain that does not answer is started anew when one of its users says so", hanging_server),
     ("supervisor/the gate of a domain that stays dead is closed", closed_gate),
     ("supervisor/a domain that was not granted it may not stop the machine", no_shut_down),
     ("supervisor/a domain has no more of the machine than it was granted", no_other_grants),
@@ -175,6 +179,17 @@ fn replaced_server() -> Outcome {
         refused(name, supervisor::restart(name), Status::Denied)?;
     }
     Ok(())
+}
+
+fn hanging_server() -> Outcome {
+    let server: Gate = named("server").ok_or(Status::BadHandle)?;
+    refused("one that answers", supervisor::report_hang("server"), Status::Denied)?;
+    for name in ["reports", "console", ""] {
+        refused(name, supervisor::report_hang(name), Status::Denied)?;
+    }
+    refused("a call", server.call_timed(Message::new(HANG, [0; 4]), 1_000_000), Status::TimedOut)?;
+    supervisor::report_hang("server")?;
+    equal("the successor's answer", server.call(Message::new(ADD_ONE, [1, 0, 0, 0]))?.words[0], 2)
 }
 
 fn closed_gate() -> Outcome {

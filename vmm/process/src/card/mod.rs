@@ -29,7 +29,7 @@ use dragonfly_machine_file::MachineFile;
 use dragonfly_rt::sync::Mutex;
 use dragonfly_rt::sys::{Gate, Message, Notification, Object, Owned};
 use dragonfly_rt::thread::{Builder, JoinHandle};
-use dragonfly_rt::{message, named};
+use dragonfly_rt::{message, named, supervisor};
 use log::{error, info, warn};
 
 use crate::problem::{Problem, at};
@@ -42,6 +42,9 @@ use transport::GateTransport;
 
 /// How many handles come with the answer to an attachment: the kick and the life.
 const ATTACH_HANDLES: u32 = 2;
+
+/// How often to find out whether the card answers, in nanoseconds: guests' drivers may ask for nothing that shows that it does not.
+const CHECK_PERIOD_NS: u64 = 2_000_000_000;
 
 /// The card as one guest's VMM sees it.
 pub(crate) struct Card {
@@ -159,9 +162,13 @@ impl Card {
         loop {
             // Never signalled: a wait for the life ends when the card, or just this attachment to it, is gone.
             let waited = match self.life() {
-                Some(life) => life.wait(),
+                Some(life) => life.wait_timed(CHECK_PERIOD_NS),
                 None => self.attached.wait(),
             };
+            if waited == Err(Status::TimedOut) {
+                // Whatever it says: one that hangs is started anew, and then its life ends.
+                let _ = transport::call(self.gate, || Ok(Message::new(supervisor::CHECK, [0; 4])));
+            }
             if let Err(status @ (Status::Denied | Status::BadType)) = waited {
                 return error!("nobody looks after the offload card's end: {status}");
             }
@@ -194,8 +201,15 @@ impl Card {
     /// Attaches to the card; [`Status::Refused`] if it does not want to.
     fn connect(&self) -> Result<Connection, Status> {
         let (label, word) = Request::Attach { machine: self.machine }.encode();
-        message::buffer().accept_handles(ATTACH_HANDLES);
-        let answer = self.gate.call(Message::new(label, [word, 0, 0, 0]));
+        let attach = || {
+            message::buffer().accept_handles(ATTACH_HANDLES);
+            Ok(Message::new(label, [word, 0, 0, 0]))
+        };
+        let mut answer = transport::call(self.gate, attach);
+        if answer.as_ref().err() == Some(&Status::TimedOut) {
+            // The next one.
+            answer = transport::call(self.gate, attach);
+        }
         message::buffer().accept_handles(0);
         let answer = answer?;
         let handle = |place| {
@@ -239,7 +253,7 @@ pub(crate) struct Watch {
 
 impl Drop for Watch {
     fn drop(&mut self) {
-        // While the lock is held here, the thread waits for the card's end or for the lock.
+        // While the lock is held here, the thread waits for the card's end, for an answer of it or for the lock.
         let _state = self.card.state.lock();
         if let Some(Err(status)) = self.thread.take().map(JoinHandle::end) {
             warn!("the thread that looks after the offload card cannot be ended: {status}");

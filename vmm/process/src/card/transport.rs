@@ -3,9 +3,9 @@
 use core::time::Duration;
 
 use dragonfly_abi::{HandleTransfer, Status};
-use dragonfly_card_gate::{Answer, Request};
+use dragonfly_card_gate::{Answer, GATE_NAME, Request};
 use dragonfly_rt::sys::{Gate, Message, clock_now_ns};
-use dragonfly_rt::time;
+use dragonfly_rt::{supervisor, time};
 use dragonfly_vhost_user::{MAX_MESSAGE, Transport};
 use thiserror::Error;
 
@@ -33,6 +33,25 @@ const DISK_NS: u64 = 30_000_000_000;
 const PAUSE: Duration = Duration::from_millis(1);
 const LONGEST_PAUSE: Duration = Duration::from_millis(32);
 
+/// How long the card has to answer: any answer takes it milliseconds.
+const ANSWER_NS: u64 = 8_000_000_000;
+
+/// Calls the card. When it does not answer the supervisor is told, which starts it anew if it does not answer that either.
+///
+/// # Errors
+/// [`Status::TimedOut`]: it is one that was started anew, or it does not answer twice. Others as of [`Gate::call_timed`].
+pub(crate) fn call(gate: Gate, make: impl Fn() -> Result<Message, Status>) -> Result<Message, Status> {
+    let first = gate.call_timed(make()?, ANSWER_NS);
+    if first.as_ref().err() != Some(&Status::TimedOut) {
+        return first;
+    }
+    match supervisor::report_hang(GATE_NAME) {
+        Ok(()) => first,
+        // It answers, or another VMM has had it started anew: what was asked may have been done, which is no harm.
+        Err(_) => gate.call_timed(make()?, ANSWER_NS),
+    }
+}
+
 /// The way to a device of the card.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct GateTransport {
@@ -53,8 +72,8 @@ impl Transport for GateTransport {
         answer: &mut [u8; MAX_MESSAGE],
     ) -> Result<usize, CarryError> {
         let (label, word) = Request::Message { device: self.device }.encode();
-        let message = Message::with(label, [word, 0, 0, 0], message, resources);
-        let mut reply = message.and_then(|message| self.gate.call(message)).map_err(CarryError::Gone)?;
+        let make = || Message::with(label, [word, 0, 0, 0], message, resources);
+        let mut reply = call(self.gate, make).map_err(CarryError::Gone)?;
         let until_ns = clock_now_ns().saturating_add(DISK_NS);
         let mut pause = PAUSE;
         loop {
@@ -68,7 +87,7 @@ impl Transport for GateTransport {
             time::sleep(pause);
             pause = pause.saturating_mul(2).min(LONGEST_PAUSE);
             let (label, word) = Request::Outcome { device: self.device }.encode();
-            reply = self.gate.call(Message::new(label, [word, 0, 0, 0])).map_err(CarryError::Gone)?;
+            reply = call(self.gate, || Ok(Message::new(label, [word, 0, 0, 0]))).map_err(CarryError::Gone)?;
         }
     }
 }

@@ -15,6 +15,9 @@ const ASK: &str = "[check] ask";
 /// The line is to say that the guest's rules have changed, and they are to.
 const ASK_FOR_RULES: &str = "[check] ask rules";
 
+/// The line is to say that the card is to hang.
+const ASK_TO_HANG: &str = "[check] ask hang";
+
 /// The consoles of all guests.
 #[derive(Debug)]
 pub struct Consoles {
@@ -87,6 +90,10 @@ impl Consoles {
                 if let (Some(change), Some(line)) = (console.changes.pop_front(), &self.line) {
                     self.asking.push_back(guest);
                     let _ = line.input.send(self.encoder.rules(guest, &change));
+                }
+            } else if text.contains(ASK_TO_HANG) {
+                if let Some(line) = &self.line {
+                    let _ = line.input.send(self.encoder.hang());
                 }
             } else if text.contains(ASK)
                 && let (Some(answer), Some(line)) = (console.answers.pop_front(), &self.line)

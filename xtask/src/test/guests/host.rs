@@ -126,15 +126,19 @@ impl<F: FnMut(&Consoles) -> bool> Watcher for Watched<F> {
 }
 
 impl Booted {
-    /// The card was started anew so many times, and each time a guest's devices went on with the next one.
+    /// The card was started anew so many times, and once more as it hung, and each time a guest's devices went on with the next one.
     pub fn judge_card(&self, restarts: u32) -> Outcome {
         const NAME: &str = "the card is started anew under load";
         let count = |text: &str| self.boot.log.iter().filter(|line| line.contains(text)).count();
         let (started, resumed) = (count("started card again, as card-restarter asked"), count("go on with the next"));
-        if started == restarts as usize && resumed == started {
+        let hung = count("card does not answer");
+        if started == restarts as usize && hung == 1 && resumed == started + hung {
             Outcome::passed(NAME)
         } else {
-            Outcome::failed(NAME, &format!("{started} times in place of {restarts}; devices went on {resumed} times"))
+            let why = format!(
+                "{started} times in place of {restarts}; it hung {hung} times; devices went on {resumed} times"
+            );
+            Outcome::failed(NAME, &why)
         }
     }
 

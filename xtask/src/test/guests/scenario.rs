@@ -185,6 +185,7 @@ impl Script {
                 "the gateway answers in the end",
                 "rules stay as they were changed",
                 "a pair receives what is steered to it",
+                "a card that hangs is replaced",
                 "kernel messages",
             ],
             Self::Beside => &["each round is whole", "slowed down within bounds", "kernel messages"],
