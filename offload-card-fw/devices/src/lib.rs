@@ -34,7 +34,7 @@ pub mod tables;
 pub mod vsock;
 
 pub use connection::{Connection, ConnectionError, GuestAccess, MAX_LINES, Round};
-pub use console::{Cables, ConsoleDevice, PORT_BYTES, PortTaken};
+pub use console::{Cables, ConsoleDevice, HostPort, PORT_BYTES, PortTaken};
 pub use contents::{Contents, ContentsError, SharedDisk, Store, encrypt, open_store};
 pub use disk::DiskDevice;
 pub use groups::{Change, Groups};

@@ -161,6 +161,9 @@ fn make<P: Client>(machine: &Machine, card: &mut Card<P>, bundle: &[u8], stores:
     let mut consoles = Vec::new();
     for console in &devices.consoles {
         let fault = |reason: String| format!("console {}: {reason}", console.name);
+        if console.host_socket.is_some() {
+            return Err(fault("`host_socket` is for the card's process on Linux: leave it out".into()));
+        }
         take(&mut stores.ram_bytes, console.ports.len() as u64 * PORT_BYTES).map_err(|Fault(reason)| fault(reason))?;
         consoles.push(ConsoleDevice::new(console, card.cables()).map_err(|reason| fault(format!("{reason}")))?);
         info!("machine {number}, {}: console {}, ports {}", machine.name, console.name, console.ports.join(", "));

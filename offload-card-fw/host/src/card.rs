@@ -19,6 +19,7 @@ use log::error;
 use rustix::rand::{GetRandomFlags, getrandom};
 
 use crate::{
+    consoles::HostPorts,
     control::Control,
     disk::Opener,
     entropy::SystemEntropy,
@@ -128,11 +129,13 @@ impl Card {
             let outside = host.map(|host| Box::new(host) as Box<dyn Outside<SocketHub>>);
             card.serve("sockets", ports, Surroundings { shared: hub, orders: None, outside }, poll)?;
         }
-        let (cables, devices) = consoles(machine)?;
+        let (mut cables, devices) = consoles(machine)?;
+        let host = HostPorts::listen(&machine.port_sockets, &mut cables)?;
         let ports = devices.into_iter().zip(&machine.console_sockets);
         let ports = ports.map(|(device, socket)| Port::listen(device, socket)).collect::<Result<Vec<_>>>()?;
         if !ports.is_empty() {
-            card.serve("consoles", ports, Surroundings::none(cables), Duration::ZERO)?;
+            let outside = host.map(|host| Box::new(host) as Box<dyn Outside<Cables>>);
+            card.serve("consoles", ports, Surroundings { shared: cables, orders: None, outside }, Duration::ZERO)?;
         }
         Ok(card)
     }

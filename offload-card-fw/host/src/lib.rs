@@ -7,13 +7,14 @@
 //! - `port`, `inbox`, `socket`: a device's socket and the client that calls there.
 //! - `platform`, `shared_memory`: what a session needs of Linux; the latter has `unsafe`.
 //! - `disk`, `image`: disks in files. `remote`: the connection to a disk at a server. `uplink`: the network's way out; its `link` has the other `unsafe`.
-//! - `entropy`: random numbers. `sockets`: programs of the host, connected with guests.
+//! - `entropy`: random numbers. `sockets`, `consoles`: programs of the host, connected with guests.
 //! - `tool`, `snapshots`: what the command line does to disks beside serving them. `control`: the same while guests use them.
 //!
 //! What the devices do is in crates that know no operating system: `dragonfly-card-devices`, and what that uses.
 
 pub mod card;
 pub mod cli;
+pub mod consoles;
 pub mod control;
 pub mod disk;
 pub mod entropy;

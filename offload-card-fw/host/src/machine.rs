@@ -26,6 +26,8 @@ pub struct Machine {
     pub console_sockets: Vec<PathBuf>,
     /// Where programs of the host reach each of these guests, if they do.
     pub host_sockets: Vec<Option<PathBuf>>,
+    /// Where programs of the host are at the other ends of consoles' ports: each port's name, and its socket.
+    pub port_sockets: Vec<(String, PathBuf)>,
     /// The machine file's folder.
     pub folder: PathBuf,
 }
@@ -69,6 +71,17 @@ impl Machine {
             }
             host_sockets.push(path);
         }
+        let mut port_sockets: Vec<(String, PathBuf)> = Vec::new();
+        for (section, console) in top.tables("console")?.iter().zip(&devices.consoles) {
+            let Some(base) = &console.host_socket else { continue };
+            for port in &console.ports {
+                let path = checked(section, "host_socket", folder.join(format!("{base}_{port}")))?;
+                if sockets.contains(&path) || port_sockets.iter().any(|(_, other)| *other == path) {
+                    return Err(section.error("host_socket", "is another socket, too: give it one of its own".into()));
+                }
+                port_sockets.push((port.clone(), path));
+            }
+        }
         let control = top.string("control")?.map(|_| socket(&top, "control", &folder)).transpose()?;
         if control.as_ref().is_some_and(|control| sockets.contains(control)) {
             return Err(top.error("control", "is the socket of a device: give it one of its own".into()));
@@ -89,6 +102,7 @@ impl Machine {
             vsock_sockets,
             console_sockets,
             host_sockets,
+            port_sockets,
             control,
             folder,
         })
@@ -97,9 +111,13 @@ impl Machine {
 
 /// The socket that a key names.
 fn socket(section: &Section<'_>, key: &str, folder: &Path) -> Result<PathBuf, SettingsError> {
+    checked(section, key, folder.join(section.required(key, section.string(key)?)?))
+}
+
+/// A socket for whose path Linux has room.
+fn checked(section: &Section<'_>, key: &str, socket: PathBuf) -> Result<PathBuf, SettingsError> {
     /// What `sockaddr_un` has room for, with a zero at the end.
     const MAX_SOCKET_PATH: usize = 107;
-    let socket = folder.join(section.required(key, section.string(key)?)?);
     let len = socket.as_os_str().len();
     if len > MAX_SOCKET_PATH {
         let message = format!("has a path of {len} bytes: Linux takes {MAX_SOCKET_PATH}, so name a shorter one");
@@ -128,6 +146,13 @@ mod tests {
     }
 
     #[test]
+    fn each_port_of_a_console_has_a_socket_of_its_own() {
+        let text = "[[console]]\nname = 'c'\nports = ['a', 'b']\nsocket = 's'\nhost_socket = 'run/x'";
+        let sockets = ["a", "b"].map(|port| (port.to_string(), format!("/etc/card/run/x_{port}").into()));
+        assert_eq!(parse(text).unwrap().port_sockets, sockets);
+    }
+
+    #[test]
     fn each_mistake_is_told_with_line_key_and_remedy() {
         let disk = "[[disk]]\nname = 'a'\nsocket = 's'\nsize = '1MiB'\n";
         for (text, message) in [
@@ -138,6 +163,10 @@ mod tests {
             (format!("control = 's'\n{disk}"), ":1: `control` is the socket of a device: give it one of its own"),
             (
                 "[[vsock]]\nname = 'v'\ncid = 3\nsocket = 's'\nhost_socket = 's'".into(),
+                ":5: `host_socket` is another socket, too: give it one of its own",
+            ),
+            (
+                "[[console]]\nname = 'c'\nports = ['a', 'b']\nsocket = 'x_b'\nhost_socket = 'x'".into(),
                 ":5: `host_socket` is another socket, too: give it one of its own",
             ),
             ("[[vsock]]\nname = 'v'\nsocket = 's'".into(), ":1: `cid` is missing: add it to this table"),

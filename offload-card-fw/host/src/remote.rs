@@ -24,7 +24,7 @@ use rustix::{
     net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with, sockopt},
 };
 
-use crate::{disk::read_key, worker::Outside};
+use crate::{disk::read_key, socket, worker::Outside};
 
 /// Bytes read at once.
 const BUFFER_BYTES: usize = 256 << 10;
@@ -256,7 +256,7 @@ impl Link {
         }
         stream.set_nonblocking().context("cannot wait for the server")?;
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC).context("cannot wait for the server")?;
-        add(&epoll, &stream).context("cannot wait for the server")?;
+        socket::watch(&epoll, &stream, 0).context("cannot wait for the server")?;
         Ok(Self {
             name: name.into(),
             endpoint,
@@ -310,7 +310,8 @@ impl Link {
     }
 
     fn begin_connect(&mut self, client: &mut Client<RemoteToken>, now_ns: u64) {
-        let begun = self.endpoint.begin_connect().and_then(|stream| add(&self.epoll, &stream).map(|()| stream));
+        let begun =
+            self.endpoint.begin_connect().and_then(|stream| socket::watch(&self.epoll, &stream, 0).map(|()| stream));
         (self.is_readable, self.is_writable) = (false, false);
         match begun {
             Ok(stream) => {
@@ -406,13 +407,6 @@ impl Link {
         };
         connection.into_iter().chain(client.next_deadline_ns()).min()
     }
-}
-
-/// Waits for what happens to a socket, from now on.
-fn add(epoll: &OwnedFd, socket: &Stream) -> io::Result<()> {
-    use epoll::EventFlags;
-    let flags = EventFlags::IN | EventFlags::OUT | EventFlags::RDHUP | EventFlags::ET;
-    Ok(epoll::add(epoll, socket, epoll::EventData::new_u64(0), flags)?)
 }
 
 impl Outside<Client<RemoteToken>> for Link {

@@ -2,14 +2,18 @@
 
 use std::{
     fs, io,
-    os::unix::{
-        fs::FileTypeExt,
-        net::{UnixListener, UnixStream},
+    os::{
+        fd::{AsFd, OwnedFd},
+        unix::{
+            fs::FileTypeExt,
+            net::{UnixListener, UnixStream},
+        },
     },
     path::Path,
 };
 
 use anyhow::{Context, Result, bail};
+use rustix::event::epoll;
 
 /// Listens at a socket, without waiting. One that a process left behind is replaced, one that is in use is not.
 ///
@@ -30,4 +34,14 @@ pub fn listen(path: &Path) -> Result<UnixListener> {
     let listener = UnixListener::bind(path).with_context(|| format!("cannot make {}", path.display()))?;
     listener.set_nonblocking(true)?;
     Ok(listener)
+}
+
+/// Waits for what happens to a socket, from now on: each event comes once, with this number.
+///
+/// # Errors
+/// The kernel has no room.
+pub fn watch(epoll: &OwnedFd, socket: impl AsFd, number: u64) -> io::Result<()> {
+    use epoll::EventFlags;
+    let flags = EventFlags::IN | EventFlags::OUT | EventFlags::RDHUP | EventFlags::ET;
+    Ok(epoll::add(epoll, socket, epoll::EventData::new_u64(number), flags)?)
 }

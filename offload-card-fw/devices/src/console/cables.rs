@@ -44,7 +44,40 @@ impl Plug {
     }
 }
 
+/// A program's end of a connection, whose other end is a guest's port.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HostPort(Plug);
+
 impl Cables {
+    /// Adds an end for a program of the host, which is connected with the guest's port of this name.
+    ///
+    /// # Errors
+    /// There are two ports of the name already.
+    pub fn add_host(&mut self, name: &str) -> Result<HostPort, PortTaken> {
+        self.plug(name, false).map(HostPort)
+    }
+
+    /// A program has come, or gone; what was under way from it is lost with that.
+    pub fn set_host_open(&mut self, port: HostPort, is_open: bool) {
+        self.set_open(port.0, is_open);
+    }
+
+    /// How many bytes a program may send now.
+    #[must_use]
+    pub fn host_room(&self, port: HostPort) -> usize {
+        self.room(port.0)
+    }
+
+    /// Takes what a program sends, of which there is [room](Self::host_room) for all.
+    pub fn host_send(&mut self, port: HostPort, bytes: &[u8]) {
+        self.send(port.0, bytes);
+    }
+
+    /// Takes at most so many bytes of what the guest has sent.
+    pub fn host_take(&mut self, port: HostPort, most: usize, into: &mut Vec<u8>) {
+        self.take(port.0, most, into);
+    }
+
     /// Adds a port; the second of its name is connected with the first.
     ///
     /// # Errors

@@ -13,6 +13,6 @@ mod device;
 pub const PORT_BYTES: u64 = cables::ROOM as u64;
 
 pub use self::{
-    cables::{Cables, PortTaken},
+    cables::{Cables, HostPort, PortTaken},
     device::ConsoleDevice,
 };

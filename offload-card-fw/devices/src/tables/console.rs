@@ -24,10 +24,12 @@ pub struct Console {
     pub columns: u16,
     /// Its lines.
     pub rows: u16,
+    /// Where programs of the host are at the other ends of the ports.
+    pub host_socket: Option<String>,
 }
 
 impl Console {
-    const KEYS: &[&str] = &["name", "ports", "terminal", "columns", "rows"];
+    const KEYS: &[&str] = &["name", "ports", "terminal", "columns", "rows", "host_socket"];
 
     pub(super) fn read(section: &Section<'_>, more_keys: &[&str]) -> Result<Self, SettingsError> {
         section.only_keys(&[Self::KEYS, more_keys].concat())?;
@@ -57,6 +59,7 @@ impl Console {
             terminal,
             columns: size("columns", DEFAULT_COLUMNS)?,
             rows: size("rows", DEFAULT_ROWS)?,
+            host_socket: section.string("host_socket")?,
         })
     }
 }

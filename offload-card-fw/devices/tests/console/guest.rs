@@ -33,7 +33,7 @@ pub const NAME: u16 = 7;
 
 pub fn table(ports: &[&str], terminal: Option<&str>) -> Console {
     let ports = ports.iter().map(|port| (*port).into()).collect();
-    Console { name: "c".into(), ports, terminal: terminal.map(Into::into), columns: 80, rows: 25 }
+    Console { name: "c".into(), ports, terminal: terminal.map(Into::into), columns: 80, rows: 25, host_socket: None }
 }
 
 /// A guest: its device, and its driver's side of all rings.

@@ -78,7 +78,7 @@ impl HostSockets {
         let mut doors = Vec::new();
         for (guest, path) in guests {
             let listener = socket::listen(path)?;
-            add(&epoll, &listener, DOOR | doors.len() as u64).context("cannot wait for sockets")?;
+            socket::watch(&epoll, &listener, DOOR | doors.len() as u64).context("cannot wait for sockets")?;
             let cid = hub.cid(*guest);
             info!("sockets of CID {cid}: listening at {}", path.display());
             doors.push(Door { cid, path: path.clone(), listener, is_ready: false });
@@ -135,7 +135,7 @@ impl HostSockets {
     fn add(&mut self, stream: Stream) -> bool {
         let number = self.next_number;
         let is_waited_for =
-            stream.socket().set_nonblocking(true).and_then(|()| add(&self.epoll, stream.socket(), number));
+            stream.socket().set_nonblocking(true).and_then(|()| socket::watch(&self.epoll, stream.socket(), number));
         if let Err(error) = is_waited_for {
             debug!("sockets of the host: {error}");
             return false;
@@ -208,13 +208,6 @@ impl HostSockets {
         });
         has_worked
     }
-}
-
-/// Waits for what happens to a socket, from now on.
-fn add(epoll: &OwnedFd, socket: impl AsFd, number: u64) -> io::Result<()> {
-    use epoll::EventFlags;
-    let flags = EventFlags::IN | EventFlags::OUT | EventFlags::RDHUP | EventFlags::ET;
-    Ok(epoll::add(epoll, socket, epoll::EventData::new_u64(number), flags)?)
 }
 
 /// A connection to a program that listens, without waiting for it.

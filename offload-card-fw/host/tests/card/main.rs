@@ -1,5 +1,6 @@
 //! The card over real sockets, with a front end and a driver of the tests' own.
 
+mod consoles;
 mod disks;
 mod front_end;
 mod lies;
