@@ -1,7 +1,6 @@
 //! Descriptors, as both layouts have them, and the tables that indirect ones refer to.
 
 use bitflags::bitflags;
-use zerocopy::{FromBytes, Immutable, IntoBytes, little_endian};
 
 use crate::chain::Segment;
 use crate::memory::{Access, GuestAddress, GuestMemory, GuestSlice, MemoryError};
@@ -27,81 +26,83 @@ bitflags! {
     }
 }
 
-/// A copy of a split ring's descriptor (virtio 1.2, 2.7.5).
-#[derive(Clone, Copy, FromBytes, IntoBytes, Immutable)]
-#[repr(C)]
-pub(crate) struct SplitDescriptor {
-    address: little_endian::U64,
-    len: little_endian::U32,
-    flags: little_endian::U16,
-    next: little_endian::U16,
-}
+/// A copy of a split ring's descriptor (virtio 1.2, 2.7.5): its two words, from the lowest bits on address; length, flags
+/// and next.
+///
+/// Words, as registers hold them: fields that go through memory are loaded otherwise than they were stored, and a CPU
+/// then waits for all stores before them, those to lines of the guest's CPU among them.
+#[derive(Clone, Copy)]
+pub(crate) struct SplitDescriptor([u64; 2]);
 
 impl SplitDescriptor {
     #[inline(always)]
-    pub(crate) fn flags(&self) -> Flags {
-        Flags::from_bits_retain(self.flags.get())
-    }
-
-    pub(crate) const fn next(&self) -> u16 {
-        self.next.get()
+    pub(crate) const fn from_words(words: [u64; 2]) -> Self {
+        Self(words)
     }
 
     #[inline(always)]
-    pub(crate) fn segment(&self) -> Segment {
-        segment(self.address, self.len, self.flags())
+    pub(crate) const fn flags(self) -> Flags {
+        Flags::from_bits_retain((self.0[1] >> 32) as u16)
+    }
+
+    #[inline(always)]
+    pub(crate) const fn next(self) -> u16 {
+        (self.0[1] >> 48) as u16
+    }
+
+    #[inline(always)]
+    pub(crate) const fn segment(self) -> Segment {
+        segment(self.0, self.flags())
     }
 }
 
-/// A copy of a packed ring's descriptor (virtio 1.2, 2.8.13).
-#[derive(Clone, Copy, FromBytes, IntoBytes, Immutable)]
-#[repr(C)]
-pub(crate) struct PackedDescriptor {
-    address: little_endian::U64,
-    len: little_endian::U32,
-    pub(crate) id: little_endian::U16,
-    flags: little_endian::U16,
-}
+/// A copy of a packed ring's descriptor (virtio 1.2, 2.8.13): its two words, from the lowest bits on address; length,
+/// buffer id and flags. Words for the same reason.
+#[derive(Clone, Copy)]
+pub(crate) struct PackedDescriptor([u64; 2]);
 
 impl PackedDescriptor {
     pub(crate) const fn new(address: u64, len: u32, id: u16, flags: u16) -> Self {
-        Self {
-            address: little_endian::U64::new(address),
-            len: little_endian::U32::new(len),
-            id: little_endian::U16::new(id),
-            flags: little_endian::U16::new(flags),
-        }
+        Self([address, len as u64 | (id as u64) << 32 | (flags as u64) << 48])
+    }
+
+    #[inline(always)]
+    pub(crate) const fn from_words(words: [u64; 2]) -> Self {
+        Self(words)
     }
 
     /// Takes the flags from an earlier look at them.
     #[inline(always)]
-    pub(crate) fn with_flags(self, flags: Flags) -> Self {
-        Self { flags: little_endian::U16::new(flags.bits()), ..self }
+    pub(crate) const fn with_flags(self, flags: Flags) -> Self {
+        let Self([address, rest]) = self;
+        Self([address, rest & !(0xffff << 48) | (flags.bits() as u64) << 48])
     }
 
     #[inline(always)]
-    pub(crate) fn flags(&self) -> Flags {
-        Flags::from_bits_retain(self.flags.get())
+    pub(crate) const fn id(self) -> u16 {
+        (self.0[1] >> 32) as u16
     }
 
     #[inline(always)]
-    pub(crate) fn segment(&self) -> Segment {
-        segment(self.address, self.len, self.flags())
+    pub(crate) const fn flags(self) -> Flags {
+        Flags::from_bits_retain((self.0[1] >> 48) as u16)
+    }
+
+    #[inline(always)]
+    pub(crate) const fn segment(self) -> Segment {
+        segment(self.0, self.flags())
     }
 }
 
-fn segment(address: little_endian::U64, len: little_endian::U32, flags: Flags) -> Segment {
-    Segment { address: GuestAddress(address.get()), len: len.get(), is_writable: flags.contains(Flags::WRITE) }
+const fn segment([address, rest]: [u64; 2], flags: Flags) -> Segment {
+    Segment { address: GuestAddress(address), len: rest as u32, is_writable: flags.contains(Flags::WRITE) }
 }
 
-/// Copies descriptor `index` of a table, once. An indirect table may have any alignment, so this is no atomic access:
-/// what orders it is an Acquire that the caller has made.
+/// Copies the words of descriptor `index` of a table, once. An indirect table may have any alignment, so this is no atomic
+/// access: what orders it is an Acquire that the caller has made.
 #[inline(always)]
-pub(crate) fn read<T: FromBytes>(table: &GuestSlice<'_>, index: usize) -> Result<T, MemoryError> {
-    let offset = index.checked_mul(DESCRIPTOR_SIZE).ok_or(MemoryError::OutOfBounds)?;
-    let words = table.read_pair(offset)?;
-    // Both have `DESCRIPTOR_SIZE` bytes.
-    T::read_from_bytes(words.as_bytes()).map_err(|_| MemoryError::OutOfBounds)
+pub(crate) fn read(table: &GuestSlice<'_>, index: usize) -> Result<[u64; 2], MemoryError> {
+    table.read_pair(index.checked_mul(DESCRIPTOR_SIZE).ok_or(MemoryError::OutOfBounds)?)
 }
 
 /// Lets the CPU fetch the first `bytes` of what a descriptor refers to, which may be anything yet.

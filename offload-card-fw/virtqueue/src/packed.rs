@@ -116,15 +116,15 @@ impl Packed {
                 return Err(QueueError::ChainIncomplete(position.index));
             }
             let copy = descriptor::read(&areas.descriptors, usize::from(position.index)).map_err(descriptors_gone)?;
-            let copy = PackedDescriptor::with_flags(copy, flags);
+            let copy = PackedDescriptor::from_words(copy).with_flags(flags);
             if let Some(tracker) = &mut self.tracker {
-                tracker.add(areas.in_flight()?, &copy)?;
+                tracker.add(areas.in_flight()?, copy)?;
             }
-            let goes_on = append(self.features, memory, &copy, descriptors == 0, chain)?;
+            let goes_on = append(self.features, memory, copy, descriptors == 0, chain)?;
             descriptors += 1;
             position = position.advance_packed(1, self.size);
             if !goes_on {
-                break copy.id.get();
+                break copy.id();
             }
             // Relaxed: written before the flags of the chain's head.
             flags = areas.flags(position, Ordering::Relaxed)?;
@@ -164,8 +164,8 @@ impl Packed {
             if !is_there(index)? {
                 break;
             }
-            let copy: PackedDescriptor =
-                descriptor::read(&areas.descriptors, usize::from(index)).map_err(descriptors_gone)?;
+            let copy = descriptor::read(&areas.descriptors, usize::from(index)).map_err(descriptors_gone)?;
+            let copy = PackedDescriptor::from_words(copy);
             descriptor::prefetch(memory, copy.segment(), copy.flags(), bytes);
         }
         Ok(())
@@ -187,11 +187,11 @@ impl Packed {
         let mut at = entry;
         for done in 1..=descriptors {
             let (copy, next) = tracker.descriptor(region, at)?;
-            let goes_on = append(self.features, memory, &copy, done == 1, chain)?;
+            let goes_on = append(self.features, memory, copy, done == 1, chain)?;
             if goes_on != (done < descriptors) {
                 return Err(QueueError::InFlightState);
             }
-            id = copy.id.get();
+            id = copy.id();
             at = next;
         }
         Ok(Some(ChainId::new(id, descriptors, entry)))
@@ -224,16 +224,18 @@ impl Packed {
         // 2.8.3, 2.8.4: the length counts only with this flag.
         flags.set(Flags::WRITE, written > 0);
         let offset = DESCRIPTOR_SIZE * usize::from(at.index);
-        // Relaxed: made visible by the flags of this or of the batch's first descriptor.
-        areas.descriptors.store_u32(offset + LEN, written, Ordering::Relaxed).map_err(descriptors_gone)?;
-        areas.descriptors.store_u16(offset + ID, id.index(), Ordering::Relaxed).map_err(descriptors_gone)?;
-        (self.next_used, self.in_flight) = (next, in_flight);
         if self.staged.is_some() {
-            // Relaxed: the driver looks here only after it has seen the first one's flags.
-            areas.set_flags(at, flags, Ordering::Relaxed)?;
+            // Relaxed: the driver looks here only after it has seen the first one's flags. One store, as stores to lines that
+            // the driver's CPU had last are what a batch waits for.
+            let rest = u64::from(written) | u64::from(id.index()) << 32 | u64::from(flags.bits()) << 48;
+            areas.descriptors.store_u64(offset + LEN, rest, Ordering::Relaxed).map_err(descriptors_gone)?;
         } else {
+            // Relaxed: made visible by the flags, once the batch is published.
+            areas.descriptors.store_u32(offset + LEN, written, Ordering::Relaxed).map_err(descriptors_gone)?;
+            areas.descriptors.store_u16(offset + ID, id.index(), Ordering::Relaxed).map_err(descriptors_gone)?;
             self.staged = Some((at, flags));
         }
+        (self.next_used, self.in_flight) = (next, in_flight);
         if let Some(not_notified) = &mut self.not_notified {
             *not_notified = not_notified.saturating_add(u32::from(id.descriptors()));
         }
@@ -339,7 +341,7 @@ fn is_available(flags: Flags, wrap: bool) -> bool {
 fn append<M: GuestMemory>(
     features: RingFeatures,
     memory: &M,
-    copy: &PackedDescriptor,
+    copy: PackedDescriptor,
     is_first: bool,
     chain: &mut Chain,
 ) -> Result<bool, QueueError> {
@@ -361,8 +363,8 @@ fn append<M: GuestMemory>(
 #[inline]
 fn append_table(table: &GuestSlice<'_>, count: u32, chain: &mut Chain) -> Result<(), QueueError> {
     for index in 0..count as usize {
-        let copy: PackedDescriptor = descriptor::read(table, index).map_err(descriptors_gone)?;
-        chain.append(copy.segment())?;
+        let copy = descriptor::read(table, index).map_err(descriptors_gone)?;
+        chain.append(PackedDescriptor::from_words(copy).segment())?;
     }
     Ok(())
 }

@@ -154,7 +154,8 @@ impl Split {
         let elements = usize::from(count).min(usize::from(self.size) - first);
         areas.device.part(RING + 8 * first, 8 * elements).map_err(device_gone)?.prefetch(Access::Write);
         for head in heads() {
-            if let Ok(copy) = descriptor::read::<SplitDescriptor>(&areas.descriptors, usize::from(head?)) {
+            if let Ok(copy) = descriptor::read(&areas.descriptors, usize::from(head?)) {
+                let copy = SplitDescriptor::from_words(copy);
                 descriptor::prefetch(memory, copy.segment(), copy.flags(), bytes);
             }
         }
@@ -310,7 +311,8 @@ fn walk(
         if u32::from(index) >= count {
             return Err(QueueError::DescriptorIndex { index, size: count });
         }
-        let descriptor: SplitDescriptor = descriptor::read(table, usize::from(index)).map_err(descriptors_gone)?;
+        let descriptor = descriptor::read(table, usize::from(index)).map_err(descriptors_gone)?;
+        let descriptor = SplitDescriptor::from_words(descriptor);
         if descriptor.flags().contains(Flags::INDIRECT) {
             return Ok(Some(descriptor));
         }

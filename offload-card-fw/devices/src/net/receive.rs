@@ -3,6 +3,7 @@
 use alloc::{boxed::Box, vec::Vec};
 
 use dragonfly_virtqueue::{Attached, Chain, ChainError, GuestMemory, QueueError};
+use zerocopy::IntoBytes;
 
 use super::{BATCH, Fabric, Features, NetDevice, PREFETCHED, frame::Buffered, header};
 use crate::serve::Service;
@@ -120,8 +121,8 @@ impl Buffers {
             chains = rest;
             let first = self.lens.len();
             // At most `MAX_BUFFERS`.
-            let header = header::of(frame, count as u16);
-            let header = header.get(..header_len).unwrap_or(&header);
+            let header = header::words(frame, count as u16);
+            let header = header.as_bytes().get(..header_len).unwrap_or_default();
             if write(own, memory, header, &frame.bytes, &mut self.lens).is_err() {
                 self.lens.truncate(first);
                 self.lens.resize(first + count, 0);

@@ -161,13 +161,13 @@ impl PackedTracker {
     }
 
     /// Notes a descriptor of that chain.
-    pub(crate) fn add(&mut self, region: &GuestSlice<'_>, descriptor: &PackedDescriptor) -> Result<(), QueueError> {
+    pub(crate) fn add(&mut self, region: &GuestSlice<'_>, descriptor: PackedDescriptor) -> Result<(), QueueError> {
         let Taking { free, .. } = self.taking;
         let at = self.entry(free)?;
         // Relaxed: `taken` makes them count.
         region.store_u64(at + ADDRESS, descriptor.segment().address.0, Ordering::Relaxed).map_err(outside)?;
         region.store_u32(at + LEN, descriptor.segment().len, Ordering::Relaxed).map_err(outside)?;
-        region.store_u16(at + ID, descriptor.id.get(), Ordering::Relaxed).map_err(outside)?;
+        region.store_u16(at + ID, descriptor.id(), Ordering::Relaxed).map_err(outside)?;
         region.store_u16(at + FLAGS, descriptor.flags().bits(), Ordering::Relaxed).map_err(outside)?;
         self.taking.last = free;
         self.taking.free = self.u16(region, free, NEXT)?;

@@ -115,7 +115,7 @@ impl GuestSlice<'_> {
         let mut bytes = [0; 16];
         self.read(offset, &mut bytes)?;
         let [low, high] = bytes.as_chunks().0 else { return Err(MemoryError::OutOfBounds) };
-        Ok([u64::from_ne_bytes(*low), u64::from_ne_bytes(*high)])
+        Ok([u64::from_le_bytes(*low), u64::from_le_bytes(*high)])
     }
 
     pub(crate) fn write(&self, offset: usize, from: &[u8]) -> Result<(), MemoryError> {

@@ -129,8 +129,8 @@ impl<'m> GuestSlice<'m> {
         Ok(())
     }
 
-    /// Copies the 16 bytes from byte `offset` on, at any alignment, into registers: for descriptors, whose fields are used at
-    /// once.
+    /// Copies the two little-endian words from byte `offset` on, at any alignment, into registers: for descriptors, whose
+    /// fields are used at once.
     ///
     /// # Errors
     /// [`MemoryError::OutOfBounds`].
@@ -140,7 +140,7 @@ impl<'m> GuestSlice<'m> {
         // SAFETY: The range is in bounds.
         Ok(unsafe {
             let from = self.start.as_ptr().add(offset);
-            [load(from), load(from.add(8))]
+            [u64::from_le(load(from)), u64::from_le(load(from.add(8)))]
         })
     }
 
