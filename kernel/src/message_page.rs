@@ -74,12 +74,17 @@ impl<A: Arch> MessagePage<A> {
         }
     }
 
+    /// Writes words as message data.
+    pub fn write_words(&self, words: &[u64]) {
+        for (to, word) in self.words()[DATA..].iter().zip(words) {
+            to.store(*word, Relaxed);
+        }
+    }
+
     /// Writes a thread's registers as message data.
     pub fn write_state(&self, state: &ThreadState) {
         let words: [u64; STATE_WORDS] = zerocopy::transmute!(*state);
-        for (to, word) in self.words()[DATA..].iter().zip(words) {
-            to.store(word, Relaxed);
-        }
+        self.write_words(&words);
     }
 
     /// Reads a thread's registers from message data.

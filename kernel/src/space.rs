@@ -21,6 +21,11 @@ use crate::memory_object::{Block, Memory};
 use crate::sync::{AtomicBool, AtomicU64};
 use crate::teardown::{Progress, SLICE};
 use crate::{Kernel, Lock, Queue, Ref};
+use dirty_log::DirtyLog;
+
+mod dirty_log;
+
+pub use dirty_log::Dirty;
 
 /// Mappings of one address space. It bounds the search for the mapping of a faulting address.
 pub const MAX_MAPPINGS: u64 = 1024;
@@ -58,6 +63,8 @@ pub struct Space<A: Arch, F: PageFormat> {
     active: AtomicU64,
     /// How often translations were taken back.
     generation: AtomicU64,
+    /// Processors note to which pages is written.
+    is_logged: AtomicBool,
     is_closed: AtomicBool,
     state: Lock<SpaceState<A, F>, A>,
 }
@@ -72,6 +79,7 @@ struct SpaceState<A: Arch, F: PageFormat> {
     /// By address.
     mappings: Queue<Capability<A>, A, link::Space>,
     count: u64,
+    dirty_log: DirtyLog,
 }
 
 impl<A: Arch> DomainSpace<A> {
@@ -111,8 +119,14 @@ impl<A: Arch, F: PageFormat> Space<A, F> {
             account: account.clone(),
             active: AtomicU64::new(0),
             generation: AtomicU64::new(0),
+            is_logged: AtomicBool::new(false),
             is_closed: AtomicBool::new(false),
-            state: Lock::<_, A>::new(SpaceState { table, mappings: Queue::<_, A, _>::new(), count: 0 }),
+            state: Lock::<_, A>::new(SpaceState {
+                table,
+                mappings: Queue::<_, A, _>::new(),
+                count: 0,
+                dirty_log: DirtyLog::Off,
+            }),
         }
     }
 
@@ -222,7 +236,7 @@ impl<A: Arch, F: PageFormat> Space<A, F> {
         let mut result = Err(MapError::Misaligned);
         for size in PageSize::LARGEST_FIRST {
             let Some(frame) = frame_for(range, block, address, size) else { continue };
-            if size > state.table.largest_page() {
+            if size > state.table.largest_page() || (size != PageSize::Size4K && state.has_small_pages()) {
                 continue;
             }
             result = state.table.map(&frames, F::Input::new(address.align_down(size).as_u64()), frame, size, access);
@@ -254,8 +268,13 @@ impl<A: Arch, F: PageFormat> Space<A, F> {
         };
         match self.insert(&mut state, memory, &range, &block, address) {
             Ok(_) => true,
-            // The entry is there: another CPU was faster, or this CPU had cached that it was not.
-            Err(MapError::AlreadyMapped) => true,
+            // The entry is there: another CPU was faster, this CPU had cached that it was not, or the page was clean.
+            Err(MapError::AlreadyMapped) => {
+                if access == Rights::WRITE && state.dirty_log != DirtyLog::Off {
+                    state.table.note_dirty(&self.frames(), F::Input::new(address.as_u64()), true);
+                }
+                true
+            }
             Err(_) => false,
         }
     }
@@ -274,11 +293,16 @@ impl<A: Arch, F: PageFormat> Space<A, F> {
         let next = slice.next().map_or(range.end, |next| SpaceAddr::new(next.as_u64()));
         mapping.set_left_up_to(next);
         *budget = budget.saturating_sub(UNMAP_COST);
+        self.flush(kernel);
+        slice.free_tables(&frames);
+        if slice.is_done() { Progress::Done } else { Progress::More }
+    }
+
+    /// Takes translations back: those of entries that were changed.
+    fn flush(&self, kernel: &'static Kernel<A>) {
         // SeqCst: after the entries were changed and before the look at the CPUs; see `generation`.
         self.generation.fetch_add(1, Ordering::SeqCst);
         kernel.shoot_down(kernel.arch.this_cpu(), self.active.load(Ordering::SeqCst));
-        slice.free_tables(&frames);
-        if slice.is_done() { Progress::Done } else { Progress::More }
     }
 
     /// Takes a mapping out of the table and the list, a slice at a time. Called under its derivation's lock.

@@ -129,11 +129,16 @@ pub enum Call {
     /// `(vcpu, memory or 0, offset, kind)`: where kernel and guest share a record. See
     /// [`RecordKind`](crate::guest::RecordKind).
     VcpuRecord = 83,
+    /// `(vm, is on)`: 1 starts, 0 ends the log of pages to which the guest writes.
+    VmDirtyLog = 84,
+    /// `(vm, start, end) -> (first page, pages, next)`: takes pages that were written out of the log. Those from the
+    /// first on come as a bitmap in the message buffer, [`DIRTY_WORDS`](crate::guest::DIRTY_WORDS) long.
+    VmDirtyPages = 85,
 }
 
 impl Call {
     /// Every call.
-    pub const ALL: [Self; 54] = [
+    pub const ALL: [Self; 56] = [
         Self::Nop,
         Self::Call,
         Self::Reply,
@@ -188,6 +193,8 @@ impl Call {
         Self::VcpuApic,
         Self::NotificationRoute,
         Self::VcpuRecord,
+        Self::VmDirtyLog,
+        Self::VmDirtyPages,
     ];
 
     /// The call with this number, if there is one.
@@ -198,7 +205,7 @@ impl Call {
 }
 
 /// One more than the highest number of a call.
-const NUMBERS: usize = Call::VcpuRecord as usize + 1;
+const NUMBERS: usize = Call::VmDirtyPages as usize + 1;
 
 /// The calls by their numbers.
 const BY_NUMBER: [Option<Call>; NUMBERS] = {

@@ -10,6 +10,9 @@ pub const MAX_VCPUS: u32 = 64;
 /// First guest-physical address that cannot be mapped: four-level tables translate 48 bits.
 pub const GUEST_END: u64 = 1 << 48;
 
+/// Words of a bitmap of dirty pages: a bit for each page of 16 MiB, lowest first.
+pub const DIRTY_WORDS: usize = 64;
+
 /// Bytes of the record by which a guest is told of stolen time; it begins at a multiple of them.
 pub const RECORD_SIZE: u64 = 64;
 

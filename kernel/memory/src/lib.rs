@@ -39,8 +39,8 @@ pub use heap::{Heap, OutOfMemory};
 pub use inbox::{Inbox, Pushed, Taken};
 pub use lock::{Guard, Lock, Relax};
 pub use page_table::{
-    Access, Entry, EptFormat, FrameIndex, HostFormat, MapError, Mapping, NestedFormat, PageFormat, PageTable,
-    SharedHalf, Unmapped,
+    Access, Entry, EptFormat, EptTracking, FrameIndex, HostFormat, MapError, Mapping, NestedFormat, PageFormat,
+    PageTable, SharedHalf, Unmapped,
 };
 pub use physical::{FrameSource, PhysicalMemory};
 pub use pool::{LARGEST_PIECE, ObjectPool, footprint};

@@ -13,8 +13,9 @@ use core::sync::atomic::{AtomicU64, Ordering};
 use crate::address::{Address, HostPhys, PAGE_SIZE, PageSize};
 use crate::physical::{FrameSource, PhysicalMemory};
 use format::{MAX_LEVELS, span_mask, span_shift};
-use walk::{ENTRIES, entry, index};
+use walk::{ENTRIES, entry, index, set_count};
 
+mod dirty;
 mod ept;
 mod format;
 mod frame_index;
@@ -25,7 +26,7 @@ mod range;
 mod tests;
 mod walk;
 
-pub use ept::EptFormat;
+pub use ept::{EptFormat, EptTracking};
 pub use format::{Access, Entry, Mapping, PageFormat};
 pub use frame_index::FrameIndex;
 pub use host::HostFormat;
@@ -201,7 +202,7 @@ impl<F: PageFormat> PageTable<F> {
         // Release: a processor that sees the entry sees what it leads to.
         slot.store(branch, Ordering::Release);
         if let Some((slot, frame, count)) = parent {
-            slot.store(self.format.table(frame, count + 1), Ordering::Release);
+            set_count(self.format, slot, frame, count + 1);
         }
         Ok(())
     }
@@ -273,7 +274,7 @@ impl<F: PageFormat> PageTable<F> {
     }
 
     /// Cuts the page that reaches across `at`, if there is one, so that a page starts there. What is translated stays
-    /// the same; the caller flushes the TLBs before it changes one of the new pages.
+    /// the same, and whether it is dirty is forgotten; the caller flushes the TLBs before it changes one of the new pages.
     ///
     /// # Errors
     /// There is no frame for a table, or `at` is no multiple of 4 KiB. Some larger page may be cut then.

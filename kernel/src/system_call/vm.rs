@@ -2,7 +2,7 @@
 
 use dragonfly_abi::guest::{DoorbellKind, GUEST_END, MAX_VCPUS, MsrPolicy, RecordKind, RunFlags};
 use dragonfly_abi::{Handle, Rights, Status};
-use dragonfly_memory::{UserVirt, Vacant};
+use dragonfly_memory::{GuestPhys, PAGE_SIZE, UserVirt, Vacant};
 
 use super::{DONE, Flow, Outcome};
 use crate::arch::{Arch, Guest};
@@ -63,6 +63,31 @@ impl<A: Arch> Kernel<A> {
         let data = u32::try_from(data).map_err(|_| Status::BadArgument)?;
         A::Guest::send_message(cpu, vm, address, data);
         DONE
+    }
+
+    pub(super) fn vm_dirty_log(&'static self, cpu: &Cpu<A>, vm: u64, is_on: u64) -> Outcome {
+        let capability = cpu.capability(vm)?;
+        let vm = capability.vm(Rights::MANAGE)?;
+        let progress = match is_on {
+            0 => vm.space.stop_dirty_log(self)?,
+            1 => vm.space.start_dirty_log(self)?,
+            _ => return Err(Status::BadArgument),
+        };
+        progress.status()?;
+        DONE
+    }
+
+    pub(super) fn vm_dirty_pages(&'static self, cpu: &Cpu<A>, vm: u64, start: u64, end: u64) -> Outcome {
+        let capability = cpu.capability(vm)?;
+        let vm = capability.vm(Rights::MANAGE)?;
+        if start >= end || end > GUEST_END || !(start | end).is_multiple_of(PAGE_SIZE) {
+            return Err(Status::BadArgument);
+        }
+        let dirty = vm.space.take_dirty(self, GuestPhys::new(start), GuestPhys::new(end))?;
+        if dirty.count != 0 {
+            cpu.running()?.buffer.write_words(&dirty.bitmap);
+        }
+        Ok(Flow::Values([dirty.first, dirty.count, dirty.next, 0, 0, 0]))
     }
 
     pub(super) fn vcpu_create(&'static self, cpu: &mut Cpu<A>, vm: u64, number: u64, page: u64) -> Outcome {

@@ -101,6 +101,10 @@ impl BootStage<'_> {
             Subject::Everything if self.is_short() => SHORT_TESTS.map(str::to_string).to_vec(),
             Subject::Everything | Subject::Supervisor | Subject::Devices | Subject::Card => self.filters.clone(),
             Subject::Boot => vec![BOOT_TESTS.to_string()],
+            Subject::DirtyLog(words_of_kernel) => {
+                words.push(words_of_kernel.to_string());
+                DIRTY_LOG_TESTS.map(str::to_string).to_vec()
+            }
             Subject::Panic => {
                 words.push("panic=test".to_string());
                 Vec::new()
@@ -131,7 +135,9 @@ impl BootStage<'_> {
     fn limits(&self) -> Limits {
         match self.work.subject {
             Subject::Everything | Subject::Supervisor | Subject::Devices | Subject::Card => self.level.boot_limits(),
-            Subject::Boot | Subject::Panic => Limits { total: Some(BOOT_AT_MOST), silence: None },
+            Subject::Boot | Subject::DirtyLog(_) | Subject::Panic => {
+                Limits { total: Some(BOOT_AT_MOST), silence: None }
+            }
         }
     }
 }
@@ -140,6 +146,9 @@ impl BootStage<'_> {
 const SHORT_TESTS: [&str; 5] = ["boot", "registers", "handles", "ipc", "faults"];
 /// Filter for the tests about booting: each CPU is up, each CPU runs threads.
 pub const BOOT_TESTS: &str = "boot";
+/// Filters for the tests of the log of pages that a guest writes.
+const DIRTY_LOG_TESTS: [&str; 3] =
+    ["pages that a guest writes", "no write is lost while several vCPUs", "a log of written pages is"];
 const BOOT_AT_MOST: Duration = Duration::from_secs(180);
 
 /// What a kernel that was told to panic must leave behind.

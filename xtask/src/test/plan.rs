@@ -153,6 +153,8 @@ pub enum Subject {
     Everything,
     /// Only the tests about booting itself, whatever else the domain has.
     Boot,
+    /// Only the tests of the log of pages that a guest writes, with these words on the kernel's command line.
+    DirtyLog(&'static str),
     /// The end of the kernel: it is told to panic, and must say where.
     Panic,
     /// All tests of the supervisor and the runtime, which have a bundle of their own.
@@ -180,7 +182,7 @@ impl BootWork {
             Subject::Supervisor => "supervisor",
             Subject::Devices => "devices",
             Subject::Card => "card",
-            Subject::Everything | Subject::Boot | Subject::Panic => "tests",
+            Subject::Everything | Subject::Boot | Subject::DirtyLog(_) | Subject::Panic => "tests",
         }
     }
 
@@ -275,6 +277,24 @@ pub const STAGES: &[Stage] = &[
     ),
     boot("qemu-8cpu", "boot with 8 CPUs, QEMU", Level::Whole, BootWork { cpus: 8, subject: Subject::Boot, ..QEMU }),
     boot("bochs-4cpu", "boot with 4 CPUs, Bochs", Level::Whole, BootWork { cpus: 4, subject: Subject::Boot, ..BOCHS }),
+    boot(
+        "bochs-dirty-log",
+        "pages that guests write, by the processor's log, Bochs",
+        Level::Whole,
+        BootWork { cpus: 2, subject: Subject::DirtyLog("vmx.pml=on"), ..BOCHS },
+    ),
+    boot(
+        "bochs-dirty-flags",
+        "pages that guests write, by dirty flags alone, Bochs",
+        Level::Whole,
+        BootWork { cpus: 2, subject: Subject::DirtyLog("vmx.pml=off"), ..BOCHS },
+    ),
+    boot(
+        "bochs-dirty-faults",
+        "pages that guests write, by what faults, Bochs",
+        Level::Soak,
+        BootWork { cpus: 2, subject: Subject::DirtyLog("vmx.ept-ad=off"), ..BOCHS },
+    ),
     boot("qemu-panic", "a kernel panic, QEMU", Level::Whole, BootWork { cpus: 2, subject: Subject::Panic, ..QEMU }),
     boot("bochs-panic", "a kernel panic, Bochs", Level::Whole, BootWork { subject: Subject::Panic, ..BOCHS }),
     Stage {

@@ -11,18 +11,33 @@ use crate::address::{GuestPhys, HostPhys, PageSize};
 #[derive(Clone, Copy, Debug)]
 pub struct EptFormat {
     largest_page: PageSize,
+    tracking: EptTracking,
+}
+
+/// How it is known to which pages a guest has written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EptTracking {
+    /// By what faults: clean pages cannot be written.
+    Protection,
+    /// By dirty flags (SDM 3C, "Accessed and Dirty Flags for EPT").
+    Flags,
+    /// By dirty flags, and the processor's log says below which tables to look for them (SDM 3C, "Page-Modification
+    /// Logging").
+    Log,
 }
 
 /// Bits 61:52 of an entry that leads to a table: the processor ignores bits 63:52 there (SDM 3C, tables "Format of an
 /// EPT PML4 Entry", "… Page-Directory-Pointer-Table Entry", "… Page-Directory Entry").
 const COUNT_SHIFT: u32 = 52;
 const COUNT_MASK: u64 = 0x3ff;
+/// Of an entry that leads to a table: pages below may be dirty. The processor ignores the bit there.
+const DIRTY_BELOW: u64 = 1 << 11;
 
 impl EptFormat {
-    /// The format with the largest page of this machine, as `IA32_VMX_EPT_VPID_CAP` tells.
+    /// The format with the largest page and the flags of this machine, as `IA32_VMX_EPT_VPID_CAP` tells.
     #[must_use]
-    pub const fn new(largest_page: PageSize) -> Self {
-        Self { largest_page }
+    pub const fn new(largest_page: PageSize, tracking: EptTracking) -> Self {
+        Self { largest_page, tracking }
     }
 }
 
@@ -74,5 +89,18 @@ unsafe impl PageFormat for EptFormat {
         } else {
             Entry::Table { frame, count: (entry >> COUNT_SHIFT & COUNT_MASK) as u32 }
         }
+    }
+
+    #[inline]
+    fn dirty(self) -> u64 {
+        match self.tracking {
+            EptTracking::Protection => Bits::W.bits(),
+            EptTracking::Flags | EptTracking::Log => Bits::D.bits(),
+        }
+    }
+
+    #[inline]
+    fn dirty_below(self) -> u64 {
+        if self.tracking == EptTracking::Log { DIRTY_BELOW } else { 0 }
     }
 }

@@ -103,6 +103,18 @@ pub unsafe trait PageFormat: Copy {
 
     /// What an entry of this level says.
     fn decode(self, entry: u64, level: u32) -> Entry;
+
+    /// The bit of a leaf that is set once somebody has written to its page, 0 if there is none. Where the processor does
+    /// not set it, it is the right to write, and a write to a page that lacks it comes to whoever handles faults.
+    fn dirty(self) -> u64 {
+        0
+    }
+
+    /// The bit of an entry that leads to a table which says that pages below may be dirty, as noted by
+    /// [`PageTable::note_dirty`](super::PageTable::note_dirty), 0 if nobody is told and each page has to be looked at.
+    fn dirty_below(self) -> u64 {
+        0
+    }
 }
 
 impl PageSize {

@@ -1,6 +1,8 @@
 //! Nested page tables of SVM (APM 2, 15.25).
 #![expect(unsafe_code, reason = "it vouches for the format")]
 
+use dragonfly_hw::x86::paging::Entry as Bits;
+
 use super::format::{Access, Entry, PageFormat};
 use super::host::HostFormat;
 use crate::address::{GuestPhys, HostPhys, PageSize};
@@ -48,5 +50,10 @@ unsafe impl PageFormat for NestedFormat {
     #[inline]
     fn decode(self, entry: u64, level: u32) -> Entry {
         self.host.decode(entry, level)
+    }
+
+    #[inline]
+    fn dirty(self) -> u64 {
+        Bits::D.bits()
     }
 }

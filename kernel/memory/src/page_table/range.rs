@@ -117,7 +117,7 @@ impl<F: PageFormat> PageTable<F> {
 
     /// The first and the last address bits of the part of a range that is not shared. The range's end may be the
     /// address after the last one, 0.
-    fn owned_bits(&self, range: Range<F::Input>) -> Option<(u64, u64)> {
+    pub(super) fn owned_bits(&self, range: Range<F::Input>) -> Option<(u64, u64)> {
         let last = range.end.as_u64().wrapping_sub(1);
         if range.start.as_u64() > last {
             return None;

@@ -7,6 +7,7 @@ use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ptr::NonNull;
 
+mod dirty;
 mod second_stage;
 
 const HOST: HostFormat = HostFormat::new(true, PageSize::Size1G);

@@ -28,6 +28,14 @@ pub(super) const fn index(bits: u64, level: u32) -> u64 {
     (bits >> span_shift(level)) % ENTRIES
 }
 
+/// Changes the number of used entries of the table to which an entry leads.
+#[inline]
+pub(super) fn set_count<F: PageFormat>(format: F, slot: &AtomicU64, frame: HostPhys, count: u32) {
+    let noted = slot.load(Ordering::Relaxed) & format.dirty_below();
+    // Release: a processor that sees the entry sees what it leads to.
+    slot.store(format.table(frame, count) | noted, Ordering::Release);
+}
+
 /// Tables that are no longer part of their page table.
 pub(super) struct FreedTables {
     frames: [HostPhys; MAX_FREED],
@@ -71,6 +79,13 @@ pub(super) enum Action {
     Unmap,
     /// Change their access.
     Protect(Access),
+    /// Make those clean that are dirty, and visit them. From the first one on the walk goes on for so many bytes.
+    Clean {
+        /// Bytes.
+        reach: u64,
+        /// Looks below all tables, not only below those that have been noted.
+        is_thorough: bool,
+    },
 }
 
 /// A walk from one input address to another.
@@ -78,7 +93,7 @@ pub(super) struct Walk<'a, F, M, V> {
     pub(super) format: F,
     pub(super) memory: &'a M,
     pub(super) action: Action,
-    /// Called for each page, after what is done with it.
+    /// Called for each page to which something is done, afterwards.
     pub(super) visit: V,
     /// Address bits of the entry to look at next, and of the last byte of the range.
     pub(super) at: u64,
@@ -114,8 +129,20 @@ impl<F: PageFormat, M: PhysicalMemory, V: FnMut(Mapping<F::Input>)> Walk<'_, F, 
             Entry::Leaf { frame, access } => PageSize::of_level(level).is_some_and(|size| {
                 self.leaf(slot, level, Mapping { base: self.base(level), phys: frame, size, access })
             }),
+            Entry::Table { .. } if self.is_clean_below(slot) => {
+                self.pass(level);
+                false
+            }
             Entry::Table { frame, count } => self.table(slot, level, frame, count),
         }
+    }
+
+    /// Whether the walk is after dirty pages, and there are none below an entry.
+    fn is_clean_below(&self, slot: &AtomicU64) -> bool {
+        let noted = self.format.dirty_below();
+        matches!(self.action, Action::Clean { is_thorough: false, .. })
+            && noted != 0
+            && slot.load(Ordering::Relaxed) & noted == 0
     }
 
     fn leaf(&mut self, slot: &AtomicU64, level: u32, mapping: Mapping<F::Input>) -> bool {
@@ -123,6 +150,16 @@ impl<F: PageFormat, M: PhysicalMemory, V: FnMut(Mapping<F::Input>)> Walk<'_, F, 
         let is_whole = first == self.at && self.last - first >= span_mask(level);
         let removed = match self.action {
             Action::Visit => false,
+            Action::Clean { reach, .. } => {
+                let dirty = self.format.dirty();
+                // The processor sets it at any time, so it is taken in one step.
+                if slot.load(Ordering::Relaxed) & dirty == 0 || slot.fetch_and(!dirty, Ordering::AcqRel) & dirty == 0 {
+                    self.pass(level);
+                    return false;
+                }
+                self.last = self.last.min(first.saturating_add(reach - 1));
+                false
+            }
             Action::Unmap => {
                 if !self.freed.has_room() {
                     self.is_stopped = true;
@@ -145,7 +182,7 @@ impl<F: PageFormat, M: PhysicalMemory, V: FnMut(Mapping<F::Input>)> Walk<'_, F, 
 
     fn table(&mut self, slot: &AtomicU64, level: u32, frame: HostPhys, count: u32) -> bool {
         let Some(below) = level.checked_sub(1) else { return false };
-        let (last, mut removed) = (self.at | span_mask(level), 0);
+        let (start, last, mut removed) = (self.at, self.at | span_mask(level), 0);
         while !self.is_done && !self.is_stopped && self.at <= last {
             if matches!(self.action, Action::Unmap) && removed == count {
                 // The rest of the table is empty.
@@ -156,6 +193,9 @@ impl<F: PageFormat, M: PhysicalMemory, V: FnMut(Mapping<F::Input>)> Walk<'_, F, 
             let next = unsafe { entry(self.memory, frame, index(self.at, below)) };
             removed += u32::from(self.entry(next, below));
         }
+        if matches!(self.action, Action::Clean { .. }) && start & span_mask(level) == 0 && self.at > last {
+            slot.fetch_and(!self.format.dirty_below(), Ordering::AcqRel);
+        }
         if removed == 0 {
             return false;
         }
@@ -165,7 +205,7 @@ impl<F: PageFormat, M: PhysicalMemory, V: FnMut(Mapping<F::Input>)> Walk<'_, F, 
             self.freed.push(frame);
             return true;
         }
-        slot.store(self.format.table(frame, left), Ordering::Release);
+        set_count(self.format, slot, frame, left);
         false
     }
 

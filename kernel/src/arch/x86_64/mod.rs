@@ -10,8 +10,8 @@ use core::ptr::NonNull;
 use dragonfly_abi::guest::Virtualisation;
 use dragonfly_abi::{Status, SystemItem};
 use dragonfly_memory::{
-    EptFormat, Frames, Heap, HostFormat, HostPhys, NestedFormat, NodeFrames, ObjectPool, PageSize, PhysicalMemory,
-    Relax, SharedHalf,
+    Frames, Heap, HostFormat, HostPhys, NestedFormat, NodeFrames, ObjectPool, PageSize, PhysicalMemory, Relax,
+    SharedHalf,
 };
 
 use super::{Arch, Ticks, Trigger};
@@ -125,9 +125,7 @@ impl Arch for X86 {
     fn guest_format(self) -> Option<guest::format::GuestFormat> {
         match guest::back_end() {
             Virtualisation::Svm => Some(guest::format::GuestFormat::Nested(NestedFormat::new(self.format()))),
-            Virtualisation::Vmx => {
-                Some(guest::format::GuestFormat::Extended(EptFormat::new(guest::vmx::largest_page())))
-            }
+            Virtualisation::Vmx => Some(guest::format::GuestFormat::Extended(guest::vmx::format())),
             Virtualisation::None => None,
         }
     }

@@ -206,7 +206,9 @@ impl Run {
             | Call::VcpuMsr
             | Call::VcpuApic
             | Call::NotificationRoute
-            | Call::VcpuRecord => words,
+            | Call::VcpuRecord
+            | Call::VmDirtyLog
+            | Call::VmDirtyPages => words,
         }
     }
 }

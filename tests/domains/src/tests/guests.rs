@@ -10,6 +10,7 @@ use dragonfly_rt::{Mapping, cpus, thread, time};
 use crate::check::{Failure, Outcome};
 
 mod code;
+mod dirty;
 mod exits;
 mod interrupts;
 mod threads;
@@ -45,6 +46,9 @@ super::tests! {
     "a vCPU is run by one thread at a time" => threads::busy,
     "a guest is told of the time in which others had its CPU" => threads::stolen_time,
     "a vCPU that goes while it runs ends the run" => threads::closing,
+    "pages that a guest writes are told once, to 4 KiB" => dirty::patterns,
+    "no write is lost while several vCPUs write and pages are taken" on 2 => dirty::several,
+    "a log of written pages is started, read and ended in this order" => dirty::refusals,
     "exits that the kernel handles cost few instructions" => exits::measure,
 }
 

@@ -99,6 +99,8 @@ const CALLS: &[Description] = &[
     d(Call::VcpuApic,             &[H(ObjectType::Vcpu, Rights::MANAGE), V(0x20), V(0), V(0)]),
     d(Call::NotificationRoute,    &[H(ObjectType::Notification, Rights::RECEIVE), O(ObjectType::Vm, Rights::SEND), V(0), V(0)]),
     d(Call::VcpuRecord,           &[H(ObjectType::Vcpu, Rights::MANAGE), O(ObjectType::Memory, Rights::READ.union(Rights::WRITE)), V(8)]),
+    d(Call::VmDirtyLog,           &[H(ObjectType::Vm, Rights::MANAGE), V(2)]),
+    d(Call::VmDirtyPages,         &[H(ObjectType::Vm, Rights::MANAGE), V(0), V(0)]),
 ];
 
 /// Calls whose handle may be of any type and needs no right.

@@ -1,10 +1,11 @@
 //! Virtual machines: guest-physical memory, interrupts and doorbells.
 
-use dragonfly_abi::guest::DoorbellKind;
-use dragonfly_abi::{Call, Handle, Rights, Status};
+use dragonfly_abi::guest::{DIRTY_WORDS, DoorbellKind};
+use dragonfly_abi::{Call, Handle, PAGE_SIZE, Rights, Status};
 
 use super::handle::{Owned, define_object};
 use super::{Memory, Notification, Object, call, call_until_done};
+use crate::message;
 
 define_object! {
     /// A virtual machine.
@@ -72,5 +73,42 @@ impl Vm {
     /// [`Status::BadHandle`], [`Status::BadType`], [`Status::Denied`] without SEND.
     pub fn interrupt(self, address: u64, data: u32) -> Result<(), Status> {
         call(Call::VmInterrupt, [self.word(), address, data.into()]).map(drop)
+    }
+
+    /// Starts the log of pages to which the guest writes.
+    ///
+    /// # Errors
+    /// [`Status::BadHandle`], [`Status::BadType`], [`Status::Denied`] without MANAGE, [`Status::BadState`] if there is
+    /// one or one is being ended, [`Status::QuotaExceeded`], [`Status::OutOfMemory`]: it is to be stopped then, or
+    /// started again.
+    pub fn start_dirty_log(self) -> Result<(), Status> {
+        call_until_done(Call::VmDirtyLog, [self.word(), 1]).map(drop)
+    }
+
+    /// Ends the log.
+    ///
+    /// # Errors
+    /// [`Status::BadHandle`], [`Status::BadType`], [`Status::Denied`] without MANAGE, [`Status::BadState`] if there is
+    /// none.
+    pub fn stop_dirty_log(self) -> Result<(), Status> {
+        call_until_done(Call::VmDirtyLog, [self.word(), 0]).map(drop)
+    }
+
+    /// Takes pages of a range that the guest has written out of the log, and calls `visit` for the address of each. Gives
+    /// where to go on; that is `end` when the range is done.
+    ///
+    /// # Errors
+    /// [`Status::BadHandle`], [`Status::BadType`], [`Status::Denied`] without MANAGE, [`Status::BadArgument`] if the
+    /// range is empty, no whole pages or beyond what a guest has, [`Status::BadState`] if there is no log.
+    pub fn take_dirty(self, start: u64, end: u64, mut visit: impl FnMut(u64)) -> Result<u64, Status> {
+        let [first, count, next, ..] = call(Call::VmDirtyPages, [self.word(), start, end])?;
+        if count != 0 {
+            let mut bitmap = [0; DIRTY_WORDS * 8];
+            message::buffer().read(&mut bitmap);
+            for (base, byte) in (first..).step_by(8 * PAGE_SIZE as usize).zip(bitmap) {
+                (0..8).filter(|bit| byte >> bit & 1 != 0).for_each(|bit| visit(base + bit * PAGE_SIZE));
+            }
+        }
+        Ok(next)
     }
 }

@@ -2,7 +2,7 @@ use super::*;
 use crate::address::GuestPhys;
 
 const NESTED: NestedFormat = NestedFormat::new(HOST);
-const EPT: EptFormat = EptFormat::new(PageSize::Size1G);
+const EPT: EptFormat = EptFormat::new(PageSize::Size1G, EptTracking::Flags);
 const DEVICE: Access = Access { is_device: true, ..DATA };
 
 /// Of second-stage pages none is kept from the guest's user mode.
@@ -79,7 +79,7 @@ fn guest_addresses_have_48_bits_without_a_gap() {
 fn a_machine_without_large_pages_gets_none() {
     let host = HostFormat::new(true, PageSize::Size2M);
     assert_eq!(NestedFormat::new(host).largest_page(), PageSize::Size2M);
-    assert_eq!(EptFormat::new(PageSize::Size4K).largest_page(), PageSize::Size4K);
+    assert_eq!(EptFormat::new(PageSize::Size4K, EptTracking::Flags).largest_page(), PageSize::Size4K);
 }
 
 proptest! {

@@ -50,4 +50,18 @@ unsafe impl PageFormat for GuestFormat {
             Self::Extended(format) => format.decode(entry, level),
         }
     }
+
+    fn dirty(self) -> u64 {
+        match self {
+            Self::Nested(format) => format.dirty(),
+            Self::Extended(format) => format.dirty(),
+        }
+    }
+
+    fn dirty_below(self) -> u64 {
+        match self {
+            Self::Nested(format) => format.dirty_below(),
+            Self::Extended(format) => format.dirty_below(),
+        }
+    }
 }

@@ -9,6 +9,7 @@ use dragonfly_vapic::LocalApic;
 use super::Local;
 use crate::arch::x86_64::X86;
 use crate::shared_page::SharedPage;
+use crate::space::GuestSpace;
 
 /// Why the guest was left, in terms that both back ends have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,6 +32,8 @@ pub enum Exit {
     Hypercall,
     /// INVD, WBINVD: to be skipped.
     CacheControl,
+    /// The processor's log of pages that the guest writes is full.
+    LogFull,
     /// PAUSE, too often.
     Pause,
     /// An access to a port, and the length of the instruction.
@@ -143,9 +146,15 @@ impl Event {
 
 /// A virtual CPU of a back end.
 pub trait Hardware {
-    /// Gets ready to enter on this CPU, with the registers in the page and the second stage's translations of that
-    /// generation.
-    fn prepare(&mut self, local: &mut Local, page: &SharedPage<X86>, generation: u64);
+    /// Gets ready to enter on this CPU, with the registers in the page and the second stage's present translations.
+    fn prepare(&mut self, local: &mut Local, page: &SharedPage<X86>, space: &GuestSpace<X86>);
+    /// Whether the processor logs to which pages the guest writes.
+    fn has_log(&self) -> bool {
+        false
+    }
+    /// Tells the second stage what is in that log. To call between [`prepare`](Self::prepare) and
+    /// [`finish`](Self::finish).
+    fn empty_log(&mut self, _space: &GuestSpace<X86>) {}
     /// The guest is not entered again soon: brings what [`prepare`](Self::prepare) has left in this CPU into memory.
     fn finish(&mut self, _page: &SharedPage<X86>) {}
     /// The next [`prepare`](Self::prepare) takes an identifier without translations.

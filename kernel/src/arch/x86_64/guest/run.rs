@@ -60,7 +60,7 @@ impl<H: Hardware> GuestCpu<H> {
         if apic.timer_deadline().is_some_and(|deadline| deadline <= registers::read_tsc()) {
             apic.timer_expired(self.clock());
         }
-        self.hardware.prepare(&mut cpu.local, &vcpu.page, vcpu.vm.space.generation());
+        self.hardware.prepare(&mut cpu.local, &vcpu.page, &vcpu.vm.space);
         // Whether something may have changed what the guest is to be offered.
         let mut has_news = true;
         loop {
@@ -170,6 +170,10 @@ impl<H: Hardware> GuestCpu<H> {
                 Exit::Window => {
                     count(words, ExitCounter::Window);
                     has_news = true;
+                }
+                Exit::LogFull => {
+                    count(words, ExitCounter::Other);
+                    self.hardware.empty_log(&vcpu.vm.space);
                 }
                 Exit::Pause => {
                     count(words, ExitCounter::Pause);
@@ -413,6 +417,9 @@ impl<H: Hardware> GuestCpu<H> {
         let words = vcpu.page.words();
         words[RIP].store(rip, Relaxed);
         words[RIP + 1].store(rflags, Relaxed);
+        if self.hardware.has_log() {
+            self.hardware.empty_log(&vcpu.vm.space);
+        }
         self.hardware.finish(&vcpu.page);
         exit
     }

@@ -108,6 +108,21 @@ pieces! {
     2:  vmmcall
         jmp 2b
     "
+    /// 64-bit: as often as R11 says, writes RBX and one more each time to R9 places from R8 on, R10 bytes apart; says so.
+    writes "
+    .code64
+    2:  mov rsi, r8
+        mov rcx, r9
+    3:  mov [rsi], rbx
+        add rsi, r10
+        dec rcx
+        jnz 3b
+        inc rbx
+        dec r11
+        jnz 2b
+        out 0x80, al
+        jmp 2b
+    "
     /// Real mode: an invalid instruction.
     invalid "
     .code16

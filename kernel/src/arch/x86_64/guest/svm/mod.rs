@@ -26,6 +26,7 @@ use crate::Ref;
 use crate::arch::x86_64::{KernelHeap, X86};
 use crate::frames::OwnedFrame;
 use crate::shared_page::SharedPage;
+use crate::space::GuestSpace;
 use capability::{ASIDS, IOPM, MSRPM, has};
 use entry::dragonfly_svm_run;
 use state::{shown, stored};
@@ -160,7 +161,8 @@ impl SvmVcpu {
 
 impl Hardware for SvmVcpu {
     #[inline]
-    fn prepare(&mut self, local: &mut GuestLocal, _page: &SharedPage<X86>, generation: u64) {
+    fn prepare(&mut self, local: &mut GuestLocal, _page: &SharedPage<X86>, space: &GuestSpace<X86>) {
+        let generation = space.generation();
         let local = &mut local.svm;
         self.host = local.host;
         let wanted = (local.host, local.asid_epoch, generation);

@@ -114,6 +114,7 @@ impl VmxVcpu {
         let Some(bitmap) = setup.x2apic_msr_bitmap else { return };
         let mut secondary = setup.secondary;
         secondary.set(SecondaryControls::VIRTUALIZE_X2APIC_MODE, is_x2apic);
+        secondary.set(SecondaryControls::ENABLE_PML, self.log.is_on);
         write(Field::SECONDARY_PROCESSOR_BASED_CONTROLS, secondary.bits().into());
         write(Field::MSR_BITMAP, if is_x2apic { bitmap } else { setup.msr_bitmap }.as_u64());
     }

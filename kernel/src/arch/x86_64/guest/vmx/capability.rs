@@ -18,7 +18,7 @@ use dragonfly_hw::x86::vmx::capability::{AllowedControls, Basic, EptVpidCapabili
 use dragonfly_hw::x86::vmx::control::{EntryControls, ExitControls, PinControls, PrimaryControls, SecondaryControls};
 use dragonfly_hw::x86::vmx::ept::Eptp;
 use dragonfly_hw::x86::vmx::region::{MSR_BITMAP_SIZE, MSR_BITMAP_WRITE, msr_bitmap_bit};
-use dragonfly_memory::{HostPhys, PageSize, PhysicalMemory};
+use dragonfly_memory::{EptTracking, HostPhys, PageSize, PhysicalMemory};
 use spin::Once;
 
 use super::super::capability::{Names, is_asked_for, is_wanted, new_map};
@@ -86,6 +86,8 @@ pub struct Setup {
     pub exit: u32,
     /// Entry controls.
     pub entry: u32,
+    /// How it is known to which pages a guest has written.
+    pub tracking: EptTracking,
     /// Of the EPT pointer.
     pub eptp: Eptp,
     /// The largest page of the second stage.
@@ -193,6 +195,13 @@ fn choose(is_bochs: bool) -> Result<Setup, &'static str> {
         return Err("VT-x lacks virtual NMIs, or does not switch IA32_PAT and IA32_EFER");
     }
     let has_dirty = ept.contains(EptVpidCapability::ACCESSED_DIRTY) && is_wanted("vmx.ept-ad");
+    let tracking = match has_dirty {
+        false => EptTracking::Protection,
+        true if offered.allowed() & SecondaryControls::ENABLE_PML.bits() != 0 && is_wanted("vmx.pml") => {
+            EptTracking::Log
+        }
+        true => EptTracking::Flags,
+    };
     let largest_page = if ept.contains(EptVpidCapability::PAGE_1G) && is_wanted("vmx.ept-1g") {
         PageSize::Size1G
     } else if ept.contains(EptVpidCapability::PAGE_2M) && is_wanted("vmx.ept-2m") {
@@ -211,6 +220,7 @@ fn choose(is_bochs: bool) -> Result<Setup, &'static str> {
         secondary,
         exit,
         entry,
+        tracking,
         eptp: if has_dirty { Eptp::AD } else { Eptp::empty() },
         largest_page,
         cr0: FixedBits { fixed_0: cr0.fixed_0 & !paging, ..cr0 },
@@ -227,6 +237,7 @@ fn report(setup: &Setup, features: [(&'static str, bool); 4]) {
         ("posted interrupts", setup.has_posted_interrupts()),
         ("preemption timer", PinControls::from_bits_retain(setup.pin).contains(PinControls::PREEMPTION_TIMER)),
         ("accessed and dirty flags", setup.eptp.contains(Eptp::AD)),
+        ("page-modification log", setup.tracking == EptTracking::Log),
         ("2M pages", setup.largest_page != PageSize::Size4K),
         ("1G pages", setup.largest_page == PageSize::Size1G),
     ]);

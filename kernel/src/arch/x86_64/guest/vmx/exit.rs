@@ -130,6 +130,14 @@ impl VmxVcpu {
                     is_final,
                 }
             }
+            BasicReason::PAGE_MODIFICATION_LOG_FULL => {
+                let is_unblocking =
+                    EptViolation::from_bits_retain(qualification).contains(EptViolation::NMI_UNBLOCKING);
+                if is_unblocking && !interrupted.is_valid() {
+                    set_nmi_blocking(true);
+                }
+                Exit::LogFull
+            }
             BasicReason::EXCEPTION_OR_NMI => self.exception(interrupted.is_valid()),
             BasicReason::INTERRUPT_WINDOW => {
                 self.set_primary(PrimaryControls::INTERRUPT_WINDOW_EXITING, false);

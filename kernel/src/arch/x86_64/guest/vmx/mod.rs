@@ -1,7 +1,7 @@
 //! Intel VT-x with extended page tables (SDM 3C, "Introduction to Virtual Machine Extensions" and what follows it).
 //!
 //! [`capability`] finds out what there is and chooses the controls, [`cpu`] is what a CPU keeps, [`vmcs`] the control
-//! structure and where it is, [`apic`] the virtual-APIC page. [`entry`] is the way in and out, [`exit`] tells why the guest was left, [`event`] injects,
+//! structure and where it is, [`apic`] the virtual-APIC page, [`log`] the pages that the guest writes. [`entry`] is the way in and out, [`exit`] tells why the guest was left, [`event`] injects,
 //! and [`state`] has the guest's registers.
 
 use core::sync::atomic::Ordering;
@@ -15,7 +15,7 @@ use dragonfly_hw::x86::vmx::ept::eptp;
 use dragonfly_hw::x86::vmx::exit::BasicReason;
 use dragonfly_hw::x86::vmx::field::Field;
 use dragonfly_hw::x86::vmx::state::Interruptibility;
-use dragonfly_memory::{Account, HostPhys, PageSize};
+use dragonfly_memory::{Account, EptFormat, EptTracking, HostPhys, PageSize};
 use dragonfly_vapic::LocalApic;
 
 use super::Local as GuestLocal;
@@ -26,8 +26,10 @@ use crate::arch::x86_64::registers::read_cr3;
 use crate::arch::x86_64::{KernelHeap, X86, per_cpu};
 use crate::frames::OwnedFrame;
 use crate::shared_page::SharedPage;
+use crate::space::GuestSpace;
 use apic::VirtualApic;
 use cpu::SystemCall;
+use log::Log;
 use vmcs::{Vmcs, read, write};
 
 mod apic;
@@ -36,6 +38,7 @@ mod cpu;
 mod entry;
 mod event;
 mod exit;
+mod log;
 mod state;
 mod vmcs;
 
@@ -43,9 +46,11 @@ pub use capability::detect;
 pub use cpu::Local;
 pub use vmcs::answer;
 
-/// The largest page of the second stage.
-pub fn largest_page() -> PageSize {
-    capability::setup().map_or(PageSize::Size4K, |setup| setup.largest_page)
+/// The format of the second stage.
+pub fn format() -> EptFormat {
+    capability::setup().map_or(EptFormat::new(PageSize::Size4K, EptTracking::Protection), |setup| {
+        EptFormat::new(setup.largest_page, setup.tracking)
+    })
 }
 
 /// Whether processors here take interrupts for guests out of memory.
@@ -65,6 +70,7 @@ const NOWHERE: usize = usize::MAX;
 pub struct VmxVcpu {
     vmcs: Vmcs,
     apic: VirtualApic,
+    log: Log,
     eptp: u64,
     has_vpid: bool,
     /// The CPU whose host state the VMCS has.
@@ -107,6 +113,7 @@ impl VmxVcpu {
                 OwnedFrame::new(arch, account)?,
                 setup.secondary.contains(SecondaryControls::VIRTUAL_INTERRUPT_DELIVERY),
             ),
+            log: Log::new((setup.tracking == EptTracking::Log).then(|| OwnedFrame::new(arch, account)).transpose()?),
             eptp: eptp(root.as_u64(), setup.eptp),
             has_vpid: setup.secondary.contains(SecondaryControls::ENABLE_VPID),
             host_of: NOWHERE,
@@ -154,7 +161,8 @@ impl VmxVcpu {
 }
 
 impl Hardware for VmxVcpu {
-    fn prepare(&mut self, local: &mut GuestLocal, page: &SharedPage<X86>, generation: u64) {
+    fn prepare(&mut self, local: &mut GuestLocal, page: &SharedPage<X86>, space: &GuestSpace<X86>) {
+        let generation = space.generation();
         let local = &mut local.vmx;
         let this = per_cpu::id();
         self.vmcs.load();
@@ -171,6 +179,7 @@ impl Hardware for VmxVcpu {
         if self.tag_for != (this, local.vpid_epoch(), generation) {
             let (vpid, epoch) = local.tag(self.eptp);
             self.tag_for = (this, epoch, generation);
+            self.set_log(space.is_logged());
             if self.has_vpid {
                 write(Field::VPID, vpid.into());
             }
@@ -179,6 +188,15 @@ impl Hardware for VmxVcpu {
         write(Field::GUEST_RSP, page.words()[General::Rsp as usize].load(Ordering::Relaxed));
         state::load_cr2_and_dr6(self.cr2, self.dr6);
         self.is_in_cpu = true;
+    }
+
+    #[inline]
+    fn has_log(&self) -> bool {
+        self.log.is_on
+    }
+
+    fn empty_log(&mut self, space: &GuestSpace<X86>) {
+        Self::empty_log(self, space);
     }
 
     fn flush(&mut self) {
