@@ -134,11 +134,13 @@ pub enum Call {
     /// `(vm, start, end) -> (first page, pages, next)`: takes pages that were written out of the log. Those from the
     /// first on come as a bitmap in the message buffer, [`DIRTY_WORDS`](crate::guest::DIRTY_WORDS) long.
     VmDirtyPages = 85,
+    /// `(vcpu, frequency: Hz) -> ratio to the host's`: how fast its time-stamp counter runs.
+    VcpuTscFrequency = 86,
 }
 
 impl Call {
     /// Every call.
-    pub const ALL: [Self; 56] = [
+    pub const ALL: [Self; 57] = [
         Self::Nop,
         Self::Call,
         Self::Reply,
@@ -195,6 +197,7 @@ impl Call {
         Self::VcpuRecord,
         Self::VmDirtyLog,
         Self::VmDirtyPages,
+        Self::VcpuTscFrequency,
     ];
 
     /// The call with this number, if there is one.
@@ -205,7 +208,7 @@ impl Call {
 }
 
 /// One more than the highest number of a call.
-const NUMBERS: usize = Call::VmDirtyPages as usize + 1;
+const NUMBERS: usize = Call::VcpuTscFrequency as usize + 1;
 
 /// The calls by their numbers.
 const BY_NUMBER: [Option<Call>; NUMBERS] = {

@@ -172,6 +172,8 @@ pub trait Guest<A: Arch>: Send + Sized {
     fn add_cpuid(&mut self, leaf: u32, subleaf: Option<u32>, registers: [u32; 4]) -> Result<(), Status>;
     /// Says how an MSR is handled.
     fn add_msr(&mut self, register: u32, value: u64, policy: MsrPolicy) -> Result<(), Status>;
+    /// Lets the guest's counter of time run at a frequency; gives the ratio to the host's, in the architecture's form.
+    fn set_counter_frequency(&mut self, hz: u64) -> Result<u64, Status>;
     /// An access of the VMM to the interrupt controller's register page.
     fn access_controller(
         &mut self,

@@ -169,6 +169,7 @@ impl<A: Arch> Kernel<A> {
             Call::NotificationRoute => Self::notification_route(cpu, a, b, c, d),
             Call::VcpuRecord => Self::vcpu_record(cpu, a, b, c, d),
             Call::VmDirtyLog => self.vm_dirty_log(cpu, a, b),
+            Call::VcpuTscFrequency => Self::vcpu_tsc_frequency(cpu, a, b),
             Call::VmDirtyPages => self.vm_dirty_pages(cpu, a, b, c),
         }
     }

@@ -168,6 +168,12 @@ impl<A: Arch> Kernel<A> {
         DONE
     }
 
+    pub(super) fn vcpu_tsc_frequency(cpu: &Cpu<A>, vcpu: u64, hz: u64) -> Outcome {
+        let capability = cpu.capability(vcpu)?;
+        let vcpu = capability.vcpu(Rights::MANAGE)?;
+        Ok(Flow::Value(vcpu.while_idle(|guest| guest.set_counter_frequency(hz))??))
+    }
+
     pub(super) fn vcpu_apic(cpu: &mut Cpu<A>, vcpu: u64, offset: u64, value: u64, is_write: u64) -> Outcome {
         let capability = cpu.capability(vcpu)?;
         let vcpu = capability.vcpu(Rights::MANAGE)?;

@@ -1,5 +1,7 @@
 //! What the timer counts.
 
+use dragonfly_abi::arch::guest::TscRatio;
+
 /// A ratio of two frequencies: a fixed-point number with 32 bits after the point.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Ratio(u64);
@@ -49,7 +51,9 @@ const fn saturated(value: u128) -> u64 {
 pub struct Clock {
     /// The host's time stamp counter.
     pub now: u64,
-    /// Added to the host's time stamp counter, modulo 2^64, gives the guest's.
+    /// Ticks of the guest's time stamp counter for each of the host's.
+    pub tsc_ratio: TscRatio,
+    /// Added to the host's time stamp counter times the ratio, modulo 2^64, gives the guest's.
     pub tsc_offset: u64,
     /// Host ticks per count of the timer at divide 1, so per nanosecond: the timer's clock is 1 GHz.
     pub ticks_per_count: Ratio,
@@ -60,6 +64,13 @@ impl Clock {
     #[inline]
     #[must_use]
     pub const fn guest_tsc(&self) -> u64 {
-        self.now.wrapping_add(self.tsc_offset)
+        self.tsc_ratio.times(self.now).wrapping_add(self.tsc_offset)
+    }
+
+    /// Host ticks until the guest's time stamp counter reaches a value, 0 if it has.
+    #[inline]
+    #[must_use]
+    pub const fn ticks_until(&self, guest_tsc: u64) -> u64 {
+        self.tsc_ratio.host_ticks(self.now, guest_tsc.saturating_sub(self.guest_tsc()))
     }
 }

@@ -112,7 +112,7 @@ impl LocalApic {
             return;
         }
         self.timer.tsc_deadline.set(deadline);
-        let ticks = deadline.saturating_sub(now.guest_tsc());
+        let ticks = now.ticks_until(deadline);
         self.timer.deadline.set(if deadline == 0 { NEVER } else { later(&now, ticks) });
     }
 

@@ -3,6 +3,7 @@
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
+use core::ops::RangeInclusive;
 
 use dragonfly_abi::{MAX_CPUS, PAGE_SIZE, PRIORITIES};
 use dragonfly_settings::{Budget, Document, Section, SettingsError};
@@ -16,13 +17,16 @@ pub const MIN_MEMORY: u64 = 64 << 20;
 /// More memory than any processor addresses (SDM 3A 4.1.4: 52 bits of physical address).
 const MAX_MEMORY: u64 = 1 << 51;
 
+/// Frequencies of a time-stamp counter: more than any processor has had, either way.
+const TSC_KHZ: RangeInclusive<u64> = 100_000..=20_000_000;
+
 const DEFAULT_MEMORY: u64 = 256 << 20;
 const DEFAULT_PRIORITY: u64 = 16;
 
 /// The most devices of the offload card that a machine has, in all: there are 31 places for them on its PCI bus.
 pub const MAX_DEVICES: u32 = 31;
 
-const KEYS: [&str; 18] = [
+const KEYS: [&str; 19] = [
     "name",
     "vcpus",
     "memory",
@@ -33,6 +37,7 @@ const KEYS: [&str; 18] = [
     "priority",
     "budget_us",
     "period_us",
+    "tsc_khz",
     "on_reboot",
     CONSOLE,
     DISK,
@@ -83,6 +88,8 @@ pub struct MachineFile {
     pub priority: u8,
     /// Time that each vCPU's thread may run; `None` for as much as its priority gives it.
     pub budget: Option<Budget>,
+    /// Frequency of the guest's time-stamp counter in kHz; `None` for the host's.
+    pub tsc_khz: Option<u32>,
     /// What to do when the guest asks for a reboot.
     pub on_reboot: OnReboot,
     /// Number of tables `[[disk]]`: what is in them is for the offload card to read.
@@ -120,6 +127,7 @@ impl MachineFile {
             cpus: top.integers("cpus", 0..=MAX_CPUS as u64 - 1)?.iter().map(|cpu| *cpu as u32).collect(),
             priority: top.integer("priority", 0..=u64::from(PRIORITIES) - 1)?.unwrap_or(DEFAULT_PRIORITY) as u8,
             budget: top.budget()?,
+            tsc_khz: top.integer("tsc_khz", TSC_KHZ)?.map(|khz| khz as u32),
             on_reboot: on_reboot(&top)?,
             disks,
             nets,

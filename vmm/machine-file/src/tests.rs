@@ -70,7 +70,7 @@ fn an_error_names_file_line_key_and_remedy() {
         ("vcpu = 2", "3: `vcpu` is not a known key: did you mean `vcpus`?"),
         (
             "tablet = \"x\"",
-            "3: `tablet` is not a known key: use name, vcpus, memory, kernel, initrd, cmdline, cpus, priority, budget_us, period_us, on_reboot, console, disk, net, pool, rng, rule, vsock",
+            "3: `tablet` is not a known key: use name, vcpus, memory, kernel, initrd, cmdline, cpus, priority, budget_us, period_us, tsc_khz, on_reboot, console, disk, net, pool, rng, rule, vsock",
         ),
         ("disk = \"x\"", "3: `disk` is a string: give a list of tables"),
         ("[net]", "3: `net` is a table: give a list of tables"),
@@ -92,7 +92,7 @@ fn an_error_names_file_line_key_and_remedy() {
         ("on_reboot = \"halt\"", "3: `on_reboot` has \"halt\": use \"reboot\", \"power-off\""),
         (
             "[guest]",
-            "3: `guest` is not a known key: use name, vcpus, memory, kernel, initrd, cmdline, cpus, priority, budget_us, period_us, on_reboot, console, disk, net, pool, rng, rule, vsock",
+            "3: `guest` is not a known key: use name, vcpus, memory, kernel, initrd, cmdline, cpus, priority, budget_us, period_us, tsc_khz, on_reboot, console, disk, net, pool, rng, rule, vsock",
         ),
     ];
     for (lines, message) in cases {

@@ -1,9 +1,11 @@
 //! The guest's time: its time-stamp counter, the clock that KVM guests read from memory, and the time of day.
 //!
-//! The guest's counter is zero when the machine starts, on every vCPU, and runs at the host's rate. So what KVM's clock
+//! The guest's counter is zero when the machine starts, on every vCPU, and runs at one rate: the host's, or the machine
+//! file's where the processor scales it. So what KVM's clock
 //! tells (Linux, `Documentation/virt/kvm/x86/msr.rst`) is the same for all vCPUs and never changes: nanosecond 0 was at
 //! counter 0, and a factor says the rest.
 
+use dragonfly_abi::arch::guest::TscRatio;
 use dragonfly_rt::sys::clock_now_ns;
 use dragonfly_rt::{start_info, time};
 
@@ -44,36 +46,40 @@ impl Default for TimeOfDay {
 pub(crate) struct Clock {
     /// The host's counter at the start.
     start_tsc: u64,
+    /// How the host's counter becomes nanoseconds.
+    host_scale: Scale,
+    /// How the guest's does.
+    guest_scale: Scale,
     /// The kernel's clock at the start.
     start_ns: u64,
     /// Nanoseconds since 1970 at the start.
     start_of_day_ns: u64,
-    scale: Scale,
 }
 
 impl Clock {
-    /// A clock that starts now.
-    pub(crate) fn start(time_of_day: TimeOfDay) -> Self {
-        let tsc_hz = start_info().map_or(NS_PER_SECOND, |info| info.tsc_hz);
-        Self::new(time::time_stamp(), clock_now_ns(), time_of_day, tsc_hz)
+    /// A clock that starts now, of a guest whose counter has a frequency of its own or the host's.
+    pub(crate) fn start(time_of_day: TimeOfDay, guest_hz: Option<u64>) -> Self {
+        let host_hz = start_info().map_or(NS_PER_SECOND, |info| info.tsc_hz);
+        Self::new(time::time_stamp(), clock_now_ns(), time_of_day, (host_hz, guest_hz.unwrap_or(host_hz)))
     }
 
-    fn new(start_tsc: u64, start_ns: u64, time_of_day: TimeOfDay, tsc_hz: u64) -> Self {
+    fn new(start_tsc: u64, start_ns: u64, time_of_day: TimeOfDay, (host_hz, guest_hz): (u64, u64)) -> Self {
         let since = start_ns.saturating_sub(time_of_day.at_ns);
         let start_of_day_ns = time_of_day.seconds.saturating_mul(NS_PER_SECOND).saturating_add(since);
-        Self { start_tsc, start_ns, start_of_day_ns, scale: Scale::new(tsc_hz) }
+        let (host_scale, guest_scale) = (Scale::new(host_hz), Scale::new(guest_hz));
+        Self { start_tsc, host_scale, guest_scale, start_ns, start_of_day_ns }
     }
 
-    /// What is added to the host's counter to give the guest's.
-    pub(crate) const fn tsc_offset(&self) -> u64 {
-        self.start_tsc.wrapping_neg()
+    /// What is added to the host's counter, at the guest's rate, to give the guest's.
+    pub(crate) const fn tsc_offset(&self, ratio: TscRatio) -> u64 {
+        ratio.times(self.start_tsc).wrapping_neg()
     }
 
-    /// Nanoseconds since the start: what the guest makes of its counter, so that all its clocks agree. Asking the kernel
+    /// Nanoseconds since the start: what the guest makes of its counter, too, so that all its clocks agree. Asking the kernel
     /// would cost as much as all else that is done for an access to a device.
     #[inline]
     pub(crate) fn now_ns(&self) -> u64 {
-        self.scale.to_ns(time::time_stamp().wrapping_sub(self.start_tsc))
+        self.host_scale.to_ns(time::time_stamp().wrapping_sub(self.start_tsc))
     }
 
     /// The time of the kernel's clock at so many nanoseconds since the start.
@@ -92,8 +98,8 @@ impl Clock {
         let [version, _, _, _, _, _, multiplier, rest] = bytes.as_chunks_mut::<4>().0 else { return bytes };
         // The counter and the time at which the others were taken stay 0.
         *version = VERSION.to_le_bytes();
-        *multiplier = self.scale.multiplier.to_le_bytes();
-        *rest = [self.scale.shift.cast_unsigned(), STABLE, 0, 0];
+        *multiplier = self.guest_scale.multiplier.to_le_bytes();
+        *rest = [self.guest_scale.shift.cast_unsigned(), STABLE, 0, 0];
         bytes
     }
 
@@ -146,7 +152,7 @@ impl Scale {
 mod tests {
     use proptest::prelude::{prop_assert, proptest};
 
-    use super::{Clock, NS_PER_SECOND, Scale, TimeOfDay};
+    use super::{Clock, NS_PER_SECOND, Scale, TimeOfDay, TscRatio};
 
     #[test]
     fn known_frequencies_have_known_scales() {
@@ -164,8 +170,9 @@ mod tests {
     #[test]
     fn the_guests_counter_starts_at_zero_and_its_day_goes_on_from_the_hosts() {
         let day = TimeOfDay { seconds: 1_000, at_ns: 5 * NS_PER_SECOND };
-        let clock = Clock::new(700, 7 * NS_PER_SECOND + 9, day, 2_000_000_000);
-        assert_eq!(clock.tsc_offset().wrapping_add(700), 0);
+        let clock = Clock::new(700, 7 * NS_PER_SECOND + 9, day, (2_000_000_000, 2_000_000_000));
+        assert_eq!(clock.tsc_offset(TscRatio::ONE).wrapping_add(700), 0);
+        assert_eq!(clock.tsc_offset(TscRatio::new(3, 2).unwrap()).wrapping_add(1050), 0);
         assert_eq!(clock.host_ns(1), 7 * NS_PER_SECOND + 10);
         assert_eq!(clock.start_s(), 1_002);
         let wall: [u8; 12] = clock.wall_clock();
@@ -174,7 +181,7 @@ mod tests {
 
     #[test]
     fn the_structure_of_the_time_says_that_all_counters_agree() {
-        let clock = Clock::new(0, 0, TimeOfDay::default(), 4_000_000_000);
+        let clock = Clock::new(0, 0, TimeOfDay::default(), (1_000_000_000, 4_000_000_000));
         let mut wanted = [0; 32];
         wanted[0] = 2;
         wanted[27] = 0x80;

@@ -30,10 +30,11 @@ pub(crate) struct Processor {
 }
 
 impl Processor {
-    /// The host's processor, as far as guests have it, with so many vCPUs.
-    pub(crate) fn of_host(vcpus: u32) -> Self {
-        let tsc_khz = start_info().map_or(0, |info| info.tsc_hz / 1000);
-        Self::new(vcpus, u32::try_from(tsc_khz).unwrap_or(0), |leaf, sub_leaf| {
+    /// The host's processor, as far as guests have it, with so many vCPUs and the frequency of their time-stamp counters
+    /// in kHz, if that is not the host's.
+    pub(crate) fn of_host(vcpus: u32, tsc_khz: Option<u32>) -> Self {
+        let host_khz = || start_info().and_then(|info| u32::try_from(info.tsc_hz / 1000).ok());
+        Self::new(vcpus, tsc_khz.or_else(host_khz).unwrap_or(0), |leaf, sub_leaf| {
             let CpuidResult { eax, ebx, ecx, edx } = __cpuid_count(leaf, sub_leaf);
             [eax, ebx, ecx, edx]
         })

@@ -6,7 +6,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use dragonfly_abi::Status;
-use dragonfly_abi::arch::guest::VcpuState;
+use dragonfly_abi::arch::guest::{TscRatio, VcpuState};
 use dragonfly_guest_boot::{GuestMemory, GuestPhys, Inaccessible, LoadError, MemoryLayout, Request, StartState};
 use dragonfly_machine::virtio::VirtioPci;
 use dragonfly_machine::{Config, Machine, acpi, platform};
@@ -59,9 +59,10 @@ impl Running {
         let file = &plan.file;
         let vm = at("make a virtual machine", Vm::create())?;
         let ram = at("make the guest's RAM", Ram::new(*vm, file.memory))?;
-        let clock = Clock::start(console.time_of_day());
+        let clock = Clock::start(console.time_of_day(), file.tsc_khz.map(|khz| u64::from(khz) * 1000));
         let mut machine = Machine::new(&Config { vcpus: file.vcpus, start_s: clock.start_s() });
-        let processor = Processor::of_host(file.vcpus);
+        let processor = Processor::of_host(file.vcpus, file.tsc_khz);
+        let cpus = (0..file.vcpus).map(|number| vcpu(file, *vm, number)).collect::<Result<Vec<_>, _>>()?;
         let start = load(plan, &ram)?;
         let physical_bits = processor.physical_bits();
         let guest = card::Guest { vm: *vm, memory: ram.memory(), layout: ram.layout(), events };
@@ -72,12 +73,11 @@ impl Running {
         let mut running = Self { shared, card: card.cloned(), vcpus: Vec::new(), threads: Vec::new() };
         let mut threads = Vec::new();
         // All are there before the first one runs: it may send the others messages.
-        for number in 0..file.vcpus {
-            let cpu = at("make a vCPU", VirtualCpu::create(*running.shared.vm, number))?;
+        for (number, (cpu, ratio)) in (0..).zip(cpus) {
             at("give a vCPU its processor", processor.set_up(&cpu, number))?;
             running.vcpus.push(*cpu);
             let start = (number == 0).then_some(&start);
-            threads.push((number, running.thread(number, cpu, start, &processor)));
+            threads.push((number, running.thread(number, (cpu, ratio), start, &processor)));
         }
         let places = places(file);
         for (number, thread) in threads {
@@ -90,9 +90,15 @@ impl Running {
     }
 
     /// What runs a vCPU: at the kernel's first instruction, or waiting to be started by another one.
-    fn thread(&self, number: u32, cpu: VirtualCpu, start: Option<&StartState>, processor: &Processor) -> VcpuThread {
+    fn thread(
+        &self,
+        number: u32,
+        (cpu, ratio): (VirtualCpu, TscRatio),
+        start: Option<&StartState>,
+        processor: &Processor,
+    ) -> VcpuThread {
         let mut reset: VcpuState = cpu.state().read();
-        reset.tsc_offset = self.shared.clock.tsc_offset();
+        reset.tsc_offset = self.shared.clock.tsc_offset(ratio);
         reset.general = [0; 16];
         reset.general[2] = processor.signature().into();
         let start = start.map(|start| {
@@ -130,6 +136,24 @@ fn places(file: &MachineFile) -> Vec<u32> {
     }
     let may_use = |cpu: &u32| Builder::new(*cpu, file.priority).spawn(|| ()).and_then(JoinHandle::join).is_ok();
     (0..cpus()).filter(may_use).collect()
+}
+
+/// A vCPU, and the rate of its time-stamp counter: the host's, or that of the machine file.
+fn vcpu(file: &MachineFile, vm: Vm, number: u32) -> Result<(VirtualCpu, TscRatio), Problem> {
+    let cpu = at("make a vCPU", VirtualCpu::create(vm, number))?;
+    let Some(khz) = file.tsc_khz else { return Ok((cpu, TscRatio::ONE)) };
+    let ratio = cpu.set_tsc_frequency(u64::from(khz) * 1000).map_err(|status| match status {
+        Status::NotSupported => file
+            .error(
+                "tsc_khz",
+                format!(
+                    "is {khz}, but this processor does not scale time-stamp counters: leave it out, for the host's"
+                ),
+            )
+            .into(),
+        status => Problem::Call { step: "set the frequency of a time-stamp counter", status },
+    })?;
+    Ok((cpu, ratio))
 }
 
 /// A vCPU's thread on this CPU, and how much of it.

@@ -99,7 +99,7 @@ pub struct VcpuState {
     pub sysenter_eip: u64,
     pub pat: u64,
     pub tsc_aux: u64,
-    /// Added to the CPU's time-stamp counter.
+    /// Added to the CPU's time-stamp counter, which is multiplied by the [`TscRatio`] first.
     pub tsc_offset: u64,
     /// TSC value at which the local APIC's timer comes, 0 if it is not armed that way. Read-only.
     pub tsc_deadline: u64,
@@ -170,3 +170,60 @@ const _: () = {
     assert!(core::mem::offset_of!(VcpuState, exits) == 600);
     assert!(size_of::<VcpuState>() <= crate::PAGE_SIZE as usize);
 };
+
+/// Ticks of a guest's time-stamp counter for each of the host's: a fixed-point number with 48 bits after the point, as
+/// VT-x has it (SDM 3C, "TSC multiplier").
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TscRatio(u64);
+
+impl TscRatio {
+    const FRACTION: u32 = 48;
+    /// The host's own rate.
+    pub const ONE: Self = Self(1 << Self::FRACTION);
+
+    /// The ratio of two frequencies, rounded down; `None` if it is 0 or 65,536 and more.
+    #[must_use]
+    pub const fn new(guest_hz: u64, host_hz: u64) -> Option<Self> {
+        match ((guest_hz as u128) << Self::FRACTION).checked_div(host_hz as u128) {
+            Some(ratio) if ratio <= u64::MAX as u128 => Self::from_bits(ratio as u64),
+            _ => None,
+        }
+    }
+
+    /// The ratio with these bits; `None` for 0.
+    #[must_use]
+    pub const fn from_bits(bits: u64) -> Option<Self> {
+        if bits == 0 { None } else { Some(Self(bits)) }
+    }
+
+    /// Its bits.
+    #[must_use]
+    pub const fn to_bits(self) -> u64 {
+        self.0
+    }
+
+    /// The guest's counter, without its offset, when the host's shows `ticks`; modulo 2^64, as the processor has it.
+    #[inline]
+    #[must_use]
+    pub const fn times(self, ticks: u64) -> u64 {
+        (self.product(ticks) >> Self::FRACTION) as u64
+    }
+
+    /// Ticks of the host, from `now` on, after which the guest's counter has gone on by `ticks`: no less, and no more than
+    /// it takes.
+    #[inline]
+    #[must_use]
+    pub const fn host_ticks(self, now: u64, ticks: u64) -> u64 {
+        if self.0 == Self::ONE.0 || ticks == 0 {
+            return ticks;
+        }
+        // What the counter at `now` has behind its point counts, too. 64 bits before the point and 48 behind it fit.
+        let behind_point = self.product(now) & (Self::ONE.0 as u128 - 1);
+        let host = (((ticks as u128) << Self::FRACTION) - behind_point).div_ceil(self.0 as u128);
+        if host > u64::MAX as u128 { u64::MAX } else { host as u64 }
+    }
+
+    const fn product(self, ticks: u64) -> u128 {
+        ticks as u128 * self.0 as u128
+    }
+}

@@ -58,6 +58,10 @@ impl Guest<Fake> for NoGuest {
         match *self {}
     }
 
+    fn set_counter_frequency(&mut self, _hz: u64) -> Result<u64, Status> {
+        match *self {}
+    }
+
     fn access_controller(
         &mut self,
         _cpu: &mut Cpu<Fake>,

@@ -208,7 +208,8 @@ impl Run {
             | Call::NotificationRoute
             | Call::VcpuRecord
             | Call::VmDirtyLog
-            | Call::VmDirtyPages => words,
+            | Call::VmDirtyPages
+            | Call::VcpuTscFrequency => words,
         }
     }
 }

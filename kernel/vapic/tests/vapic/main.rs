@@ -8,9 +8,11 @@ mod modes;
 mod page;
 mod priority;
 mod registers;
+mod scaling;
 mod state;
 mod timer;
 
+use dragonfly_abi::arch::guest::TscRatio;
 use dragonfly_hw::x86::apic::{self, x2apic_msr};
 use dragonfly_hw::x86::msr::ApicBase;
 use dragonfly_vapic::{Clock, Effect, LocalApic, Ratio};
@@ -18,7 +20,7 @@ use proptest::prelude::ProptestConfig;
 
 /// The time `now`, in a guest whose TSC and timer count as the host's TSC does.
 fn at(now: u64) -> Clock {
-    Clock { now, tsc_offset: 0, ticks_per_count: Ratio::ONE }
+    Clock { now, tsc_ratio: TscRatio::ONE, tsc_offset: 0, ticks_per_count: Ratio::ONE }
 }
 
 /// An APIC in x2APIC mode that the guest has enabled.

@@ -1,3 +1,4 @@
+use dragonfly_abi::arch::guest::TscRatio;
 use dragonfly_hw::x86::apic::{self, x2apic_msr};
 use dragonfly_hw::x86::msr::ApicBase;
 use dragonfly_vapic::{ApicState, Clock, LocalApic, Ratio, StateError, Trigger};
@@ -38,7 +39,8 @@ fn step() -> impl Strategy<Value = Step> {
 
 /// Takes the steps; gives the time after them.
 fn run(apic: &LocalApic, steps: &[Step]) -> Clock {
-    let mut clock = Clock { now: 1 << 40, tsc_offset: 12345, ticks_per_count: Ratio::new(5, 2) };
+    let mut clock =
+        Clock { now: 1 << 40, tsc_ratio: TscRatio::ONE, tsc_offset: 12345, ticks_per_count: Ratio::new(5, 2) };
     for &step in steps {
         match step {
             Step::WriteMsr(register, value) => drop(apic.write_msr(register, value, clock)),

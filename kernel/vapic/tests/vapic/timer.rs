@@ -1,3 +1,4 @@
+use dragonfly_abi::arch::guest::TscRatio;
 use dragonfly_hw::x86::apic::{self, x2apic_msr};
 use dragonfly_vapic::{Clock, Effect, LocalApic, Ratio};
 use proptest::prelude::*;
@@ -84,7 +85,7 @@ fn the_divide_configuration_slows_the_count() {
 #[test]
 fn the_timer_counts_at_its_own_frequency() {
     let apic = with_timer(apic::TIMER_ONE_SHOT);
-    let clock = |now| Clock { now, tsc_offset: 0, ticks_per_count: Ratio::new(5, 2) };
+    let clock = |now| Clock { now, tsc_ratio: TscRatio::ONE, tsc_offset: 0, ticks_per_count: Ratio::new(5, 2) };
     start(&apic, 1000, clock(0));
     assert_eq!(apic.timer_deadline(), Some(2500));
     assert_eq!(current_count(&apic, clock(1250)), 500);
@@ -125,7 +126,12 @@ fn a_timer_with_an_exceptions_vector_is_an_error() {
 #[test]
 fn a_tsc_deadline_is_in_the_guests_time() {
     let apic = with_timer(apic::TIMER_TSC_DEADLINE);
-    let clock = |now| Clock { now, tsc_offset: 0u64.wrapping_sub(1_000_000), ticks_per_count: Ratio::ONE };
+    let clock = |now| Clock {
+        now,
+        tsc_ratio: TscRatio::ONE,
+        tsc_offset: 0u64.wrapping_sub(1_000_000),
+        ticks_per_count: Ratio::ONE,
+    };
     apic.set_tsc_deadline(5000, clock(1_000_100));
     assert_eq!(apic.tsc_deadline(), 5000);
     assert_eq!(apic.timer_deadline(), Some(1_005_000));
@@ -195,7 +201,7 @@ fn a_one_shot_that_becomes_periodic_goes_on_counting() {
 #[test]
 fn a_period_shorter_than_a_tick_is_a_tick() {
     let apic = with_timer(apic::TIMER_PERIODIC);
-    let clock = |now| Clock { now, tsc_offset: 0, ticks_per_count: Ratio::new(1, 1000) };
+    let clock = |now| Clock { now, tsc_ratio: TscRatio::ONE, tsc_offset: 0, ticks_per_count: Ratio::new(1, 1000) };
     start(&apic, 1, clock(0));
     assert_eq!(apic.timer_deadline(), Some(1));
     assert!(apic.timer_expired(clock(10)));
@@ -272,7 +278,7 @@ proptest! {
     fn no_time_ratio_or_count_goes_wrong(
         now: u64, later: u64, tsc_offset: u64, wide: u64, shift in 0u32..64, count: u32, divide in 0u32..16, deadline: u64, is_periodic: bool,
     ) {
-        let clock = |now| Clock { now, tsc_offset, ticks_per_count: Ratio::from_bits(wide >> shift) };
+        let clock = |now| Clock { now, tsc_ratio: TscRatio::ONE, tsc_offset, ticks_per_count: Ratio::from_bits(wide >> shift) };
         for mode in [if is_periodic { apic::TIMER_PERIODIC } else { apic::TIMER_ONE_SHOT }, apic::TIMER_TSC_DEADLINE] {
             let apic = with_timer(mode);
             write(&apic, apic::TIMER_DIVIDE, (divide & 0b1011).into());

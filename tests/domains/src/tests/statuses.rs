@@ -100,6 +100,7 @@ const CALLS: &[Description] = &[
     d(Call::NotificationRoute,    &[H(ObjectType::Notification, Rights::RECEIVE), O(ObjectType::Vm, Rights::SEND), V(0), V(0)]),
     d(Call::VcpuRecord,           &[H(ObjectType::Vcpu, Rights::MANAGE), O(ObjectType::Memory, Rights::READ.union(Rights::WRITE)), V(8)]),
     d(Call::VmDirtyLog,           &[H(ObjectType::Vm, Rights::MANAGE), V(2)]),
+    d(Call::VcpuTscFrequency,     &[H(ObjectType::Vcpu, Rights::MANAGE), V(0)]),
     d(Call::VmDirtyPages,         &[H(ObjectType::Vm, Rights::MANAGE), V(0), V(0)]),
 ];
 

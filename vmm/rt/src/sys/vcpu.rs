@@ -1,5 +1,6 @@
 //! Virtual CPUs: the calls. [`crate::guest::VirtualCpu`] is a vCPU together with its state page.
 
+use dragonfly_abi::arch::guest::TscRatio;
 use dragonfly_abi::guest::{MsrPolicy, RecordKind, RunFlags};
 use dragonfly_abi::{Call, Status};
 
@@ -58,6 +59,17 @@ impl Vcpu {
     pub fn run(self, flags: RunFlags) -> Result<RawExit, Status> {
         let [reason, a, b, c, ..] = call(Call::VcpuRun, [self.word(), flags.bits()])?;
         Ok(RawExit { reason: reason as u32, length: (reason >> 32) as u32, details: [a, b, c] })
+    }
+
+    /// Lets its time-stamp counter run at a frequency; gives the ratio to the host's.
+    ///
+    /// # Errors
+    /// [`Status::BadHandle`], [`Status::BadType`], [`Status::Denied`] without MANAGE, [`Status::BadArgument`] if no ratio
+    /// expresses it, [`Status::NotSupported`] if it is not the host's and the processor does not scale,
+    /// [`Status::Busy`] if a thread runs the vCPU.
+    pub fn set_tsc_frequency(self, hz: u64) -> Result<TscRatio, Status> {
+        let [bits, ..] = call(Call::VcpuTscFrequency, [self.word(), hz])?;
+        Ok(TscRatio::from_bits(bits).unwrap_or(TscRatio::ONE))
     }
 
     /// Lets the one who runs it come back, now or at its next [`Vcpu::run`].

@@ -128,12 +128,12 @@ const HOSTILE_50K: [BareGuest; 3] = [
     hostile("hostile-nmi-50k", "[hostile] end: 50000 steps,"),
     conformance("neighbour"),
 ];
-/// The machine from inside, on VT-x.
-pub const BOCHS_CONFORMANCE_1: BareScenario = bochs(&[conformance("conformance-1")]);
+/// The machine from inside, on VT-x, with a time-stamp counter of another frequency than the host's.
+pub const BOCHS_CONFORMANCE_1: BareScenario = bochs(&[conformance("conformance-tsc")]);
 /// With another CPU.
 pub const BOCHS_CONFORMANCE_2: BareScenario = bochs(&[conformance("conformance-2")]);
 /// The features of VT-x that can be switched off.
-const VMX_FEATURES: [Feature; 9] = [
+const VMX_FEATURES: [Feature; 11] = [
     Feature { option: "vmx.vpid=off", name: "vpid" },
     Feature { option: "vmx.ept-ad=off", name: "accessed and dirty flags" },
     Feature { option: "vmx.ept-1g=off", name: "1G pages" },
@@ -143,10 +143,12 @@ const VMX_FEATURES: [Feature; 9] = [
     Feature { option: "vmx.vid=off", name: "virtual-interrupt delivery" },
     Feature { option: "vmx.apic-registers=off", name: "APIC-register virtualisation" },
     Feature { option: "vmx.posted-interrupts=off", name: "posted interrupts" },
+    Feature { option: "vmx.pml=off", name: "page-modification log" },
+    Feature { option: "vmx.tsc-scaling=off", name: "scaling of time-stamp counters" },
 ];
 
 const fn bochs_without(without: &'static [Feature]) -> BareScenario {
-    BareScenario { without, ..BOCHS_CONFORMANCE_1 }
+    BareScenario { without, ..bochs(&[conformance("conformance-1")]) }
 }
 
 /// The machine from inside, on VT-x with as little as there may be.

@@ -28,7 +28,7 @@ struct Case {
     says: &'static str,
 }
 
-const CASES: [Case; 11] = [
+const CASES: [Case; 12] = [
     Case {
         name: "a machine file that is not there",
         machine_file: None,
@@ -91,6 +91,13 @@ const CASES: [Case; 11] = [
         arguments: &["--machine", "m.toml", "--timeout", "120"],
         status: 2,
         says: "m.toml:2: `kernel`",
+    },
+    Case {
+        name: "a frequency of the time-stamp counter that the processor does not have",
+        machine_file: Some("name = \"a\"\nkernel = \"m.toml\"\ntsc_khz = 123457\n"),
+        arguments: &["--machine", "m.toml", "--timeout", "120"],
+        status: 2,
+        says: "m.toml:3: `tsc_khz` is 123457, but this processor does not scale time-stamp counters: leave it out",
     },
     Case {
         name: "a guest that crashes",

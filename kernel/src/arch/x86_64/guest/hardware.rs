@@ -1,7 +1,7 @@
 //! What a back end does: SVM and VT-x are two implementations of [`Hardware`].
 
 use dragonfly_abi::Rights;
-use dragonfly_abi::arch::guest::{DescriptorTable, Segment};
+use dragonfly_abi::arch::guest::{DescriptorTable, Segment, TscRatio};
 use dragonfly_abi::guest::PortAccess;
 use dragonfly_memory::GuestPhys;
 use dragonfly_vapic::LocalApic;
@@ -232,6 +232,10 @@ pub trait Hardware {
     fn interruptibility(&self) -> u64;
     /// Sets it.
     fn set_interruptibility(&mut self, value: u64);
+    /// Lets the time-stamp counter run at another rate than the host's. False if the processor cannot.
+    fn set_tsc_ratio(&mut self, _ratio: TscRatio) -> bool {
+        false
+    }
     /// Sets what is added to the time-stamp counter.
     fn set_tsc_offset(&mut self, offset: u64);
 }

@@ -6,7 +6,7 @@
 
 use core::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 
-use dragonfly_abi::arch::guest::ExitCounter;
+use dragonfly_abi::arch::guest::{ExitCounter, TscRatio};
 use dragonfly_abi::guest::{MsrPolicy, RECORD_WORDS, RunFlags, Virtualisation};
 use dragonfly_abi::{Rights, Status};
 use dragonfly_acpi::Acpi;
@@ -169,7 +169,9 @@ pub struct GuestCpu<H> {
     hardware: H,
     cpuid: Unique<CpuidTable, KernelHeap>,
     msrs: Unique<MsrTable, KernelHeap>,
-    /// Added to the host's time-stamp counter.
+    /// Ticks of its time-stamp counter for each of the host's.
+    tsc_ratio: TscRatio,
+    /// Added to the host's time-stamp counter, at the guest's rate.
     tsc_offset: u64,
     /// IA32_TSC_ADJUST.
     tsc_adjust: u64,
@@ -217,6 +219,7 @@ impl<H: Hardware> GuestCpu<H> {
             hardware,
             cpuid: CpuidTable::make(domain)?,
             msrs: MsrTable::make(domain)?,
+            tsc_ratio: TscRatio::ONE,
             tsc_offset: 0,
             tsc_adjust: 0,
             ticks_per_count: Ratio::new(clock::frequency_hz(), 1_000_000_000),
@@ -260,6 +263,18 @@ impl<H: Hardware> GuestCpu<H> {
         }
     }
 
+    /// Lets its time-stamp counter run at a frequency.
+    fn set_tsc_frequency(&mut self, hz: u64) -> Result<u64, Status> {
+        let ratio = TscRatio::new(hz, clock::frequency_hz()).ok_or(Status::BadArgument)?;
+        if ratio != self.tsc_ratio {
+            if !self.hardware.set_tsc_ratio(ratio) {
+                return Err(Status::NotSupported);
+            }
+            self.tsc_ratio = ratio;
+        }
+        Ok(ratio.to_bits())
+    }
+
     /// Whether something waits that ends a halt.
     fn has_event(&self, interrupts: &Interrupts) -> bool {
         match self.wait {
@@ -275,7 +290,8 @@ impl<H: Hardware> GuestCpu<H> {
 
     /// The time as the guest's APIC sees it.
     fn clock(&self) -> Clock {
-        Clock { now: X86.now(), tsc_offset: self.tsc_offset, ticks_per_count: self.ticks_per_count }
+        let (tsc_ratio, tsc_offset) = (self.tsc_ratio, self.tsc_offset);
+        Clock { now: X86.now(), tsc_ratio, tsc_offset, ticks_per_count: self.ticks_per_count }
     }
 }
 
@@ -337,6 +353,10 @@ impl Guest<X86> for X86Guest {
 
     fn add_msr(&mut self, register: u32, value: u64, policy: MsrPolicy) -> Result<(), Status> {
         on!(self, guest => guest.msrs.add(register, value, policy))
+    }
+
+    fn set_counter_frequency(&mut self, hz: u64) -> Result<u64, Status> {
+        on!(self, guest => guest.set_tsc_frequency(hz))
     }
 
     fn access_controller(

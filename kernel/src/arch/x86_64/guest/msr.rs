@@ -85,7 +85,7 @@ impl<H: Hardware> GuestCpu<H> {
                 Access::Effect(Effect::TimerChanged)
             }
             IA32_TIME_STAMP_COUNTER => {
-                let offset = value.wrapping_sub(self.clock().now);
+                let offset = value.wrapping_sub(self.tsc_ratio.times(self.clock().now));
                 self.tsc_adjust = self.tsc_adjust.wrapping_add(offset.wrapping_sub(self.tsc_offset));
                 self.set_tsc_offset(offset);
                 Access::Effect(Effect::TimerChanged)

@@ -37,6 +37,34 @@ pub fn the_counter_never_goes_back() -> Check {
     equal("ticks backwards", BACKWARDS.load(SeqCst), 0)
 }
 
+/// The board's timer, between two looks at it the counter, and how far the looks were apart.
+fn look_at_both() -> (u32, u64, u32) {
+    let before = pm_timer();
+    let ticks = cpu::tsc();
+    (before, ticks, pm_timer().wrapping_sub(before))
+}
+
+/// Leaf 15h tells the frequency in Hz by a ratio to a crystal's (SDM 2A, "CPUID"), KVM's in kHz.
+pub fn the_counter_has_the_frequency_that_is_told() -> Check {
+    let told_khz = u64::from(cpu::cpuid(0x4000_0010, 0)[0]);
+    ensure("it is told", told_khz != 0)?;
+    let [divisor, factor, crystal_hz, _] = cpu::cpuid(0x15, 0).map(u64::from);
+    if cpu::cpuid(0, 0)[0] >= 0x15 && divisor != 0 && crystal_hz != 0 {
+        let by_crystal_khz = crystal_hz * factor / divisor / 1000;
+        ensure("both leaves agree", by_crystal_khz.abs_diff(told_khz) <= told_khz / 1000)?;
+    }
+    let (start, start_ticks, start_gap) = look_at_both();
+    wait_until(60, || false);
+    let (end, end_ticks, end_gap) = look_at_both();
+    let in_ticks = |by_timer: u32| u64::from(by_timer) * told_khz * 1000 / FREQUENCY_HZ;
+    let (passed, expected) = (end_ticks.wrapping_sub(start_ticks), in_ticks(end.wrapping_sub(start)));
+    // The host may be away between two looks.
+    if passed.abs_diff(expected) > expected / 100 + in_ticks(start_gap + end_gap) {
+        return equal("ticks", passed, expected);
+    }
+    Ok(())
+}
+
 #[repr(C, align(64))]
 struct Shared(UnsafeCell<[u32; 16]>);
 

@@ -117,9 +117,11 @@ fn run(report: &mut Report) {
     if cpuid::is_hypervisor_known() {
         report.check("hypercalls", platform::hypercalls);
         report.check("pvclock", clock::the_paravirtual_clock);
+        report.check("tsc_frequency", clock::the_counter_has_the_frequency_that_is_told);
     } else {
         report.absent("hypercalls", "KVM's leaves of CPUID");
         report.absent("pvclock", "KVM's leaves of CPUID");
+        report.absent("tsc_frequency", "KVM's leaves of CPUID");
     }
     if cpus::cpus() > 1 {
         for (name, check) in SHARED {

@@ -163,6 +163,7 @@ fn choose(is_bochs: bool) -> Result<Setup, &'static str> {
     let features = [
         ("vpid", "vmx.vpid", SecondaryControls::ENABLE_VPID, has_vpid),
         ("pause-loop exiting", "vmx.ple", SecondaryControls::PAUSE_LOOP_EXITING, true),
+        ("scaling of time-stamp counters", "vmx.tsc-scaling", SecondaryControls::USE_TSC_SCALING, true),
         (
             "virtual-interrupt delivery",
             "vmx.vid",
@@ -232,7 +233,7 @@ fn choose(is_bochs: bool) -> Result<Setup, &'static str> {
     Ok(setup)
 }
 
-fn report(setup: &Setup, features: [(&'static str, bool); 4]) {
+fn report(setup: &Setup, features: [(&'static str, bool); 5]) {
     let all = features.into_iter().chain([
         ("posted interrupts", setup.has_posted_interrupts()),
         ("preemption timer", PinControls::from_bits_retain(setup.pin).contains(PinControls::PREEMPTION_TIMER)),

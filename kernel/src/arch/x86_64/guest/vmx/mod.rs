@@ -7,7 +7,7 @@
 use core::sync::atomic::Ordering;
 
 use dragonfly_abi::Status;
-use dragonfly_abi::arch::guest::General;
+use dragonfly_abi::arch::guest::{General, TscRatio};
 use dragonfly_hw::x86::apic::TPR;
 use dragonfly_hw::x86::control::Rflags;
 use dragonfly_hw::x86::vmx::control::{PrimaryControls, SecondaryControls};
@@ -397,6 +397,16 @@ impl Hardware for VmxVcpu {
     fn set_interruptibility(&mut self, value: u64) {
         self.make_current();
         write(Field::GUEST_INTERRUPTIBILITY_STATE, value & state::INTERRUPTIBILITY);
+    }
+
+    fn set_tsc_ratio(&mut self, ratio: TscRatio) -> bool {
+        let is_scaled =
+            capability::setup().is_some_and(|setup| setup.secondary.contains(SecondaryControls::USE_TSC_SCALING));
+        if is_scaled {
+            self.make_current();
+            write(Field::TSC_MULTIPLIER, ratio.to_bits());
+        }
+        is_scaled
     }
 
     fn set_tsc_offset(&mut self, offset: u64) {

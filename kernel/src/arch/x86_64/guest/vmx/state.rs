@@ -3,7 +3,7 @@
 
 use core::arch::asm;
 
-use dragonfly_abi::arch::guest::{DescriptorTable, Segment};
+use dragonfly_abi::arch::guest::{DescriptorTable, Segment, TscRatio};
 use dragonfly_hw::x86::control::Cr0;
 use dragonfly_hw::x86::exception::Exception;
 use dragonfly_hw::x86::msr::{Efer, IA32_KERNEL_GS_BASE, PAT_RESET};
@@ -126,6 +126,9 @@ pub fn write_controls(setup: &Setup, vcpu: &VmxVcpu, posted: Option<&Posted>) {
     if let Some(posted) = posted {
         write(Field::POSTED_INTERRUPT_NOTIFICATION_VECTOR, POSTED.into());
         write(Field::POSTED_INTERRUPT_DESCRIPTOR_ADDRESS, posted.address().as_u64());
+    }
+    if setup.secondary.contains(SecondaryControls::USE_TSC_SCALING) {
+        write(Field::TSC_MULTIPLIER, TscRatio::ONE.to_bits());
     }
     if setup.secondary.contains(SecondaryControls::ENABLE_XSAVES_XRSTORS) {
         write(Field::XSS_EXITING_BITMAP, 0);
