@@ -27,6 +27,7 @@ cmdline = "console=ttyS0 quiet"
 cpus = [0, 3]
 priority = 20
 budget_us = 5000
+tsc_khz = 2500000
 period_us = 10_000
 on_reboot = "power-off"
 "#;
@@ -34,6 +35,7 @@ on_reboot = "power-off"
     assert_eq!((guest.name.as_str(), guest.vcpus, guest.memory), ("debian_12-a", 4, 6 << 30));
     assert_eq!((guest.kernel.as_str(), guest.initrd.as_deref()), ("../boot/vmlinuz", Some("initrd.img")));
     assert_eq!((guest.cmdline.as_str(), guest.cpus.as_slice()), ("console=ttyS0 quiet", &[0, 3][..]));
+    assert_eq!(guest.tsc_khz, Some(2_500_000));
     assert_eq!(guest.budget, Some(Budget { budget_ns: 5_000_000, period_ns: 10_000_000 }));
     assert_eq!((guest.priority, guest.on_reboot), (20, OnReboot::PowerOff));
 }
@@ -86,6 +88,7 @@ fn an_error_names_file_line_key_and_remedy() {
         ("cpus = [64]", "3: `cpus` is 64: give a number from 0 to 63"),
         ("cpus = 1", "3: `cpus` is a number: give a list of numbers"),
         ("priority = 64", "3: `priority` is 64: give a number from 0 to 63"),
+        ("tsc_khz = 99999", "3: `tsc_khz` is 99999: give a number from 100000 to 20000000"),
         ("budget_us = 500", "1: `period_us` is missing: `budget_us` is the time in each period"),
         ("period_us = 500", "1: `budget_us` is missing: say how much of `period_us` it may run"),
         ("\nbudget_us = 500\nperiod_us = 400", "4: `budget_us` is more than `period_us`, 400: give no more than that"),

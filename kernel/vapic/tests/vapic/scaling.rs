@@ -60,7 +60,7 @@ proptest! {
         let ratio = TscRatio::new(guest_hz, host_hz).unwrap();
         let (found, exact) = (ratio.times(3600 * host_hz), 3600 * guest_hz);
         // The ratio is rounded down by less than 2^-48, and so is the product.
-        prop_assert!(found <= exact && exact - found <= 1 + (3600 * host_hz >> 48) + 1, "{} for {}", found, exact);
+        prop_assert!(found <= exact && exact - found <= 2 + ((3600 * host_hz) >> 48), "{} for {}", found, exact);
     }
 
     #[test]
@@ -73,7 +73,7 @@ proptest! {
         let ratio = TscRatio::new(guest_hz, host_hz).unwrap();
         let host = ratio.host_ticks(now, ticks);
         let gone = |host: u64| {
-            let product = |at: u128| at * u128::from(ratio.to_bits()) >> 48;
+            let product = |at: u128| (at * u128::from(ratio.to_bits())) >> 48;
             product(u128::from(now) + u128::from(host)) - product(now.into())
         };
         prop_assert!(gone(host) >= ticks.into());

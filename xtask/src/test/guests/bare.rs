@@ -148,7 +148,8 @@ const VMX_FEATURES: [Feature; 11] = [
 ];
 
 const fn bochs_without(without: &'static [Feature]) -> BareScenario {
-    BareScenario { without, ..bochs(&[conformance("conformance-1")]) }
+    const GUESTS: [BareGuest; 1] = [conformance("conformance-1")];
+    BareScenario { without, ..bochs(&GUESTS) }
 }
 
 /// The machine from inside, on VT-x with as little as there may be.

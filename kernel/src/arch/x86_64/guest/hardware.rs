@@ -148,12 +148,7 @@ impl Event {
 pub trait Hardware {
     /// Gets ready to enter on this CPU, with the registers in the page and the second stage's present translations.
     fn prepare(&mut self, local: &mut Local, page: &SharedPage<X86>, space: &GuestSpace<X86>);
-    /// Whether the processor logs to which pages the guest writes.
-    fn has_log(&self) -> bool {
-        false
-    }
-    /// Tells the second stage what is in that log. To call between [`prepare`](Self::prepare) and
-    /// [`finish`](Self::finish).
+    /// Tells the second stage to which pages the guest has written by the processor's log, if there is one.
     fn empty_log(&mut self, _space: &GuestSpace<X86>) {}
     /// The guest is not entered again soon: brings what [`prepare`](Self::prepare) has left in this CPU into memory.
     fn finish(&mut self, _page: &SharedPage<X86>) {}

@@ -340,7 +340,12 @@ impl Guest<X86> for X86Guest {
 
     #[inline]
     fn run(&mut self, cpu: &mut Cpu<X86>, vcpu: &Ref<Vcpu<X86>, X86>) -> GuestExit {
-        on!(self, guest => guest.run_until_exit(cpu, vcpu))
+        let exit = on!(self, guest => guest.run_until_exit(cpu, vcpu));
+        // Here and not where the guest is left, which has no registers to spare for it.
+        if vcpu.vm.space.is_logged() {
+            on!(self, guest => guest.hardware.empty_log(&vcpu.vm.space));
+        }
+        exit
     }
 
     fn skip_write(&mut self) -> bool {

@@ -417,9 +417,6 @@ impl<H: Hardware> GuestCpu<H> {
         let words = vcpu.page.words();
         words[RIP].store(rip, Relaxed);
         words[RIP + 1].store(rflags, Relaxed);
-        if self.hardware.has_log() {
-            self.hardware.empty_log(&vcpu.vm.space);
-        }
         self.hardware.finish(&vcpu.page);
         exit
     }

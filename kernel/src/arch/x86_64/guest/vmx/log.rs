@@ -20,6 +20,7 @@ const EMPTY: u64 = PML_ENTRIES as u64 - 1;
 /// A virtual CPU's log.
 pub struct Log {
     page: Option<OwnedFrame<X86>>,
+    /// Whether the VMCS has it on.
     pub is_on: bool,
 }
 
@@ -27,6 +28,23 @@ impl Log {
     /// A log that is off; nothing if the processor has none.
     pub fn new(page: Option<OwnedFrame<X86>>) -> Self {
         Self { page, is_on: false }
+    }
+
+    /// Tells what is in it, and empties it. The VMCS is current.
+    #[cold]
+    #[inline(never)]
+    pub fn empty(&self, space: &GuestSpace<X86>) {
+        let index = read(Field::PML_INDEX);
+        let Some(page) = self.page.as_ref().filter(|_| index != EMPTY) else { return };
+        // With a full log the index has gone below 0.
+        let first = if index > EMPTY { 0 } else { index as usize + 1 };
+        for entry in first..usize::from(PML_ENTRIES) {
+            // SAFETY: The page is this virtual CPU's and holds this many words, and the guest does not run: the processor
+            // leaves it alone.
+            let address = unsafe { page.pointer().cast::<u64>().add(entry).read_volatile() };
+            space.note_dirty(GuestPhys::new(address));
+        }
+        write(Field::PML_INDEX, EMPTY);
     }
 }
 
@@ -43,21 +61,5 @@ impl VmxVcpu {
         let others = read(Field::SECONDARY_PROCESSOR_BASED_CONTROLS) & !u64::from(SecondaryControls::ENABLE_PML.bits());
         let log = if is_on { SecondaryControls::ENABLE_PML } else { SecondaryControls::empty() };
         write(Field::SECONDARY_PROCESSOR_BASED_CONTROLS, others | u64::from(log.bits()));
-    }
-
-    /// Empties the log. The VMCS is current.
-    #[cold]
-    pub(super) fn empty_log(&self, space: &GuestSpace<X86>) {
-        let index = read(Field::PML_INDEX);
-        let Some(page) = self.log.page.as_ref().filter(|_| index != EMPTY) else { return };
-        // With a full log the index has gone below 0.
-        let first = if index > EMPTY { 0 } else { index as usize + 1 };
-        for entry in first..usize::from(PML_ENTRIES) {
-            // SAFETY: The page is this virtual CPU's and holds this many words, and the guest does not run: the processor
-            // leaves it alone.
-            let address = unsafe { page.pointer().cast::<u64>().add(entry).read_volatile() };
-            space.note_dirty(GuestPhys::new(address));
-        }
-        write(Field::PML_INDEX, EMPTY);
     }
 }

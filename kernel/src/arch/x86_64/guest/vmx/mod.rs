@@ -145,6 +145,18 @@ impl VmxVcpu {
         }
     }
 
+    /// Takes an identifier without translations, for a CPU and a generation of the second stage.
+    #[cold]
+    #[inline(never)]
+    fn take_tag(&mut self, local: &mut Local, space: &GuestSpace<X86>, (cpu, generation): (usize, u64)) {
+        let (vpid, epoch) = local.tag(self.eptp);
+        self.tag_for = (cpu, epoch, generation);
+        self.set_log(space.is_logged());
+        if self.has_vpid {
+            write(Field::VPID, vpid.into());
+        }
+    }
+
     fn set_primary(&mut self, control: PrimaryControls, is_on: bool) {
         if self.primary.contains(control) != is_on {
             self.primary.set(control, is_on);
@@ -177,12 +189,7 @@ impl Hardware for VmxVcpu {
             write(Field::HOST_CR3, cr3.as_u64());
         }
         if self.tag_for != (this, local.vpid_epoch(), generation) {
-            let (vpid, epoch) = local.tag(self.eptp);
-            self.tag_for = (this, epoch, generation);
-            self.set_log(space.is_logged());
-            if self.has_vpid {
-                write(Field::VPID, vpid.into());
-            }
+            self.take_tag(local, space, (this, generation));
         }
         self.system_call_owner = local.load_system_call(self.system_call_owner, &self.system_call);
         write(Field::GUEST_RSP, page.words()[General::Rsp as usize].load(Ordering::Relaxed));
@@ -190,13 +197,11 @@ impl Hardware for VmxVcpu {
         self.is_in_cpu = true;
     }
 
-    #[inline]
-    fn has_log(&self) -> bool {
-        self.log.is_on
-    }
-
     fn empty_log(&mut self, space: &GuestSpace<X86>) {
-        Self::empty_log(self, space);
+        if self.log.is_on {
+            self.make_current();
+            self.log.empty(space);
+        }
     }
 
     fn flush(&mut self) {
