@@ -300,7 +300,7 @@ mod tests {
     fn a_feature_is_off_if_the_hypervisor_says_so() {
         let log = ["VT-x ...; used: 2M pages".into(), "VT-x features that are missing or off: vpid, 1G pages".into()];
         let is_off = VMX_FEATURES.map(|feature| judge_absence(&feature, &log).failure.is_none());
-        assert_eq!(is_off, [true, false, true, false, false, false, false, false, false]);
+        assert_eq!(is_off, [true, false, true, false, false, false, false, false, false, false, false]);
     }
 
     #[test]
