@@ -1,38 +1,74 @@
 //! From the RSDP to every table that the kernel reads.
 
+use crate::aml::{SleepType, sleep_type_s5};
+use crate::dmar::Dmar;
+use crate::fadt::Fadt;
 use crate::fields::Fields;
+use crate::hpet::Hpet;
+use crate::ivrs::Ivrs;
 use crate::madt::Madt;
 use crate::mcfg::Mcfg;
 use crate::memory::TableMemory;
 use crate::problem::{AcpiError, Problem, Signature, TableFault};
 use crate::rsdp::Rsdp;
+use crate::slit::Slit;
+use crate::spcr::SerialConsole;
+use crate::srat::Srat;
 use crate::table::{HEADER_SIZE, Table, signature_at};
-use crate::{fadt, hpet};
 
 /// Tables that the root table may list; further ones are ignored. Large servers have about a hundred, most of them
 /// definition blocks.
 pub const MAX_TABLES: usize = 256;
 
 /// What the platform's ACPI tables say. A copy: firmware's tables are no longer needed once it is made.
+///
+/// It takes about 28 KiB, so it belongs in a static rather than on a kernel stack.
 #[derive(Debug)]
 pub struct Acpi {
     /// Whose firmware it is: the RSDP's OEM ID, zeros without ACPI.
     pub oem: [u8; 6],
-    /// Processors and I/O APICs.
+    /// Revision of the RSDP: 0 for ACPI 1.0, 2 for everything later.
+    pub revision: u8,
+    /// Processors, I/O APICs, interrupt wiring.
     pub madt: Madt,
-    /// Port of the power management timer, which counts 24 bits or more at 3.579545 MHz (ACPI 6.5, 4.8.3.3).
-    pub pm_timer: Option<u16>,
+    /// Power management registers.
+    pub fadt: Option<Fadt>,
+    /// Values for power-off, from the DSDT.
+    pub sleep_s5: Option<SleepType>,
     /// Memory-mapped PCI configuration.
     pub mcfg: Mcfg,
-    /// Host-physical address of the registers of the High Precision Event Timer, which tell its period; never 0.
-    pub hpet: Option<u64>,
+    /// High Precision Event Timer.
+    pub hpet: Option<Hpet>,
+    /// NUMA affinity.
+    pub srat: Srat,
+    /// NUMA distances.
+    pub slit: Slit,
+    /// Intel's IOMMUs.
+    pub dmar: Dmar,
+    /// AMD's IOMMUs.
+    pub ivrs: Ivrs,
+    /// Firmware's serial console.
+    pub serial_console: Option<SerialConsole>,
 }
 
 impl Acpi {
     /// A platform without ACPI.
     #[must_use]
     pub const fn absent() -> Self {
-        Self { oem: [0; 6], madt: Madt::ABSENT, pm_timer: None, mcfg: Mcfg::ABSENT, hpet: None }
+        Self {
+            oem: [0; 6],
+            revision: 0,
+            madt: Madt::ABSENT,
+            fadt: None,
+            sleep_s5: None,
+            mcfg: Mcfg::ABSENT,
+            hpet: None,
+            srat: Srat::ABSENT,
+            slit: Slit::ABSENT,
+            dmar: Dmar::ABSENT,
+            ivrs: Ivrs::ABSENT,
+            serial_console: None,
+        }
     }
 
     /// Reads the tables that the RSDP at host-physical `rsdp_address` leads to, in place of what `self` held.
@@ -47,17 +83,44 @@ impl Acpi {
         rsdp_address: u64,
         report: &mut dyn FnMut(Problem),
     ) -> Result<(), AcpiError> {
-        *self = Self::absent();
+        self.clear();
         let rsdp = Rsdp::read(memory, rsdp_address)?;
         let root = root_table(memory, rsdp, report).ok_or(AcpiError::NoRootTable)?;
         self.oem = rsdp.oem;
+        self.revision = rsdp.revision;
         self.read_tables(memory, root, report);
+        self.read_dsdt(memory, report);
         Ok(())
+    }
+
+    fn clear(&mut self) {
+        self.oem = [0; 6];
+        self.revision = 0;
+        self.madt.clear();
+        self.fadt = None;
+        self.sleep_s5 = None;
+        self.mcfg.clear();
+        self.hpet = None;
+        self.srat.clear();
+        self.slit.clear();
+        self.dmar.clear();
+        self.ivrs.clear();
+        self.serial_console = None;
     }
 
     /// Reads each table of interest that `root` lists, the first of its kind only: that bounds the work.
     fn read_tables(&mut self, memory: &impl TableMemory, root: RootTable<'_>, report: &mut dyn FnMut(Problem)) {
-        let mut wanted = [Signature::MADT, Signature::FADT, Signature::MCFG, Signature::HPET].map(|name| (name, false));
+        let mut wanted = [
+            (Signature::MADT, false),
+            (Signature::FADT, false),
+            (Signature::MCFG, false),
+            (Signature::HPET, false),
+            (Signature::SRAT, false),
+            (Signature::SLIT, false),
+            (Signature::DMAR, false),
+            (Signature::IVRS, false),
+            (Signature::SPCR, false),
+        ];
         // A null pointer is an entry that firmware left unused.
         for address in root.addresses().take(MAX_TABLES).filter(|address| *address != 0) {
             let Some(signature) = signature_at(memory, address) else {
@@ -83,9 +146,14 @@ impl Acpi {
     fn read_table(&mut self, table: Table<'_>, report: &mut dyn FnMut(Problem)) -> Result<(), TableFault> {
         match table.signature {
             Signature::MADT => self.madt.read(table, report)?,
-            Signature::FADT => self.pm_timer = fadt::pm_timer(table)?,
+            Signature::FADT => self.fadt = Some(Fadt::read(table)?),
             Signature::MCFG => self.mcfg.read(table, report)?,
-            Signature::HPET => self.hpet = Some(hpet::read(table)?),
+            Signature::HPET => self.hpet = Some(Hpet::read(table)?),
+            Signature::SRAT => self.srat.read(table, report)?,
+            Signature::SLIT => self.slit.read(table, report)?,
+            Signature::DMAR => self.dmar.read(table, report)?,
+            Signature::IVRS => self.ivrs.read(table, report)?,
+            Signature::SPCR => self.serial_console = SerialConsole::read(table)?,
             _ => {}
         }
         Ok(())
@@ -94,10 +162,22 @@ impl Acpi {
     /// Clears what a table filled before it turned out to be corrupt.
     fn forget(&mut self, signature: Signature) {
         match signature {
-            Signature::MADT => self.madt = Madt::ABSENT,
-            Signature::MCFG => self.mcfg = Mcfg::ABSENT,
+            Signature::MADT => self.madt.clear(),
+            Signature::MCFG => self.mcfg.clear(),
+            Signature::SRAT => self.srat.clear(),
+            Signature::SLIT => self.slit.clear(),
+            Signature::DMAR => self.dmar.clear(),
+            Signature::IVRS => self.ivrs.clear(),
             // The others are set only when the whole table has been read.
             _ => {}
+        }
+    }
+
+    fn read_dsdt(&mut self, memory: &impl TableMemory, report: &mut dyn FnMut(Problem)) {
+        let Some(address) = self.fadt.map(|fadt| fadt.dsdt_address).filter(|address| *address != 0) else { return };
+        match Table::read(memory, address, Signature::DSDT) {
+            Ok(table) => self.sleep_s5 = sleep_type_s5(table.fields.0),
+            Err(fault) => report(Problem::Corrupt { signature: Signature::DSDT, address, fault }),
         }
     }
 }

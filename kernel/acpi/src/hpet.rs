@@ -1,18 +1,32 @@
 //! HPET description table (IA-PC HPET Specification 1.0a, 3.2.4).
 
-use crate::address::Register;
+use crate::address::GenericAddress;
 use crate::problem::TableFault;
 use crate::table::Table;
 
 const BASE_ADDRESS: usize = 40;
-/// Bytes of the table.
-const SIZE: usize = 56;
+const HPET_NUMBER: usize = 52;
+const MINIMUM_TICK: usize = 53;
 
-/// Host-physical address of the registers of a High Precision Event Timer.
-pub(crate) fn read(table: Table<'_>) -> Result<u64, TableFault> {
-    table.at_least(SIZE)?;
-    match Register::read(table.fields, BASE_ADDRESS) {
-        Some(Register::Memory(address)) => Ok(address),
-        _ => Err(TableFault::Value { field: "BASE_ADDRESS" }),
+/// A High Precision Event Timer. Its period is read from its own registers.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Hpet {
+    /// Host-physical address of its registers.
+    pub address: u64,
+    /// Sequence number of the timer block.
+    pub number: u8,
+    /// Smallest number of ticks that periodic mode takes without losing interrupts.
+    pub minimum_tick: u16,
+}
+
+impl Hpet {
+    pub(crate) fn read(table: Table<'_>) -> Result<Self, TableFault> {
+        let wrong_length = || table.wrong_length();
+        let number = table.fields.u8(HPET_NUMBER).ok_or_else(wrong_length)?;
+        let minimum_tick = table.fields.u16(MINIMUM_TICK).ok_or_else(wrong_length)?;
+        let address = GenericAddress::read(table.fields, BASE_ADDRESS)
+            .and_then(GenericAddress::memory)
+            .ok_or(TableFault::Value { field: "BASE_ADDRESS" })?;
+        Ok(Self { address, number, minimum_tick })
     }
 }

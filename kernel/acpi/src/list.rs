@@ -26,6 +26,10 @@ impl<'a, T, const N: usize> Filler<'a, T, N> {
         self.list.iter()
     }
 
+    pub(crate) fn iter_mut(&mut self) -> core::slice::IterMut<'_, T> {
+        self.list.iter_mut()
+    }
+
     /// Says that `name` in the table `signature` is longer than the list, if it is.
     pub(crate) fn finish(self, signature: Signature, name: &'static str, report: &mut dyn FnMut(Problem)) {
         if self.dropped > 0 {

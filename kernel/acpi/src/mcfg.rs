@@ -35,6 +35,10 @@ pub struct Segment {
 impl Mcfg {
     pub(crate) const ABSENT: Self = Self { segments: ArrayVec::new_const() };
 
+    pub(crate) fn clear(&mut self) {
+        self.segments.clear();
+    }
+
     pub(crate) fn read(&mut self, table: Table<'_>, report: &mut dyn FnMut(Problem)) -> Result<(), TableFault> {
         let entries = table.fields.tail(ENTRIES).ok_or_else(|| table.wrong_length())?;
         let mut segments = Filler::new(&mut self.segments);

@@ -17,19 +17,37 @@ impl Signature {
     pub const MADT: Self = Self(*b"APIC");
     /// Fixed ACPI Description Table.
     pub const FADT: Self = Self(*b"FACP");
+    /// Differentiated System Description Table.
+    pub const DSDT: Self = Self(*b"DSDT");
     /// PCI Express memory-mapped configuration.
     pub const MCFG: Self = Self(*b"MCFG");
     /// High Precision Event Timer.
     pub const HPET: Self = Self(*b"HPET");
+    /// System Resource Affinity Table.
+    pub const SRAT: Self = Self(*b"SRAT");
+    /// System Locality Information Table.
+    pub const SLIT: Self = Self(*b"SLIT");
+    /// DMA Remapping Reporting (Intel VT-d).
+    pub const DMAR: Self = Self(*b"DMAR");
+    /// I/O Virtualization Reporting Structure (AMD-Vi).
+    pub const IVRS: Self = Self(*b"IVRS");
+    /// Serial Port Console Redirection.
+    pub const SPCR: Self = Self(*b"SPCR");
 
     /// What a platform goes without when this table is ignored.
     const fn purpose(self) -> &'static str {
         match self {
             Self::RSDT | Self::XSDT => "root table",
             Self::MADT => "other processors and I/O APICs",
-            Self::FADT => "power management timer",
+            Self::FADT => "power management registers",
+            Self::DSDT => "power-off",
             Self::MCFG => "memory-mapped PCI configuration",
             Self::HPET => "HPET",
+            Self::SRAT => "NUMA affinity",
+            Self::SLIT => "NUMA distances",
+            Self::DMAR => "VT-d",
+            Self::IVRS => "AMD-Vi",
+            Self::SPCR => "firmware's serial console",
             Self(_) => "unknown table",
         }
     }

@@ -24,6 +24,7 @@ const XSDT_ADDRESS: usize = 24;
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Rsdp {
     pub(crate) oem: [u8; 6],
+    pub(crate) revision: u8,
     pub(crate) rsdt_address: u64,
     pub(crate) xsdt_address: u64,
 }
@@ -44,7 +45,7 @@ impl Rsdp {
         let rsdt_address = u64::from(fields.u32(RSDT_ADDRESS).ok_or(unreachable)?);
         // ACPI 1.0 has revision 0; there is no revision 1.
         if revision < 2 {
-            return Ok(Self { oem, rsdt_address, xsdt_address: 0 });
+            return Ok(Self { oem, revision, rsdt_address, xsdt_address: 0 });
         }
 
         let length = Fields(map(memory, address, LENGTH + 4).ok_or(unreachable)?).u32(LENGTH).ok_or(unreachable)?;
@@ -57,6 +58,6 @@ impl Rsdp {
             return Err(AcpiError::RsdpChecksum);
         }
         let xsdt_address = Fields(bytes).u64(XSDT_ADDRESS).ok_or(unreachable)?;
-        Ok(Self { oem, rsdt_address, xsdt_address })
+        Ok(Self { oem, revision, rsdt_address, xsdt_address })
     }
 }

@@ -12,11 +12,13 @@ pub const MAX_TABLE_SIZE: usize = 1 << 20;
 pub(crate) const HEADER_SIZE: usize = 36;
 
 const LENGTH: usize = 4;
+const REVISION: usize = 8;
 
 /// A table whose length and checksum are right.
 #[derive(Clone, Copy)]
 pub(crate) struct Table<'a> {
     pub(crate) signature: Signature,
+    pub(crate) revision: u8,
     /// The whole table; offsets are from the start of its header, as in the specification.
     pub(crate) fields: Fields<'a>,
 }
@@ -27,6 +29,7 @@ impl<'a> Table<'a> {
         let header = Fields(map(memory, address, HEADER_SIZE).ok_or(TableFault::Unreachable)?);
         let found = Signature(header.array(0).ok_or(TableFault::Unreachable)?);
         let length = header.u32(LENGTH).ok_or(TableFault::Unreachable)?;
+        let revision = header.u8(REVISION).ok_or(TableFault::Unreachable)?;
         if found != signature {
             return Err(TableFault::Signature { found });
         }
@@ -38,7 +41,7 @@ impl<'a> Table<'a> {
         if !adds_up_to_zero(bytes) {
             return Err(TableFault::Checksum);
         }
-        Ok(Self { signature, fields: Fields(bytes) })
+        Ok(Self { signature, revision, fields: Fields(bytes) })
     }
 
     /// Checks that the table is long enough for its fixed fields.

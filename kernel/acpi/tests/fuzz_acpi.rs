@@ -10,11 +10,11 @@ use builder::*;
 use dragonfly_acpi::{Acpi, MAX_TABLE_SIZE, MAX_TABLES};
 use dragonfly_random::{Random, fuzz_end};
 
-/// Tables that are read: two root tables, four kinds. Each is mapped twice, header and whole.
-const MAX_MAPPED_BYTES: usize = 6 * (MAX_TABLE_SIZE + 36) + MAX_TABLES * 36 + 4096 + 64;
+/// Tables that are read: two root tables, nine kinds, the DSDT. Each is mapped twice, header and whole.
+const MAX_MAPPED_BYTES: usize = 12 * (MAX_TABLE_SIZE + 36) + MAX_TABLES * 36 + 4096 + 64;
 
-/// One report for each pointer, one for each list, and the root tables.
-const MAX_REPORTS: usize = MAX_TABLES + 6;
+/// One report for each pointer, one for each list, and the root tables and DSDT.
+const MAX_REPORTS: usize = MAX_TABLES + 16;
 
 #[test]
 fn discovery_survives_whatever_firmware_writes() {
@@ -32,7 +32,7 @@ fn discovery_survives_whatever_firmware_writes() {
         }
         check(&acpi);
         if result.is_err() {
-            assert!(acpi.madt.processors.is_empty() && acpi.pm_timer.is_none() && acpi.hpet.is_none());
+            assert!(acpi.madt.processors.is_empty() && acpi.fadt.is_none() && acpi.sleep_s5.is_none());
         }
         rounds += 1;
     }
@@ -41,14 +41,29 @@ fn discovery_survives_whatever_firmware_writes() {
 
 /// What every user of [`Acpi`] relies on, whatever the tables said.
 fn check(acpi: &Acpi) {
-    for (index, id) in acpi.madt.processors.iter().enumerate() {
-        assert!(acpi.madt.processors[..index].iter().all(|other| other != id));
+    for (index, processor) in acpi.madt.processors.iter().enumerate() {
+        assert!(acpi.madt.processors[..index].iter().all(|other| other.apic_id != processor.apic_id));
     }
     for segment in &acpi.mcfg.segments {
         assert!(segment.address != 0 && segment.first_bus <= segment.last_bus);
         segment.address.checked_add(256 << 20).expect("configuration space ends within the address space");
     }
-    assert!(acpi.hpet != Some(0) && acpi.pm_timer != Some(0));
+    for range in &acpi.srat.memory {
+        range.base.checked_add(range.size).expect("memory ends within the address space");
+    }
+    assert!(acpi.srat.domains.is_sorted());
+    let localities = acpi.slit.localities() as u32;
+    assert!(localities <= 64);
+    for domain in 0..localities {
+        assert_eq!(acpi.slit.distance(domain, domain), Some(10));
+    }
+    if let Some(sleep) = acpi.sleep_s5 {
+        assert!(sleep.a <= 7 && sleep.b <= 7);
+    }
+    assert!(acpi.dmar.host_address_bits <= 64);
+    assert!(acpi.dmar.units.iter().all(|unit| unit.address.is_multiple_of(4096)));
+    assert!(acpi.ivrs.units.iter().all(|unit| unit.address.is_multiple_of(16384)));
+    assert!(acpi.hpet.is_none_or(|hpet| hpet.address != 0));
 }
 
 /// A valid platform with every table, of random size.
@@ -62,16 +77,40 @@ fn seed(random: &mut Random) -> Image {
                     local_apic(id, id, 1),
                     local_x2apic(n, n * 3, 1),
                     io_apic(id, 0xfec0_0000, n * 24),
-                    entry(2, &[0, id, id, 0, 0, 0, 0b1101, 0]),
+                    interrupt_override(id, n, 0b1101),
+                    nmi_source(n, 0),
+                    local_apic_nmi(0xff, 1, 5),
+                    local_x2apic_nmi(n, 1, 5),
+                    local_apic_address(0xfee0_0000),
                 ]
             })
             .collect::<Vec<_>>(),
     );
+    let srat = srat(
+        3,
+        &(0..count)
+            .flat_map(|n| {
+                [
+                    processor_affinity(n as u8, n, 1),
+                    x2apic_affinity(n, n, 1),
+                    memory_affinity(u64::from(n) << 30, 1 << 30, n, 1),
+                ]
+            })
+            .collect::<Vec<_>>(),
+    );
+    let unit = drhd(1, 0, 0xfed9_0000, &[device_scope(0, 0, 0x1e, 0), device_scope(1, 0, 0x1f, 0)]);
+    let registers = bytes(&[&port_register(8, 0xcf9), &[6]]);
     let mut tables = vec![
         madt,
-        fadt(276, &[(76, &[8, 6]), (91, &[4]), (208, &port_register(32, 0x608))]),
+        srat,
+        fadt(276, &[(64, &[4, 6]), (91, &[4]), (116, &registers), (208, &port_register(32, 0x608))]),
+        dsdt(&name_s5(4, &[0x0a, 5, 0x0a, 5, 0, 0])),
         mcfg(&[(0xb000_0000, 0, 0, 255), (0x40_0000_0000, 1, 0, 31)]),
         hpet(0xfed0_0000),
+        slit(3, &[10, 20, 30, 20, 10, 20, 30, 20, 10]),
+        dmar(38, 1, &[unit]),
+        ivrs(0, &[ivhd(0x10, 2, 0xfeb8_0000, 0), ivhd(0x11, 2, 0xfeb8_0000, 0), ivhd(0x40, 2, 0xfeb8_0000, 0)]),
+        spcr(&memory_register(8, 0xfe00_0000)),
     ];
     tables.extend((0..random.index(4)).map(|_| table(b"SSDT", 2, &[0; 8])));
     Image::new(if random.index(4) == 0 { 0 } else { 2 }, &tables)

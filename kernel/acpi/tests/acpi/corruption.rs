@@ -15,8 +15,9 @@ fn fault_in(image: &Image, expected: Signature) -> TableFault {
     let (acpi, result, problems) = image.discover();
     assert_eq!(result, Ok(()));
     assert!(acpi.hpet.is_some(), "the table beside the corrupt one is read");
-    assert!(acpi.madt.processors.is_empty() && acpi.madt.io_apics.is_empty());
-    assert!(acpi.mcfg.segments.is_empty() && acpi.pm_timer.is_none());
+    assert!(acpi.madt.processors.is_empty() && acpi.madt.io_apics.is_empty() && acpi.madt.local_apic_address == 0);
+    assert!(acpi.mcfg.segments.is_empty() && acpi.srat.memory.is_empty() && acpi.srat.domains.is_empty());
+    assert!(acpi.slit.localities() == 0 && acpi.dmar.units.is_empty() && acpi.ivrs.units.is_empty());
     match problems.as_slice() {
         [Problem::Corrupt { signature, fault, .. }] if *signature == expected => *fault,
         other => panic!("expected one corrupt {expected}, got {other:?}"),
@@ -50,17 +51,28 @@ fn an_entry_over_the_end_of_its_table_is_a_fault() {
 
 #[test]
 fn an_entry_too_short_for_its_type_is_a_fault() {
-    for kind in [0, 1, 9] {
+    for kind in [0, 1, 2, 3, 4, 5, 9, 10] {
         let fault = fault_of(&[madt(&[entry(kind, &[0; 2])])]);
         assert_eq!(fault, TableFault::EntryLength { offset: 44 }, "type {kind}");
+    }
+    for kind in [0, 1, 2] {
+        let fault = fault_of(&[srat(3, &[entry(kind, &[0; 8])])]);
+        assert_eq!(fault, TableFault::EntryLength { offset: 48 }, "type {kind}");
     }
 }
 
 #[test]
 fn a_table_shorter_than_its_fixed_fields_is_a_fault() {
-    for (signature, size) in [(b"APIC", 44), (b"FACP", 116), (b"MCFG", 44)] {
+    for (signature, size) in
+        [(b"APIC", 44), (b"FACP", 116), (b"MCFG", 44), (b"SRAT", 48), (b"SLIT", 45), (b"DMAR", 48), (b"IVRS", 48)]
+    {
         let fault = fault_of(&[table(signature, 1, &vec![0; size - 1 - 36])]);
-        assert_eq!(fault, TableFault::Length { length: size as u32 - 1 }, "{}", Signature(*signature));
+        let expected = if signature == b"SLIT" {
+            TableFault::Value { field: "Number of System Localities" }
+        } else {
+            TableFault::Length { length: size as u32 - 1 }
+        };
+        assert_eq!(fault, expected, "{}", Signature(*signature));
     }
 }
 
@@ -95,7 +107,7 @@ fn a_pointer_out_of_memory_is_reported_with_its_address() {
 fn the_first_of_two_tables_counts() {
     let image = Image::new(2, &[hpet(0x1000), hpet(0x2000)]);
     let (acpi, _, problems) = image.discover();
-    assert_eq!(acpi.hpet, Some(0x1000));
+    assert_eq!(acpi.hpet.unwrap().address, 0x1000);
     assert_eq!(problems, [Problem::Duplicate { signature: Signature::HPET, address: image.addresses[1] }]);
 }
 
@@ -117,6 +129,48 @@ fn mcfg_ranges_that_cannot_be_are_faults() {
 }
 
 #[test]
+fn memory_affinity_that_wraps_or_contradicts_itself_is_a_fault() {
+    let wraps = srat(3, &[memory_affinity(u64::MAX, 2, 0, 1)]);
+    assert_eq!(fault_of(&[wraps]), TableFault::EntryValue { offset: 48, field: "Length" });
+    let overlaps = srat(3, &[memory_affinity(0, 0x2000, 0, 1), memory_affinity(0x1000, 0x2000, 1, 1)]);
+    assert_eq!(fault_of(&[overlaps]), TableFault::EntryValue { offset: 88, field: "Proximity Domain" });
+}
+
+#[test]
+fn distances_that_cannot_be_are_faults() {
+    let distance = |offset| TableFault::EntryValue { offset, field: "distance" };
+    assert_eq!(fault_of(&[slit(2, &[10, 20, 20, 11])]), distance(47), "a node that is not near itself");
+    assert_eq!(fault_of(&[slit(2, &[10, 10, 20, 10])]), distance(45), "another node as near as itself");
+    let count = TableFault::Value { field: "Number of System Localities" };
+    for localities in [0, 3, 1 << 32, u64::MAX] {
+        assert_eq!(fault_of(&[slit(localities, &[10, 20, 20, 10])]), count);
+    }
+}
+
+#[test]
+fn iommu_registers_that_are_null_or_unaligned_are_faults() {
+    for address in [0, 0xfed9_0800] {
+        let fault = fault_of(&[dmar(38, 0, &[drhd(0, 0, address, &[])])]);
+        assert_eq!(fault, TableFault::EntryValue { offset: 48, field: "Register Base Address" });
+        let fault = fault_of(&[ivrs(0, &[ivhd(0x11, 2, address, 0)])]);
+        assert_eq!(fault, TableFault::EntryValue { offset: 48, field: "IOMMU base address" });
+    }
+}
+
+#[test]
+fn a_device_scope_over_the_end_of_its_unit_is_a_fault() {
+    for scope in [vec![1, 0], vec![1, 9, 0, 0, 0, 0], vec![1, 4, 0, 0]] {
+        let fault = fault_of(&[dmar(38, 0, &[drhd(0, 0, 0xfed9_0000, &[scope])])]);
+        assert_eq!(fault, TableFault::EntryValue { offset: 48, field: "Device Scope" });
+    }
+}
+
+#[test]
+fn a_host_address_width_above_64_bits_is_a_fault() {
+    assert_eq!(fault_of(&[dmar(64, 0, &[])]), TableFault::Value { field: "Host Address Width" });
+}
+
+#[test]
 fn a_hpet_that_is_not_in_memory_is_a_fault() {
     let (acpi, _, problems) = Image::new(2, &[hpet(0)]).discover();
     assert_eq!(acpi.hpet, None);
@@ -124,6 +178,26 @@ fn a_hpet_that_is_not_in_memory_is_a_fault() {
         problems.as_slice(),
         [Problem::Corrupt { signature: Signature::HPET, fault: TableFault::Value { field: "BASE_ADDRESS" }, .. }]
     ));
+}
+
+#[test]
+fn a_corrupt_dsdt_costs_power_off_only() {
+    let mut image = Image::new(2, &[fadt(116, &[]), dsdt(&name_s5(2, &[0x0a, 5, 0x0a, 5])), hpet(0xfed0_0000)]);
+    let address = image.addresses[1] + 36;
+    flip(&mut image, address);
+    assert_eq!(fault_in(&image, Signature::DSDT), TableFault::Checksum);
+    let (acpi, ..) = image.discover();
+    assert!(acpi.fadt.is_some() && acpi.sleep_s5.is_none());
+}
+
+#[test]
+fn a_dsdt_pointer_to_another_table_is_a_fault() {
+    let mut image = Image::new(2, &[fadt(116, &[]), dsdt(&[]), hpet(0xfed0_0000)]);
+    let mut fadt = fadt(116, &[]);
+    fadt[40..44].copy_from_slice(&(image.addresses[2] as u32).to_le_bytes());
+    fix_checksum(&mut fadt);
+    image.write(image.addresses[0], &fadt);
+    assert_eq!(fault_in(&image, Signature::DSDT), TableFault::Signature { found: Signature::HPET });
 }
 
 #[test]
@@ -182,6 +256,15 @@ fn what_exceeds_a_list_is_dropped_and_said_once() {
     assert_eq!(acpi.madt.processors.len(), 256);
     let signature = Signature::MADT;
     assert_eq!(problems, [Problem::Truncated { signature, list: "processors", capacity: 256, dropped: 44 }]);
+}
+
+#[test]
+fn a_distance_matrix_that_is_too_big_keeps_its_corner() {
+    let matrix: Vec<u8> = (0..70).flat_map(|from| (0..70).map(move |to| if from == to { 10 } else { 20 })).collect();
+    let (acpi, _, problems) = Image::new(2, &[slit(70, &matrix)]).discover();
+    assert_eq!((acpi.slit.localities(), acpi.slit.distance(63, 62), acpi.slit.distance(0, 64)), (64, Some(20), None));
+    let signature = Signature::SLIT;
+    assert_eq!(problems, [Problem::Truncated { signature, list: "localities", capacity: 64, dropped: 6 }]);
 }
 
 #[test]

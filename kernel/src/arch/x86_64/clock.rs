@@ -2,7 +2,7 @@
 
 use core::sync::atomic::{AtomicU64, Ordering};
 
-use dragonfly_acpi::Acpi;
+use dragonfly_acpi::{Acpi, AddressSpace};
 use dragonfly_hw::x86::{cpuid, pit, pmtimer};
 use spin::Once;
 
@@ -192,7 +192,11 @@ fn against_hpet(hpet: Hpet) -> Option<Sample> {
 }
 
 fn against_pm_timer(acpi: &Acpi) -> Option<Sample> {
-    let port = acpi.pm_timer?;
+    let timer = acpi.fadt.as_ref()?.pm_timer?;
+    if timer.register.space != AddressSpace::SYSTEM_IO {
+        return None;
+    }
+    let port = timer.register.port()?;
     // The upper byte counts on some chips only; 24 bits last for 4.6 s.
     against(Source::PmTimerCalibration, pmtimer::FREQUENCY_HZ, pmtimer::MASK_24_BIT, || port_in(port, 4))
 }

@@ -5,7 +5,7 @@ use core::arch::global_asm;
 use core::sync::atomic::{AtomicU64, Ordering};
 
 use dragonfly_abi::MAX_CPUS;
-use dragonfly_acpi::Acpi;
+use dragonfly_acpi::{Acpi, ProcessorState};
 use dragonfly_memory::{HostPhys, PhysicalMemory};
 
 use super::per_cpu::{self, PerCpu};
@@ -109,7 +109,11 @@ static ARRIVED: AtomicU64 = AtomicU64::new(0);
 /// Starts all enabled CPUs but this one and gives how many there are now. `page` is a free page below 1 MiB.
 pub fn start_others(acpi: &Acpi, page: Option<HostPhys>) -> usize {
     let own = per_cpu::apic_id(0);
-    let others = acpi.madt.processors.iter().filter(|id| **id != own);
+    let others = acpi
+        .madt
+        .processors
+        .iter()
+        .filter(|processor| processor.state == ProcessorState::Enabled && processor.apic_id != own);
     if others.clone().next().is_none() {
         return 1;
     }
@@ -123,15 +127,15 @@ pub fn start_others(acpi: &Acpi, page: Option<HostPhys>) -> usize {
         return 1;
     };
     let mut cpus = 1;
-    for &apic_id in others {
+    for processor in others {
         if cpus == MAX_CPUS {
             log::warn!("more than {MAX_CPUS} CPUs: the others stay off");
             break;
         }
-        if start(apic_id, cpus, page, root) {
+        if start(processor.apic_id, cpus, page, root) {
             cpus += 1;
         } else {
-            log::warn!("CPU with APIC ID {} does not come up: going on without it", apic_id);
+            log::warn!("CPU with APIC ID {} does not come up: going on without it", processor.apic_id);
         }
     }
     cpus

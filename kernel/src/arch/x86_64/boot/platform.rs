@@ -59,10 +59,13 @@ pub fn discover(handoff: &Handoff) {
         ::log::warn!("ACPI: {error}: one CPU, no interrupt lines");
     }
     ::log::info!(
-        "ACPI: {} processors, {} I/O APICs, {} PCIe segments",
+        "ACPI: {} processors, {} I/O APICs, {} PCIe segments, {} NUMA CPU entries; DMA remapping units: VT-d {}, AMD-Vi {}",
         acpi.madt.processors.len(),
         acpi.madt.io_apics.len(),
-        acpi.mcfg.segments.len()
+        acpi.mcfg.segments.len(),
+        acpi.srat.processors.len(),
+        acpi.dmar.units.len(),
+        acpi.ivrs.units.len()
     );
 }
 
@@ -104,7 +107,8 @@ pub fn add_io_apics(acpi: &Acpi) {
 
 /// Lets the HPET count, if there is one that can be read.
 pub fn find_hpet(acpi: &Acpi) -> Option<clock::Hpet> {
-    let registers = kernel_space::map_device(acpi.hpet?, PAGE_SIZE)?;
+    let table = acpi.hpet.as_ref()?;
+    let registers = kernel_space::map_device(table.address, PAGE_SIZE)?;
     // SAFETY: Mapped for good; capabilities and configuration are 64-bit registers of an HPET.
     let (capabilities, configuration) = unsafe {
         let capabilities = registers.byte_add(hpet::GCAP_ID as usize).cast::<u64>().read_volatile();
