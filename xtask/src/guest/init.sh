@@ -71,4 +71,6 @@ else
     # A session with the console as its terminal: job control, and Ctrl-C reaches what runs.
     setsid cttyhack sh -l
 fi
+# Waits until a slow console has all that was said.
+stty sane <>/dev/console
 poweroff -f

@@ -154,6 +154,7 @@ impl Testpmd {
         let mut command = Command::new(peers.program("dpdk-testpmd"));
         command.env("RUNTIME_DIRECTORY", folder).process_group(0);
         // The main thread waits for commands; the one that polls has the CPU.
+        command.args(Peers::plug_ins());
         command.args(["--lcores", "0@0,1@0", "--no-pci", "--no-huge", "-m", "512", "--no-telemetry"]);
         for (number, (socket, mac)) in SOCKETS.iter().zip(MACS).enumerate() {
             let path = folder.join(socket);
