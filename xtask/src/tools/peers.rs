@@ -6,13 +6,18 @@ use anyhow::Result;
 
 use super::{Tools, existing, sets};
 
+/// DPDK's plug-ins that are needed here, which DPDK looks for where a real system has them.
+///
+/// They are named without their folder: DPDK refuses files below one that everybody may write to, such as `/tmp`, and the
+/// cache may be there.
+const PLUG_INS: [&str; 4] =
+    ["librte_bus_vdev.so.25", "librte_mempool_ring.so.25", "librte_net_vhost.so.25", "librte_net_virtio.so.25"];
+
 /// DPDK and Open vSwitch, unpacked.
 #[derive(Clone, Debug)]
 pub struct Peers {
     /// Folder of the start scripts.
     bin: PathBuf,
-    /// Folder of DPDK's plug-ins, which Open vSwitch looks for where a real system has them.
-    pub plugins: PathBuf,
     /// The schema of Open vSwitch's database.
     pub schema: PathBuf,
     /// Versions of the packages, DPDK's and Open vSwitch's.
@@ -24,6 +29,11 @@ impl Peers {
     #[must_use]
     pub fn bin(&self) -> &Path {
         &self.bin
+    }
+
+    /// Options of DPDK for its plug-ins.
+    pub fn plug_ins() -> impl Iterator<Item = &'static str> {
+        PLUG_INS.into_iter().flat_map(|name| ["-d", name])
     }
 
     /// A program's start script.
@@ -49,7 +59,6 @@ impl Tools {
         let version = |name| manifest.version_of(name).unwrap_or("unknown").to_string();
         Some(Peers {
             bin: self.cache.bin(),
-            plugins: existing(root.join("usr/lib/x86_64-linux-gnu/dpdk/pmds-25.0"))?,
             schema: existing(root.join("usr/share/openvswitch/vswitch.ovsschema"))?,
             versions: ["dpdk", "openvswitch-switch-dpdk"].map(version),
         })

@@ -116,12 +116,7 @@ pub const DPDK: PackageSet = PackageSet {
         "openvswitch-switch",
     ],
     programs: &[
-        Program {
-            name: "dpdk-testpmd",
-            path: "usr/bin/dpdk-testpmd",
-            environment: &[],
-            options: &[("-d", "usr/lib/x86_64-linux-gnu/dpdk/pmds-25.0")],
-        },
+        plain("dpdk-testpmd", "usr/bin/dpdk-testpmd"),
         plain("ovsdb-server", "usr/sbin/ovsdb-server"),
         plain("ovsdb-tool", "usr/bin/ovsdb-tool"),
         plain("ovs-vsctl", "usr/bin/ovs-vsctl"),

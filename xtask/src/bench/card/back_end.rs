@@ -159,6 +159,7 @@ impl Testpmd {
         let folder = own_folder(folder, "testpmd")?;
         let mut command = Command::new(peers.program("dpdk-testpmd"));
         command.env(DPDK_FOLDER, &folder);
+        command.args(Peers::plug_ins());
         // The main thread sleeps; the one that forwards has the CPU.
         command.args(["--lcores", "0@0,1@0", "--no-pci", "--no-huge", "-m", DPDK_MEMORY, "--no-telemetry"]);
         for (number, socket) in sockets(&folder).iter().enumerate() {
@@ -213,8 +214,8 @@ impl OpenVswitch {
             process::run(program("ovs-vsctl").arg(format!("--db={remote}")).arg("--timeout=30").args(arguments))
         };
         let extra = format!(
-            "other_config:dpdk-extra=\"-d {} --no-pci --no-huge --legacy-mem -m {DPDK_MEMORY} --no-telemetry\"",
-            peers.plugins.display()
+            "other_config:dpdk-extra=\"{} --no-pci --no-huge --legacy-mem -m {DPDK_MEMORY} --no-telemetry\"",
+            Peers::plug_ins().collect::<Vec<_>>().join(" ")
         );
         vsctl(&["--no-wait", "init"])?;
         vsctl(&["--no-wait", "set", "Open_vSwitch", ".", "other_config:dpdk-init=true", &extra])?;
