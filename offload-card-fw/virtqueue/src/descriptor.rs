@@ -3,7 +3,7 @@
 use bitflags::bitflags;
 
 use crate::chain::Segment;
-use crate::memory::{Access, GuestAddress, GuestMemory, GuestSlice, MemoryError};
+use crate::memory::{GuestAddress, GuestMemory, GuestSlice, MemoryError};
 use crate::{QueueError, RingFeatures};
 
 /// Bytes of a descriptor.
@@ -103,16 +103,6 @@ const fn segment([address, rest]: [u64; 2], flags: Flags) -> Segment {
 #[inline(always)]
 pub(crate) fn read(table: &GuestSlice<'_>, index: usize) -> Result<[u64; 2], MemoryError> {
     table.read_pair(index.checked_mul(DESCRIPTOR_SIZE).ok_or(MemoryError::OutOfBounds)?)
-}
-
-/// Lets the CPU fetch the first `bytes` of what a descriptor refers to, which may be anything yet.
-#[inline(always)]
-pub(crate) fn prefetch<M: GuestMemory>(memory: &M, segment: Segment, flags: Flags, bytes: usize) {
-    let access =
-        if flags.contains(Flags::WRITE) && !flags.contains(Flags::INDIRECT) { Access::Write } else { Access::Read };
-    if let Ok(piece) = memory.piece(segment.address, bytes.min(segment.len as usize)) {
-        piece.prefetch(access);
-    }
 }
 
 /// The table to which an indirect descriptor refers, and how many descriptors it has. VIRTQ_DESC_F_WRITE in the

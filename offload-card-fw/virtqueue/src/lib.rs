@@ -4,7 +4,8 @@
 //! - `config`, `notification`: what a transport tells of a queue.
 //! - `queue`: a queue of either layout, and why it stops. `split`, `packed`: the two layouts.
 //! - `in_flight`: what a device has taken, for the one that comes after it.
-//! - `descriptor`, `chain`: what the driver makes available, copied and checked. `cursor`: its bytes in order.
+//! - `descriptor`, `chain`: what the driver makes available, copied and checked. `cursor`: its bytes in order. `burst`: many
+//!   chains at once.
 //! - `host`: the driver's side, for tests.
 //!
 //! All that a driver writes is an allegation. It is read once, into a copy, and the copy is checked; whatever is wrong
@@ -35,6 +36,7 @@
 //! ```
 #![cfg_attr(not(any(test, loom, feature = "host")), no_std)]
 
+mod burst;
 mod chain;
 mod config;
 mod cursor;
@@ -50,6 +52,7 @@ mod queue;
 mod split;
 mod sync;
 
+pub use burst::{Burst, MAX_BURST, Single};
 pub use chain::{Chain, ChainId, MAX_SEGMENTS, Segment};
 pub use config::{MAX_QUEUE_SIZE, Position, QueueConfig, QueueState, RingAddresses, RingFeatures, RingPart};
 pub use cursor::{ChainError, Reader, Writer};

@@ -2,10 +2,11 @@
 
 use crate::sync::{Ordering, fence};
 
+use crate::burst::Collector;
 use crate::chain::{Chain, ChainId};
 use crate::descriptor::{self, DESCRIPTOR_SIZE, Flags, PackedDescriptor};
 use crate::in_flight::PackedTracker;
-use crate::memory::{Access, GuestMemory, GuestSlice};
+use crate::memory::{GuestMemory, GuestSlice};
 use crate::queue::{Areas, descriptors_gone, device_gone, driver_gone};
 use crate::{Position, QueueConfig, QueueError, RingFeatures};
 
@@ -138,35 +139,35 @@ impl Packed {
         Ok(Some(ChainId::new(id, descriptors, entry)))
     }
 
-    /// Lets the CPU fetch the next descriptors, if the first of them is available, and the first `bytes` that each refers to.
-    /// Descriptors are overwritten when they are used, mostly each by itself.
+    /// Takes the next chains, at most `count`, up to one that is not what is collected. None of a ring that is tracked.
+    ///
+    /// Descriptors are fetched to be overwritten when they are used, a few lines ahead.
     #[inline]
-    pub(crate) fn prefetch<M: GuestMemory>(
-        &self,
+    pub(crate) fn pop_burst<M: GuestMemory>(
+        &mut self,
         areas: &Areas<'_>,
-        memory: &M,
         count: u16,
-        bytes: usize,
+        collector: &mut Collector<'_, '_, M>,
     ) -> Result<(), QueueError> {
-        let Position { index, wrap } = self.next_available;
-        let is_there = |index| {
-            // Relaxed: only looked at; `pop` acquires.
-            areas.flags(Position { index, wrap }, Ordering::Relaxed).map(|flags| is_available(flags, wrap))
-        };
-        if !is_there(index)? {
+        if self.tracker.is_some() {
             return Ok(());
         }
-        // Those beyond the ring's end are few, and at its beginning.
-        let count = count.min(self.size - index);
-        let (first, len) = (DESCRIPTOR_SIZE * usize::from(index), DESCRIPTOR_SIZE * usize::from(count));
-        areas.descriptors.part(first, len).map_err(descriptors_gone)?.prefetch(Access::Write);
-        for index in index..index + count {
-            if !is_there(index)? {
+        // As many as are not the device's already: more would be a loop.
+        let count = count.min(self.size.saturating_sub(self.in_flight));
+        for _ in 0..count {
+            let at = self.next_available;
+            // Acquire: what the driver wrote before these flags is read after them (2.8.21.1).
+            let flags = areas.flags(at, Ordering::Acquire)?;
+            if !is_available(flags, at.wrap) {
                 break;
             }
-            let copy = descriptor::read(&areas.descriptors, usize::from(index)).map_err(descriptors_gone)?;
-            let copy = PackedDescriptor::from_words(copy);
-            descriptor::prefetch(memory, copy.segment(), copy.flags(), bytes);
+            let copy = descriptor::read(&areas.descriptors, usize::from(at.index)).map_err(descriptors_gone)?;
+            let copy = PackedDescriptor::from_words(copy).with_flags(flags);
+            if !collector.take(ChainId::new(copy.id(), 1, 0), copy.segment(), flags) {
+                break;
+            }
+            self.next_available = at.advance_packed(1, self.size);
+            self.in_flight += 1;
         }
         Ok(())
     }

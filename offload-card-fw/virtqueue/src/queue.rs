@@ -1,7 +1,8 @@
 //! A queue of either layout.
 
+use crate::burst::{Burst, Collector, MAX_BURST, Single};
 use crate::chain::{Chain, ChainId};
-use crate::memory::{GuestMemory, GuestSlice, MemoryError};
+use crate::memory::{Access, GuestMemory, GuestSlice, MemoryError};
 use crate::packed::Packed;
 use crate::split::Split;
 use crate::{Position, QueueConfig, QueueError, QueueState, RingFeatures, RingPart};
@@ -217,7 +218,7 @@ pub struct Attached<'q, 'm, M> {
     areas: Areas<'m>,
 }
 
-impl<M: GuestMemory> Attached<'_, '_, M> {
+impl<'m, M: GuestMemory> Attached<'_, 'm, M> {
     /// As [`Queue::pop_into`].
     ///
     /// # Errors
@@ -227,17 +228,66 @@ impl<M: GuestMemory> Attached<'_, '_, M> {
         self.try_pop(chain).map_err(|error| self.stop(error))
     }
 
-    /// Lets the CPU fetch what is needed to take the next chains and give them back, of at most `count`, and the first
-    /// `bytes` of what each one's first descriptor refers to. A hint, for devices that take several in a row: all of it is
-    /// on its way at once.
+    /// Takes the next chains, at most `count` and [`MAX_BURST`](crate::MAX_BURST), into `burst`, as long as each is one buffer
+    /// for this access that is mapped in one piece, and lets the CPU fetch the first two lines of each: for devices that take
+    /// several in a row, all of it is on its way at once. Other chains are taken by [`Self::pop_into`], which also says
+    /// what is wrong with them; so are all of a ring whose memory tracks what is in flight.
     ///
     /// # Errors
     /// Why the queue has stopped.
     #[inline]
-    pub fn prefetch(&mut self, count: u16, bytes: usize) -> Result<(), QueueError> {
+    pub fn pop_burst(&mut self, count: usize, access: Access, burst: &mut Burst<'m>) -> Result<(), QueueError> {
         self.check()?;
-        ring!(&mut self.queue.ring, ring => ring.prefetch(&self.areas, self.memory, count, bytes))
-            .map_err(|error| self.stop(error))
+        burst.clear();
+        let queue = &mut *self.queue;
+        let (popped, generation) = (queue.popped, queue.generation);
+        let mut collector = Collector { memory: self.memory, access, popped, generation, burst };
+        // At most a few.
+        let count = count.min(MAX_BURST) as u16;
+        let result = ring!(&mut queue.ring, ring => ring.pop_burst(&self.areas, count, &mut collector));
+        queue.popped = collector.popped;
+        result.map_err(|error| self.stop(error))
+    }
+
+    /// Puts the last chains of a burst back, as if they had not been taken, and keeps the first `kept`. Nothing may have been
+    /// taken since.
+    ///
+    /// # Errors
+    /// As [`Self::unpop`].
+    #[inline]
+    pub fn unpop_burst(&mut self, burst: &mut Burst<'m>, kept: usize) -> Result<(), QueueError> {
+        while burst.len() > kept
+            && let Some(single) = burst.pop()
+        {
+            self.unpop(single.id())?;
+        }
+        Ok(())
+    }
+
+    /// As [`Self::stage`] for each chain of a burst, with the bytes that were written to it.
+    ///
+    /// # Errors
+    /// As [`Queue::push`].
+    #[inline]
+    pub fn stage_burst(&mut self, burst: &Burst<'_>, written: impl IntoIterator<Item = u32>) -> Result<(), QueueError> {
+        self.check()?;
+        let queue = &mut *self.queue;
+        let Some(first) = burst.iter().next().map(Single::id) else { return Ok(()) };
+        if first.generation() != queue.generation || usize::from(queue.in_flight()) < burst.len() {
+            return Err(QueueError::NotInFlight);
+        }
+        if queue.config.features.contains(RingFeatures::IN_ORDER) && first.sequence() != queue.pushed {
+            return Err(QueueError::OutOfOrder);
+        }
+        let mut staged = 0;
+        let result = ring!(&mut queue.ring, ring => {
+            burst.iter().zip(written).try_for_each(|(single, written)| {
+                staged += 1;
+                ring.stage(&self.areas, single.id(), written)
+            })
+        });
+        queue.pushed = queue.pushed.wrapping_add(staged);
+        result.map_err(|error| self.stop(error))
     }
 
     /// Puts the chain that was taken last back, as if it had not been: for devices that need several chains for what they

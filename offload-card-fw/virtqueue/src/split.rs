@@ -2,10 +2,11 @@
 
 use crate::sync::{Ordering, fence};
 
+use crate::burst::{Collector, MAX_BURST};
 use crate::chain::{Chain, ChainId};
 use crate::descriptor::{self, DESCRIPTOR_SIZE, Flags, SplitDescriptor};
 use crate::in_flight::SplitTracker;
-use crate::memory::{Access, GuestMemory, GuestSlice};
+use crate::memory::{Access, GuestMemory, GuestSlice, LINE};
 use crate::queue::{Areas, descriptors_gone, device_gone, driver_gone};
 use crate::{QueueConfig, QueueError, RingFeatures};
 
@@ -128,36 +129,46 @@ impl Split {
         Ok(())
     }
 
-    /// Lets the CPU fetch the next chains' first descriptors, the first `bytes` that these refer to, and the used elements to
-    /// be written.
+    /// Takes the next chains, at most `count`, up to one that is not what is collected. None of a ring that is tracked.
+    ///
+    /// Passes: one lets the CPU fetch descriptors, one reads them and lets it fetch buffers, so that all lines are on their way
+    /// at once; and those of the used elements to be written.
     #[inline]
-    pub(crate) fn prefetch<M: GuestMemory>(
+    pub(crate) fn pop_burst<M: GuestMemory>(
         &mut self,
         areas: &Areas<'_>,
-        memory: &M,
         count: u16,
-        bytes: usize,
+        collector: &mut Collector<'_, '_, M>,
     ) -> Result<(), QueueError> {
+        if self.tracker.is_some() {
+            return Ok(());
+        }
         if self.seen_available.wrapping_sub(self.next_available) < count {
             self.look(areas)?;
         }
-        let count = self.seen_available.wrapping_sub(self.next_available).min(count).min(self.size);
-        let heads = || (0..count).map(|ahead| self.head(areas, self.next_available.wrapping_add(ahead)));
-        for head in heads() {
-            // One that is not in the table is found when it is taken.
-            if let Ok(descriptor) = areas.descriptors.part(DESCRIPTOR_SIZE * usize::from(head?), DESCRIPTOR_SIZE) {
-                descriptor.prefetch(Access::Read);
-            }
+        let count = self.seen_available.wrapping_sub(self.next_available).min(count);
+        if count == 0 {
+            return Ok(());
         }
-        // Those beyond the ring's end are few, and at its beginning.
-        let first = self.slot(self.next_used);
-        let elements = usize::from(count).min(usize::from(self.size) - first);
-        areas.device.part(RING + 8 * first, 8 * elements).map_err(device_gone)?.prefetch(Access::Write);
-        for head in heads() {
-            if let Ok(copy) = descriptor::read(&areas.descriptors, usize::from(head?)) {
-                let copy = SplitDescriptor::from_words(copy);
-                descriptor::prefetch(memory, copy.segment(), copy.flags(), bytes);
+        let table = &areas.descriptors;
+        let mut heads = [0; MAX_BURST];
+        let heads = heads.get_mut(..usize::from(count)).unwrap_or_default();
+        for (index, head) in (0..).zip(&mut *heads) {
+            *head = self.head(areas, self.next_available.wrapping_add(index))?;
+            table.prefetch(DESCRIPTOR_SIZE * usize::from(*head), Access::Read);
+        }
+        let used = RING + 8 * self.slot(self.next_used);
+        (0..8 * heads.len()).step_by(LINE).for_each(|offset| areas.device.prefetch(used + offset, Access::Write));
+        for head in heads {
+            if *head >= self.size {
+                break;
             }
+            let copy = descriptor::read(table, usize::from(*head)).map_err(descriptors_gone)?;
+            let copy = SplitDescriptor::from_words(copy);
+            if !collector.take(ChainId::new(*head, 0, 0), copy.segment(), copy.flags()) {
+                break;
+            }
+            self.next_available = self.next_available.wrapping_add(1);
         }
         Ok(())
     }
@@ -223,9 +234,8 @@ impl Split {
             tracker.staged(areas.in_flight()?, id.index())?;
         }
         let element = RING + 8 * self.slot(self.next_used);
-        // Relaxed: the Release in `publish` makes them visible.
-        areas.device.store_u32(element, u32::from(id.index()), Ordering::Relaxed).map_err(device_gone)?;
-        areas.device.store_u32(element + 4, written, Ordering::Relaxed).map_err(device_gone)?;
+        // The Release in `publish` makes them visible.
+        areas.device.store_u32_pair(element, [u32::from(id.index()), written]).map_err(device_gone)?;
         self.next_used = self.next_used.wrapping_add(1);
         Ok(())
     }

@@ -8,8 +8,8 @@ use std::time::Instant;
 use dragonfly_random::{Random, fuzz_end};
 use dragonfly_virtqueue::host::{Buffer, HostMemory, config_at, driver};
 use dragonfly_virtqueue::{
-    Chain, ChainId, GuestAddress, GuestMemory, MAX_SEGMENTS, Queue, QueueConfig, RingFeatures, WithInFlight,
-    in_flight_region_size,
+    Access, Burst, Chain, ChainId, GuestAddress, GuestMemory, MAX_BURST, MAX_SEGMENTS, Queue, QueueConfig,
+    RingFeatures, Single, WithInFlight, in_flight_region_size,
 };
 
 const SIZE: u16 = 8;
@@ -159,7 +159,22 @@ fn turn<M: GuestMemory>(
 ) -> Result<(), dragonfly_virtqueue::QueueError> {
     let mut chain = Chain::new();
     if random.below(2) == 0 {
-        queue.attach(memory)?.prefetch(random.number() as u16, random.index(3000))?;
+        let access = if random.below(2) == 0 { Access::Read } else { Access::Write };
+        let mut burst = Burst::new();
+        let mut ring = queue.attach(memory)?;
+        ring.pop_burst(random.index(2 * MAX_BURST), access, &mut burst)?;
+        assert!(burst.len() <= usize::from(SIZE));
+        for single in &burst {
+            outcomes.chains += 1;
+            let mut bytes = [0; 20];
+            let _ = single.buffer().read(0, &mut bytes);
+            if access == Access::Write {
+                let _ = single.buffer().write_pair(0, [1, 2]);
+                let _ = single.buffer().write(12, &bytes);
+            }
+        }
+        ring.unpop_burst(&mut burst, random.index(usize::from(SIZE)))?;
+        held.extend(burst.iter().map(Single::id));
     }
     for _ in 0..random.below(3) {
         if !queue.pop_into(memory, &mut chain)? {

@@ -3,10 +3,10 @@
 //! The driver follows the specification and shares no code with the queue. What is checked: chains come as they were made
 //! available, with their bytes; each is given back once, with its length; and whoever sleeps is woken.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 
 use dragonfly_virtqueue::host::{Buffer, Driver, HostMemory, config_at, driver};
-use dragonfly_virtqueue::{Chain, GuestAddress, GuestMemory, Queue, QueueError, RingFeatures, Segment};
+use dragonfly_virtqueue::{Access, Burst, Chain, GuestAddress, GuestMemory, Queue, QueueError, RingFeatures, Segment};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::subsequence;
@@ -30,8 +30,8 @@ struct Shape {
 enum Step {
     Add(Shape),
     Publish,
-    /// Has what so many chains need fetched, which changes nothing that can be seen.
-    Prefetch(u16),
+    /// Takes so many chains at once, to be written or read, keeps so many of them and puts the others back.
+    Burst(usize, Access, usize),
     Pop,
     /// Puts the chain back that was taken last.
     Unpop,
@@ -51,8 +51,8 @@ fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         4 => shape.prop_map(Step::Add),
         3 => Just(Step::Publish),
-        1 => any::<u16>().prop_map(Step::Prefetch),
-        1 => (0..9_u16).prop_map(Step::Prefetch),
+        3 => (0..9_usize, prop_oneof![Just(Access::Read), Just(Access::Write)], 0..9_usize)
+            .prop_map(|(count, access, kept)| Step::Burst(count, access, kept)),
         5 => Just(Step::Pop),
         1 => Just(Step::Unpop),
         5 => (any::<usize>(), any::<bool>()).prop_map(|(which, at_once)| Step::Push(which, at_once)),
@@ -86,6 +86,8 @@ struct World {
     device_sleeps: bool,
     driver_sleeps: bool,
     bytes: HashMap<u64, Vec<u8>>,
+    /// First buffers of chains that have a table.
+    in_tables: HashSet<u64>,
 }
 
 impl World {
@@ -109,6 +111,7 @@ impl World {
             device_sleeps: false,
             driver_sleeps: false,
             bytes: HashMap::new(),
+            in_tables: HashSet::new(),
         }
     }
 
@@ -132,6 +135,11 @@ impl World {
             let bytes: Vec<_> = (0..buffer.len).map(|at| (self.next_data as u32 * 31 + at) as u8).collect();
             self.memory.write(GuestAddress(buffer.address), &bytes).unwrap();
             self.bytes.insert(buffer.address, bytes);
+        }
+        if table.is_some() {
+            self.in_tables.extend(buffers.first().map(|buffer| buffer.address));
+        } else if let Some(first) = buffers.first() {
+            self.in_tables.remove(&first.address);
         }
         self.added.push_back((id, buffers));
     }
@@ -191,6 +199,46 @@ impl World {
         self.device_sleeps = false;
     }
 
+    /// Takes a burst and gives what it keeps back at once.
+    fn burst(&mut self, count: usize, access: Access, kept: usize) {
+        let is_single = |buffers: &[Buffer]| match buffers {
+            [only] => {
+                only.is_writable == (access == Access::Write) && only.len > 0 && !self.in_tables.contains(&only.address)
+            }
+            _ => false,
+        };
+        let published = self.added.iter().take(self.published.min(count));
+        let expected: Vec<_> =
+            published.map_while(|(id, buffers)| is_single(buffers).then(|| (*id, buffers[0].len))).collect();
+        let mut burst = Burst::new();
+        let mut ring = self.queue.attach(&self.memory).unwrap();
+        ring.pop_burst(count, access, &mut burst).unwrap();
+        let found: Vec<_> = burst.iter().map(|single| (single.id().index(), single.buffer().len() as u32)).collect();
+        assert_eq!(found, expected);
+        for (single, (_, buffers)) in burst.iter().zip(&self.added).filter(|_| access == Access::Read) {
+            let mut bytes = vec![0; single.buffer().len()];
+            single.buffer().read(0, &mut bytes).unwrap();
+            assert_eq!(bytes, self.bytes[&buffers[0].address]);
+        }
+        // What was taken before must be given back before.
+        let kept = if self.is_in_order && !self.popped.is_empty() { 0 } else { kept.min(burst.len()) };
+        ring.unpop_burst(&mut burst, kept).unwrap();
+        assert_eq!(burst.len(), kept);
+        let lens: Vec<_> = (7..).take(kept).collect();
+        ring.stage_burst(&burst, lens.iter().copied()).unwrap();
+        if kept < expected.len() {
+            self.device_sleeps = false;
+        }
+        if kept > 0 {
+            self.can_unpop = 0;
+        }
+        for len in lens {
+            let (id, _) = self.added.pop_front().unwrap();
+            self.published -= 1;
+            self.used.push_back((id, len));
+        }
+    }
+
     fn push(&mut self, which: usize, at_once: bool) {
         let mut ring = self.queue.attach(&self.memory).unwrap();
         if !self.popped.is_empty() {
@@ -227,7 +275,7 @@ impl World {
         match step {
             Step::Add(shape) => self.add(shape),
             Step::Publish => self.publish(),
-            Step::Prefetch(count) => self.queue.attach(&self.memory).unwrap().prefetch(*count, 64).unwrap(),
+            Step::Burst(count, access, kept) => self.burst(*count, *access, *kept),
             Step::Pop => self.pop(),
             Step::Unpop => self.unpop(),
             Step::Push(which, at_once) => self.push(*which, *at_once),

@@ -4,7 +4,7 @@
 
 use alloc::vec::Vec;
 
-use dragonfly_vswitch::{Edit, MAX_PREFIX, Output, PortId, offload};
+use dragonfly_vswitch::{Edit, MAX_PREFIX, Offload, Output, PortId, offload};
 
 use super::{frame::Buffered, pool::Pool, receiver::Receiver};
 
@@ -64,15 +64,14 @@ impl Delivery<'_> {
 }
 
 impl Output for Delivery<'_> {
+    #[inline]
     fn forward(&mut self, number: usize, port: PortId, edit: &Edit<'_>) {
         let Some(frame) = self.frames.get(number) else { return };
         let Some(features) = self.receiver(port).map(|receiver| receiver.features) else { return };
         let flow_hash = edit.flow_hash;
         if edit.is_none() && offload::passes_whole(&frame.bytes, &frame.offload, features) {
             let source = if self.last_moved.replace(number) == Some(number) {
-                let mut copy = self.pool.copy(&frame.bytes);
-                copy.offload = frame.offload;
-                Source::Made(copy)
+                Source::Made(self.pool.copy(&frame.bytes, frame.offload))
             } else {
                 Source::Batch(number)
             };
@@ -84,9 +83,7 @@ impl Output for Delivery<'_> {
         }
         let (routes, pool) = (&mut *self.routes, &mut *self.pool);
         let emit = |bytes: &[u8], offload| {
-            let mut frame = pool.copy(bytes);
-            frame.offload = offload;
-            routes.push(Route { port, flow_hash, frame: Source::Made(frame) });
+            routes.push(Route { port, flow_hash, frame: Source::Made(pool.copy(bytes, offload)) });
         };
         // A frame that contradicts its header ends here, maybe after some segments: its sender's loss.
         let _ = offload::finish(&frame.bytes, &frame.offload, edit, features, self.scratch, emit);
@@ -94,7 +91,7 @@ impl Output for Delivery<'_> {
 
     fn originate(&mut self, port: PortId, frame: &[u8]) {
         if self.receiver(port).is_some() {
-            let frame = Source::Made(self.pool.copy(frame));
+            let frame = Source::Made(self.pool.copy(frame, Offload::default()));
             self.routes.push(Route { port, flow_hash: 0, frame });
         }
     }

@@ -233,7 +233,7 @@ impl Fabric {
 
     /// Memory for a frame, which is empty.
     pub fn buffer(&mut self) -> Vec<u8> {
-        let frame = self.pool.copy(&[]);
+        let frame = self.pool.copy(&[], Offload::default());
         self.pool.unwrap(frame)
     }
 

@@ -28,7 +28,11 @@ pub const fn len(features: Features) -> usize {
 /// What a driver says is left to do. `None` if it claims what it has not negotiated, or contradicts itself.
 #[must_use]
 pub fn parse(header: &[u8; HEADER], features: Features) -> Option<Offload> {
-    let [flags, gso_type, _, _, size_low, size_high, start_low, start_high, offset_low, offset_high, ..] = *header;
+    let [flags, gso_type, ..] = *header;
+    if (flags & FLAG_NEEDS_CSUM, gso_type) == (0, GSO_NONE) {
+        return Some(Offload::default());
+    }
+    let [_, _, _, _, size_low, size_high, start_low, start_high, offset_low, offset_high, ..] = *header;
     let checksum = (flags & FLAG_NEEDS_CSUM != 0).then(|| PartialChecksum {
         start: u16::from_le_bytes([start_low, start_high]),
         offset: u16::from_le_bytes([offset_low, offset_high]),
@@ -61,8 +65,17 @@ pub fn of(frame: &Buffered, buffers: u16) -> [u8; HEADER] {
 
 /// The same in two words, whose bytes in memory are the header's and four behind it. For headers that are copied at once:
 /// a CPU passes a word on from a store that waits, but not from stores of its bytes.
+#[inline]
 #[must_use]
 pub fn words(frame: &Buffered, buffers: u16) -> [u64; 2] {
+    let Offload { checksum, segmentation, is_valid } = frame.offload;
+    if checksum.is_none() & segmentation.is_none() & !is_valid {
+        return [0, (u64::from(buffers) << 16).to_le()];
+    }
+    words_of_offload(frame, buffers)
+}
+
+fn words_of_offload(frame: &Buffered, buffers: u16) -> [u64; 2] {
     let Offload { checksum, segmentation, is_valid } = frame.offload;
     let mut flags = if is_valid { FLAG_DATA_VALID } else { 0 };
     let (mut start, mut offset) = (0, 0);

@@ -39,6 +39,3 @@ const LINK_HEADER: usize = 14 + 8;
 const LONGEST_FRAME: usize = u16::MAX as usize + LINK_HEADER;
 /// Frames taken from or given to a ring in one turn.
 const BATCH: usize = 64;
-/// Bytes of each buffer of a turn that are fetched beforehand: short frames, and the begin of long ones, whose rest the CPU
-/// fetches by itself while they are copied.
-const PREFETCHED: usize = 128;

@@ -24,33 +24,33 @@ pub struct Pool {
 }
 
 impl Pool {
-    /// A finished frame of `len` bytes that mean nothing.
+    /// A frame of `len` bytes that mean nothing.
     #[inline]
-    pub fn take(&mut self, len: usize) -> Buffered {
-        let mut frame = self.take_any(len);
+    pub fn take(&mut self, len: usize, offload: Offload) -> Buffered {
+        let mut frame = self.take_any(len, offload);
         // What was there before is overwritten anyway, so it is not cleared.
         frame.bytes.resize(len, 0);
         frame
     }
 
-    /// A finished frame with these bytes.
-    pub fn copy(&mut self, bytes: &[u8]) -> Buffered {
-        let mut frame = self.take_any(bytes.len());
+    /// A frame with these bytes.
+    pub fn copy(&mut self, bytes: &[u8], offload: Offload) -> Buffered {
+        let mut frame = self.take_any(bytes.len(), offload);
         frame.bytes.clear();
         frame.bytes.extend_from_slice(bytes);
         frame
     }
 
-    /// A finished frame with room for `len` bytes.
+    /// A frame with room for `len` bytes.
     #[inline]
-    fn take_any(&mut self, len: usize) -> Buffered {
+    fn take_any(&mut self, len: usize, offload: Offload) -> Buffered {
         let (kept, capacity) = if len <= SMALL { (&mut self.small, SMALL) } else { (&mut self.large, LONGEST_FRAME) };
         match kept.pop() {
             Some(mut frame) => {
-                frame.offload = Offload::default();
+                frame.offload = offload;
                 frame
             }
-            None => self.wrap(Vec::with_capacity(capacity), Offload::default()),
+            None => self.wrap(Vec::with_capacity(capacity), offload),
         }
     }
 

@@ -2,10 +2,11 @@
 
 use alloc::{boxed::Box, vec::Vec};
 
-use dragonfly_virtqueue::{Attached, Chain, ChainError, GuestMemory, QueueError};
+use arrayvec::ArrayVec;
+use dragonfly_virtqueue::{Access, Attached, Burst, Chain, ChainError, GuestMemory, MAX_BURST, QueueError};
 use zerocopy::IntoBytes;
 
-use super::{BATCH, Fabric, Features, NetDevice, PREFETCHED, frame::Buffered, header};
+use super::{BATCH, Fabric, Features, NetDevice, control::ControlState, frame::Buffered, header};
 use crate::serve::Service;
 
 /// The most buffers that a frame may fill. Linux makes them of 1,500 bytes at least, so that it needs 44.
@@ -50,8 +51,21 @@ impl NetDevice {
         }
         let Some(queue) = slot.ring.queue(memory)? else { return Ok(Service::default()) };
         let mut ring = queue.attach(memory)?;
-        ring.prefetch(most_frames as u16, PREFETCHED)?;
         let buffers = &mut slot.buffers;
+        if buffers.taken == 0 {
+            let mut burst = Burst::new();
+            ring.pop_burst(most_frames, Access::Write, &mut burst)?;
+            let Written { frames, lens } =
+                write_singles(&burst, waiting.frames().take(most_frames), header_len, &self.state);
+            ring.unpop_burst(&mut burst, lens.len())?;
+            if frames > 0 {
+                ring.stage_burst(&burst, lens)?;
+                ring.publish()?;
+                waiting.discard(frames, pool);
+                let notify = !burst.is_empty() && ring.needs_notification();
+                return Ok(Service { has_worked: true, notify, wait_until_ns: None });
+            }
+        }
         buffers.counts.clear();
         let mut given = 0;
         for frame in waiting.frames().take(most_frames) {
@@ -72,9 +86,7 @@ impl NetDevice {
         buffers.write(waiting.frames(), memory, header_len);
         buffers.give_back(&mut ring, given)?;
         let done = buffers.counts.len();
-        for frame in (0..done).map_while(|_| waiting.take()) {
-            pool.put(frame);
-        }
+        waiting.discard(done, pool);
         if given > 0 {
             ring.publish()?;
         }
@@ -148,6 +160,43 @@ impl Buffers {
     pub(super) fn forget(&mut self) {
         self.taken = 0;
     }
+}
+
+/// What became of frames.
+struct Written {
+    /// How many are done.
+    frames: usize,
+    /// Bytes of those that the driver wanted.
+    lens: ArrayVec<u32, MAX_BURST>,
+}
+
+/// Writes frames to a buffer each, up to one that does not fit or has none.
+#[inline]
+fn write_singles<'a>(
+    burst: &Burst<'_>,
+    frames: impl Iterator<Item = &'a Buffered>,
+    header_len: usize,
+    state: &ControlState,
+) -> Written {
+    let mut written = Written { frames: 0, lens: ArrayVec::new() };
+    let mut singles = burst.iter();
+    for frame in frames {
+        if state.wants(&frame.bytes) {
+            let Some(single) = singles.next() else { break };
+            let (buffer, len) = (single.buffer(), header_len + frame.bytes.len());
+            // What follows the header in its second word is overwritten.
+            if buffer.len() < len
+                || buffer.write_pair(0, header::words(frame, 1)).is_err()
+                || buffer.write(header_len, &frame.bytes).is_err()
+            {
+                break;
+            }
+            // A frame's length has 17 bits.
+            written.lens.push(len as u32);
+        }
+        written.frames += 1;
+    }
+    written
 }
 
 /// Writes header and frame to chains, one full after the other, and adds how much to each. Nothing for no chains.

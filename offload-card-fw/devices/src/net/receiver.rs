@@ -112,6 +112,14 @@ impl Waiting {
         Some(frame)
     }
 
+    /// Takes so many frames, and gives their memory back.
+    pub fn discard(&mut self, count: usize, pool: &mut Pool) {
+        for frame in self.frames.drain(..count.min(self.frames.len())) {
+            self.bytes = self.bytes.saturating_sub(frame.bytes.capacity());
+            pool.put(frame);
+        }
+    }
+
     fn clear(&mut self, pool: &mut Pool) {
         self.bytes = 0;
         self.frames.drain(..).for_each(|frame| pool.put(frame));

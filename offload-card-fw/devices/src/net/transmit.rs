@@ -1,9 +1,11 @@
 //! What the guest sends.
 
-use dragonfly_virtqueue::{Chain, GuestMemory, QueueError};
+use core::iter;
+
+use dragonfly_virtqueue::{Access, Burst, GuestMemory, GuestSlice, QueueError, Reader};
 
 use super::{
-    BATCH, Fabric, Features, LINK_HEADER, LONGEST_FRAME, NetDevice, PREFETCHED,
+    BATCH, Fabric, Features, LINK_HEADER, LONGEST_FRAME, NetDevice,
     frame::Buffered,
     header::{self, HEADER},
     pool::Pool,
@@ -31,12 +33,28 @@ impl NetDevice {
         let Some(slot) = self.queues.get_mut(usize::from(index)) else { return Ok(Service::default()) };
         let Some(queue) = slot.ring.queue(memory)? else { return Ok(Service::default()) };
         let mut ring = queue.attach(memory)?;
-        ring.prefetch(BATCH as u16, PREFETCHED)?;
-        let (mut taken, mut bytes) = (0, 0);
-        while taken < BATCH && bytes < MAX_TURN_BYTES && ring.pop_into(&mut self.chain)? {
+        let rules = Rules { features, longest };
+        let mut bytes = 0;
+        let mut burst = Burst::new();
+        ring.pop_burst(BATCH, Access::Read, &mut burst)?;
+        let mut taken = 0;
+        for single in &burst {
+            if bytes >= MAX_TURN_BYTES {
+                break;
+            }
             taken += 1;
-            if is_link_up && let Some(frame) = read(&self.chain, memory, features, longest, fabric.pool()) {
-                bytes += frame.bytes.len() + PACKET_BYTES * frame.offload.packets(frame.bytes.len());
+            if is_link_up && let Some(frame) = rules.read_single(single.buffer(), fabric.pool()) {
+                bytes += cost(&frame);
+                self.frames.push(frame);
+            }
+        }
+        ring.unpop_burst(&mut burst, taken)?;
+        ring.stage_burst(&burst, iter::repeat(0))?;
+        // What is no single buffer has the turn when it is the next one.
+        while burst.is_empty() && taken < BATCH && bytes < MAX_TURN_BYTES && ring.pop_into(&mut self.chain)? {
+            taken += 1;
+            if is_link_up && let Some(frame) = rules.read(self.chain.reader(memory), fabric.pool()) {
+                bytes += cost(&frame);
                 self.frames.push(frame);
             }
             ring.stage(self.chain.id(), 0)?;
@@ -52,28 +70,54 @@ impl NetDevice {
     }
 }
 
-/// Copies a frame. One whose header or length is wrong is the driver's loss.
-fn read<M: GuestMemory>(
-    chain: &Chain,
-    memory: &M,
+/// Time that a frame takes, as bytes.
+fn cost(frame: &Buffered) -> usize {
+    frame.bytes.len() + PACKET_BYTES * frame.offload.packets(frame.bytes.len())
+}
+
+/// What frames may be.
+struct Rules {
+    /// As negotiated.
     features: Features,
+    /// Bytes of one that is not to be cut.
     longest: usize,
-    pool: &mut Pool,
-) -> Option<Buffered> {
-    let mut reader = chain.reader(memory);
-    let mut header = [0; HEADER];
-    reader.read_exact(header.get_mut(..header::len(features))?).ok()?;
-    let offload = header::parse(&header, features)?;
-    let longest = if offload.segmentation.is_some() { LONGEST_FRAME } else { longest };
-    let len = usize::try_from(reader.remaining()).ok().filter(|len| (1..=longest).contains(len))?;
-    if offload.packets(len) > MAX_PACKETS {
-        return None;
+}
+
+impl Rules {
+    /// Copies a frame. One whose header or length is wrong is the driver's loss.
+    fn read<M: GuestMemory>(&self, mut from: Reader<'_, M>, pool: &mut Pool) -> Option<Buffered> {
+        let mut header = [0; HEADER];
+        from.read_exact(header.get_mut(..header::len(self.features))?).ok()?;
+        let mut frame = self.begin(&header, usize::try_from(from.remaining()).ok()?, pool)?;
+        if from.read_exact(&mut frame.bytes).is_err() {
+            pool.put(frame);
+            return None;
+        }
+        Some(frame)
     }
-    let mut frame = pool.take(len);
-    if reader.read_exact(&mut frame.bytes).is_err() {
-        pool.put(frame);
-        return None;
+
+    /// The same of a frame in one buffer.
+    #[inline]
+    fn read_single(&self, from: &GuestSlice<'_>, pool: &mut Pool) -> Option<Buffered> {
+        let header_len = header::len(self.features);
+        let mut header = [0; HEADER];
+        from.read(0, header.get_mut(..header_len)?).ok()?;
+        let mut frame = self.begin(&header, from.len().checked_sub(header_len)?, pool)?;
+        if from.read(header_len, &mut frame.bytes).is_err() {
+            pool.put(frame);
+            return None;
+        }
+        Some(frame)
     }
-    frame.offload = offload;
-    Some(frame)
+
+    /// A frame of so many bytes, which are to be copied.
+    #[inline]
+    fn begin(&self, header: &[u8; HEADER], len: usize, pool: &mut Pool) -> Option<Buffered> {
+        let offload = header::parse(header, self.features)?;
+        let longest = if offload.segmentation.is_some() { LONGEST_FRAME } else { self.longest };
+        if !(1..=longest).contains(&len) || offload.packets(len) > MAX_PACKETS {
+            return None;
+        }
+        Some(pool.take(len, offload))
+    }
 }

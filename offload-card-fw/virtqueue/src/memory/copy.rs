@@ -1,4 +1,4 @@
-//! Copies between guest memory and the device's own, each byte of the guest's read or written exactly once.
+//! Copies between guest memory and the device's own, of which nothing is read again once they are done.
 //!
 //! An ordinary copy would not do: the compiler may merge it with later reads of the copy, and so fetch again from guest
 //! memory what was checked already. Volatile accesses and an opaque instruction are neither merged nor repeated.
@@ -33,31 +33,40 @@ pub(super) unsafe fn copy(from: *const u8, to: *mut u8, len: usize) {
         }
         return;
     }
-    let mut at = 0;
-    while len - at >= 64 {
-        // SAFETY: `at + 64 <= len`, so both lines are in the ranges that the caller vouches for.
-        unsafe { copy_line(from.add(at), to.add(at)) };
-        at += 64;
-    }
-    while len - at >= 16 {
-        // SAFETY: As above, with 16.
-        unsafe { copy_word(from.add(at), to.add(at)) };
-        at += 16;
-    }
-    if len - at >= 8 {
-        // SAFETY: As above, with 8.
-        unsafe { copy_one::<u64>(from.add(at), to.add(at)) };
-        at += 8;
-    }
-    if len - at >= 4 {
-        // SAFETY: As above, with 4.
-        unsafe { copy_one::<u32>(from.add(at), to.add(at)) };
-        at += 4;
-    }
-    while at < len {
-        // SAFETY: `at < len`.
-        unsafe { copy_one::<u8>(from.add(at), to.add(at)) };
-        at += 1;
+    // Without loops where there can be: the last bytes are copied once more with those before them.
+    // SAFETY: In each case the offsets and sizes stay below `len`, for which the caller vouches.
+    unsafe {
+        match len {
+            64.. => {
+                let mut at = 0;
+                while len - at >= 64 {
+                    copy_line(from.add(at), to.add(at));
+                    at += 64;
+                }
+                copy_line(from.add(len - 64), to.add(len - 64));
+            }
+            16.. => {
+                if len > 32 {
+                    copy_word(from.add(16), to.add(16));
+                    copy_word(from.add(len - 32), to.add(len - 32));
+                }
+                copy_word(from, to);
+                copy_word(from.add(len - 16), to.add(len - 16));
+            }
+            8.. => {
+                copy_one::<u64>(from, to);
+                copy_one::<u64>(from.add(len - 8), to.add(len - 8));
+            }
+            4.. => {
+                copy_one::<u32>(from, to);
+                copy_one::<u32>(from.add(len - 4), to.add(len - 4));
+            }
+            _ => {
+                for at in 0..len {
+                    copy_one::<u8>(from.add(at), to.add(at));
+                }
+            }
+        }
     }
 }
 
@@ -138,6 +147,16 @@ unsafe fn copy_one<T: Copy>(from: *const u8, to: *mut u8) {
 pub(super) unsafe fn load(from: *const u8) -> u64 {
     // SAFETY: As the caller says; the packed wrapper needs no alignment.
     unsafe { from.cast::<Unaligned<u64>>().read_volatile().0 }
+}
+
+/// Writes eight bytes.
+///
+/// # Safety
+/// `to` is valid for writes of eight bytes, at any alignment.
+#[inline(always)]
+pub(super) unsafe fn store(to: *mut u8, word: u64) {
+    // SAFETY: As the caller says; the packed wrapper needs no alignment.
+    unsafe { to.cast::<Unaligned<u64>>().write_volatile(Unaligned(word)) }
 }
 
 /// Sets `len` bytes to zero.

@@ -6,8 +6,8 @@
 //!   nothing about its contents.
 //! - Fields of rings are accessed by naturally aligned atomics, whose orderings order them against the guest's CPUs as
 //!   against any other.
-//! - Buffers are copied by volatile accesses, or by one opaque instruction: exactly once, so that what was checked on the
-//!   copy is what is used. If the guest writes a buffer meanwhile, the copy holds some mixture of bytes: its own loss.
+//! - Buffers are copied by volatile accesses, or by one opaque instruction: none after the copy is done, so that what was
+//!   checked on it is what is used. If the guest writes a buffer meanwhile, the copy holds some mixture of bytes: its own loss.
 //! - Every access is checked against the bounds of its slice, and every slice against its region.
 #![expect(unsafe_code, reason = "guest memory is reached by pointers, as it is shared with the guest's CPUs")]
 
@@ -38,6 +38,7 @@ pub use loom::{GuestSlice, LoomMemory, Plain};
 #[cfg(not(loom))]
 pub use map::{MAX_REGIONS, MemoryMap, RegionError};
 pub use prefetch::Access;
+pub(crate) use prefetch::LINE;
 #[cfg(not(loom))]
 pub use slice::GuestSlice;
 use thiserror::Error;

@@ -10,33 +10,25 @@ pub enum Access {
     Write,
 }
 
-/// Bytes of a cache line.
-#[cfg(all(target_arch = "x86_64", not(miri)))]
-const LINE: usize = 64;
+/// Bytes of a cache line: what is fetched at once.
+pub const LINE: usize = 64;
 
-/// Begins to fetch the lines of `len` bytes. Elsewhere than on x86-64 nothing is done.
+/// Begins to fetch the line of a byte, which need not be mapped. Elsewhere than on x86-64 nothing is done.
 #[inline(always)]
-pub(super) fn prefetch(start: *const u8, len: usize, access: Access) {
+pub(super) fn prefetch(byte: *const u8, access: Access) {
     #[cfg(all(target_arch = "x86_64", not(miri)))]
-    {
-        let mut line = start.map_addr(|address| address & !(LINE - 1));
-        let end = start.wrapping_add(len);
-        while line < end {
-            // SAFETY: A prefetch changes no register and no memory, and never faults (APM 3, PREFETCHlevel and PREFETCHW;
-            // every CPU with long mode has both).
-            unsafe {
-                match access {
-                    Access::Read => core::arch::asm!(
-                        "prefetcht0 [{}]", in(reg) line, options(nostack, preserves_flags, readonly)
-                    ),
-                    Access::Write => core::arch::asm!(
-                        "prefetchw [{}]", in(reg) line, options(nostack, preserves_flags, readonly)
-                    ),
-                }
-            }
-            line = line.wrapping_add(LINE);
+    // SAFETY: A prefetch changes no register and no memory, and never faults (APM 3, PREFETCHlevel and PREFETCHW; every CPU with
+    // long mode has both).
+    unsafe {
+        match access {
+            Access::Read => core::arch::asm!(
+                "prefetcht0 [{}]", in(reg) byte, options(nostack, preserves_flags, readonly)
+            ),
+            Access::Write => core::arch::asm!(
+                "prefetchw [{}]", in(reg) byte, options(nostack, preserves_flags, readonly)
+            ),
         }
     }
     #[cfg(not(all(target_arch = "x86_64", not(miri))))]
-    let _ = (start, len, access);
+    let _ = (byte, access);
 }

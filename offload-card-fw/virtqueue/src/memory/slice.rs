@@ -5,7 +5,7 @@ use core::ptr::NonNull;
 use core::sync::atomic::{AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering};
 
 use super::MemoryError;
-use super::copy::{copy, load, zero};
+use super::copy::{copy, load, store, zero};
 use super::prefetch::{self, Access};
 
 /// Bytes of shared memory, mapped for `'m`. Every access is checked against its bounds and reads or writes the memory
@@ -111,10 +111,10 @@ impl<'m> GuestSlice<'m> {
         (Self { len: at, ..*self }, Self { start: rest, len: self.len - at, mapped: PhantomData })
     }
 
-    /// Lets the CPU fetch all of this, while it does something else: a hint.
+    /// Lets the CPU fetch the line in which byte `offset` is, while it does something else: a hint, which may be beyond the end.
     #[inline(always)]
-    pub fn prefetch(&self, access: Access) {
-        prefetch::prefetch(self.start.as_ptr(), self.len, access);
+    pub fn prefetch(&self, offset: usize, access: Access) {
+        prefetch::prefetch(self.start.as_ptr().wrapping_add(offset), access);
     }
 
     /// Copies `into.len()` bytes from byte `offset` on.
@@ -129,19 +129,36 @@ impl<'m> GuestSlice<'m> {
         Ok(())
     }
 
-    /// Copies the two little-endian words from byte `offset` on, at any alignment, into registers: for descriptors, whose
-    /// fields are used at once.
+    /// Copies the two little-endian words from byte `offset` on, at any alignment, into registers: for descriptors and
+    /// headers, whose fields are used at once.
     ///
     /// # Errors
     /// [`MemoryError::OutOfBounds`].
     #[inline(always)]
-    pub(crate) fn read_pair(&self, offset: usize) -> Result<[u64; 2], MemoryError> {
+    pub fn read_pair(&self, offset: usize) -> Result<[u64; 2], MemoryError> {
         self.check(offset, 16)?;
         // SAFETY: The range is in bounds.
         Ok(unsafe {
             let from = self.start.as_ptr().add(offset);
             [u64::from_le(load(from)), u64::from_le(load(from.add(8)))]
         })
+    }
+
+    /// Writes two words to the little-endian ones from byte `offset` on, at any alignment: for headers, which go there from
+    /// registers.
+    ///
+    /// # Errors
+    /// [`MemoryError::OutOfBounds`]; then nothing is written.
+    #[inline(always)]
+    pub fn write_pair(&self, offset: usize, [first, second]: [u64; 2]) -> Result<(), MemoryError> {
+        self.check(offset, 16)?;
+        // SAFETY: The range is in bounds.
+        unsafe {
+            let to = self.start.as_ptr().add(offset);
+            store(to, first.to_le());
+            store(to.add(8), second.to_le());
+        }
+        Ok(())
     }
 
     /// Copies `from` to byte `offset`.
@@ -171,6 +188,25 @@ impl<'m> GuestSlice<'m> {
     pub fn zero(&self) {
         // SAFETY: The slice is mapped and writable.
         unsafe { zero(self.start.as_ptr(), self.len) };
+    }
+
+    /// Writes the two little-endian words of 32 bits from byte `offset` on, each as [`Self::store_u32`] does with
+    /// [`Ordering::Relaxed`].
+    ///
+    /// # Errors
+    /// [`MemoryError::OutOfBounds`] and [`MemoryError::Misaligned`]; then nothing is written.
+    #[inline(always)]
+    pub(crate) fn store_u32_pair(&self, offset: usize, [first, second]: [u32; 2]) -> Result<(), MemoryError> {
+        #[cfg(test)]
+        super::death::before_store()?;
+        self.check(offset, 8)?;
+        let field = self.field(offset, 4)?.cast::<u32>();
+        // SAFETY: As for the other stores; both words are in bounds, and the second is as aligned as the first.
+        unsafe {
+            AtomicU32::from_ptr(field).store(first.to_le(), Ordering::Relaxed);
+            AtomicU32::from_ptr(field.add(1)).store(second.to_le(), Ordering::Relaxed);
+        }
+        Ok(())
     }
 
     accessors! {

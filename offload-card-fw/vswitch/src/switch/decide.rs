@@ -5,7 +5,7 @@ use crate::{
     counters::DropReason,
     frame::Output,
     packet::{Packet, ethertype, icmp::Message},
-    policy::{Direction, Judged, Passage, Refusal},
+    policy::{Direction, Judged, Passage, Refusal, RuleRef},
     port::{PortId, Role},
     switch::deliver::Delivery,
     tables::{CachedConnection, CachedFlow, Learned, Sighting, Slot},
@@ -13,18 +13,26 @@ use crate::{
     vlan::TagEdit,
 };
 
+/// What is done with a frame whose flow is known.
+#[derive(Clone, Copy)]
+pub(super) struct Verdict {
+    delivery: Delivery,
+    /// The rule that let it leave its sender.
+    rule: RuleRef,
+    /// A connection has to see each frame. If not, this holds for the next frame, too, if that is of the same flow.
+    pub is_tracked: bool,
+}
+
 impl Switch {
-    /// Does what was done with the flow's last frame. `false` if that does not hold any more, or the frame needs a
-    /// closer look; nothing has been done then that does harm when it is done again.
+    /// Finds what was done with the flow's last frame. `None` if that does not hold any more, or the frame needs a closer look;
+    /// nothing has been done then that does harm when it is done again.
     #[inline]
-    pub(super) fn repeat(&mut self, arrival: &Arrival, head: &[u8], now_ns: u64, out: &mut impl Output) -> bool {
+    pub(super) fn look_up(&mut self, arrival: &Arrival, now_ns: u64) -> Option<Verdict> {
         let packet = &arrival.packet;
-        let Some(source) = self.ports.get_mut(arrival.source.index()).and_then(Option::as_deref_mut) else {
-            return false;
-        };
-        let Some(flow) = arrival.place.and_then(|place| source.cache.entry(place)) else { return false };
+        let source = self.ports.get_mut(arrival.source.index()).and_then(Option::as_deref_mut)?;
+        let flow = source.cache.entry(arrival.place?)?;
         if flow.key != packet.key || flow.source_generation != source.generation {
-            return false;
+            return None;
         }
         let CachedFlow { destination, destination_generation, source_connection, destination_connection, .. } = *flow;
         let CachedFlow { source_station, destination_station, vlan, tag, .. } = *flow;
@@ -32,29 +40,38 @@ impl Switch {
             connection.id == 0 || filter.is_some_and(|filter| filter.pass_again(connection, packet, direction, now_ns))
         };
         if !passes(source.filter.as_mut(), &source_connection, Direction::Egress) {
-            return false;
+            return None;
         }
-        let Some(sender) = self.stations.at_mut(source_station) else { return false };
+        let sender = self.stations.at_mut(source_station)?;
         if sender.port != arrival.source || !sender.is(packet.key.source_mac(), vlan, now_ns) {
-            return false;
+            return None;
         }
         sender.refresh(now_ns.saturating_add(self.station_lifetime_ns));
-        let is_there = self.stations.at(destination_station).is_some_and(|station| {
-            station.port == destination && station.is(packet.key.destination_mac(), vlan, now_ns)
-        });
-        let Some(receiver) = self.ports.get_mut(destination.index()).and_then(Option::as_deref_mut) else {
-            return false;
-        };
-        if !is_there
-            || receiver.generation != destination_generation
-            || !passes(receiver.filter.as_mut(), &destination_connection, Direction::Ingress)
-        {
-            return false;
-        }
-        let delivery = Delivery { port: destination, tag, passage: destination_connection, is_cached: true };
-        self.groups.count(source_connection.rule, arrival.length as usize);
-        self.deliver(arrival, head, &delivery, now_ns, out);
-        true
+        let station = self.stations.at(destination_station)?;
+        let is_there = station.port == destination && station.is(packet.key.destination_mac(), vlan, now_ns);
+        let receiver = self.ports.get_mut(destination.index()).and_then(Option::as_deref_mut)?;
+        let holds = is_there
+            && receiver.generation == destination_generation
+            && passes(receiver.filter.as_mut(), &destination_connection, Direction::Ingress);
+        holds.then(|| Verdict {
+            delivery: Delivery { port: destination, tag, passage: destination_connection, is_cached: true },
+            rule: source_connection.rule,
+            is_tracked: source_connection.id != 0 || destination_connection.id != 0,
+        })
+    }
+
+    /// Does what was found out.
+    #[inline]
+    pub(super) fn carry_out(
+        &mut self,
+        verdict: &Verdict,
+        arrival: &Arrival,
+        head: &[u8],
+        now_ns: u64,
+        out: &mut impl Output,
+    ) {
+        self.groups.count(verdict.rule, arrival.length as usize);
+        self.deliver(arrival, head, &verdict.delivery, now_ns, out);
     }
 
     /// Finds out what is to be done with a frame, and does it.

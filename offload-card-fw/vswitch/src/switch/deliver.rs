@@ -13,6 +13,7 @@ use crate::{
 };
 
 /// A frame's way to one port.
+#[derive(Clone, Copy)]
 pub struct Delivery {
     pub port: PortId,
     pub tag: TagEdit,
@@ -23,7 +24,7 @@ pub struct Delivery {
 }
 
 impl Switch {
-    #[inline]
+    #[inline(always)]
     pub(super) fn deliver(
         &mut self,
         arrival: &Arrival,

@@ -93,6 +93,8 @@ struct Arrival {
     length: u32,
     offload: Offload,
     hash: u64,
+    /// Of the same flow as the one before it in the batch, from the same port.
+    follows: bool,
     /// Where the cache may know it; `None` to decide it anew.
     place: Option<u32>,
 }
@@ -107,6 +109,7 @@ impl Arrival {
         length: 0,
         offload: Offload { checksum: None, segmentation: None, is_valid: false },
         hash: 0,
+        follows: false,
         place: None,
     };
 }

@@ -5,7 +5,7 @@
 //! waits for another, and the CPU fetches many lines at a time; in the last pass, which does the work in order,
 //! everything is near.
 
-use super::{Arrival, Switch};
+use super::{Arrival, Switch, decide::Verdict};
 use crate::{
     counters::DropReason,
     frame::{Frame, Output},
@@ -43,6 +43,7 @@ impl Switch {
             }
             let batch = batch.get_mut(..count).unwrap_or_default();
             self.fetch(port, batch);
+            let mut last = None;
             for arrival in batch {
                 let Some(frame) = frames.get(arrival.frame) else { continue };
                 let Some(head) = frame.head().get(usize::from(arrival.strip)..) else { continue };
@@ -51,8 +52,11 @@ impl Switch {
                     let bytes = (head, arrival.length as usize);
                     self.capture_received(arrival.source, Some(&arrival.packet), bytes, now_ns, out);
                 }
-                if !self.repeat(arrival, head, now_ns, out) {
-                    self.decide(arrival, head, now_ns, out);
+                let again = last.filter(|last: &Verdict| arrival.follows && !last.is_tracked);
+                last = again.or_else(|| self.look_up(arrival, now_ns));
+                match &last {
+                    Some(verdict) => self.carry_out(verdict, arrival, head, now_ns, out),
+                    None => self.decide(arrival, head, now_ns, out),
                 }
             }
         }
@@ -72,7 +76,7 @@ impl Switch {
                 sender.counters.add_drop(DropReason::SendLimit);
                 continue;
             }
-            let Some(arrival) = batch.get_mut(count) else { break };
+            let Some((before, [arrival, ..])) = batch.split_at_mut_checked(count) else { break };
             let (Ok(()), Ok(length)) = (arrival.packet.read(head, length), u32::try_from(length)) else {
                 sender.counters.add_drop(DropReason::Malformed);
                 continue;
@@ -81,7 +85,12 @@ impl Switch {
                 sender.counters.add_drop(DropReason::Offload);
                 continue;
             }
-            arrival.hash = hasher.flow(arrival.packet.key.words());
+            match before.last() {
+                Some(last) if last.packet.key == arrival.packet.key => {
+                    (arrival.hash, arrival.follows) = (last.hash, true)
+                }
+                _ => (arrival.hash, arrival.follows) = (hasher.flow(arrival.packet.key.words()), false),
+            }
             (arrival.frame, arrival.source, arrival.strip) = (number, port, 0);
             (arrival.length, arrival.offload) = (length, offload);
             count += 1;
@@ -96,6 +105,8 @@ impl Switch {
             let Some(mut arrival) = batch.get(number).copied() else { break };
             let is_left =
                 frames.get(arrival.frame).is_some_and(|frame| self.unwrap(&mut arrival, frame.head()).is_some());
+            // What they carry is not looked at for that.
+            arrival.follows = false;
             if is_left && let Some(place) = batch.get_mut(left) {
                 *place = arrival;
                 left += 1;
@@ -171,10 +182,15 @@ impl Switch {
         let Some(sender) = self.port(port) else { return };
         let source_of =
             |arrival: &Arrival| if arrival.source == port { Some(sender) } else { self.port(arrival.source) };
-        for arrival in &mut *batch {
+        for arrival in batch.iter_mut().filter(|arrival| !arrival.follows) {
             arrival.place = source_of(arrival).and_then(|source| source.cache.probe(arrival.hash));
         }
+        let mut last = None;
         for arrival in batch {
+            if arrival.follows {
+                arrival.place = last;
+                continue;
+            }
             let is_there = |place| {
                 let source = source_of(arrival)?;
                 let entry = source.cache.entry(place)?;
@@ -187,6 +203,7 @@ impl Switch {
                 (is_same & at_source & at_destination).then_some(place)
             };
             arrival.place = arrival.place.and_then(is_there);
+            last = arrival.place;
         }
     }
 
