@@ -107,9 +107,9 @@ impl<M: GuestMemory> Collector<'_, '_, M> {
     /// is wanted. Who looks at it more closely finds out whether it is right.
     #[inline(always)]
     pub(crate) fn take(&mut self, id: ChainId, segment: Segment, flags: Flags) -> bool {
-        let Segment { address, len, is_writable } = segment;
-        if flags.intersects(Flags::NEXT | Flags::INDIRECT) || is_writable != (self.access == Access::Write) || len == 0
-        {
+        let Segment { address, len, .. } = segment;
+        let wanted = if self.access == Access::Write { Flags::WRITE } else { Flags::empty() };
+        if flags & (Flags::NEXT | Flags::INDIRECT | Flags::WRITE) != wanted || len == 0 {
             return false;
         }
         let Ok(buffer) = self.memory.piece(address, len as usize) else { return false };

@@ -153,8 +153,12 @@ impl Split {
         let table = &areas.descriptors;
         let mut heads = [0; MAX_BURST];
         let heads = heads.get_mut(..usize::from(count)).unwrap_or_default();
-        for (index, head) in (0..).zip(&mut *heads) {
-            *head = self.head(areas, self.next_available.wrapping_add(index))?;
+        let first = self.slot(self.next_available);
+        let (before_end, from_begin) = heads.split_at_mut(heads.len().min(usize::from(self.size) - first));
+        // Relaxed: ordered by the Acquire of `idx`.
+        areas.driver.load_u16s(RING + 2 * first, before_end).map_err(driver_gone)?;
+        areas.driver.load_u16s(RING, from_begin).map_err(driver_gone)?;
+        for head in &*heads {
             table.prefetch(DESCRIPTOR_SIZE * usize::from(*head), Access::Read);
         }
         let used = RING + 8 * self.slot(self.next_used);

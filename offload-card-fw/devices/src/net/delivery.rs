@@ -2,25 +2,27 @@
 //!
 //! A frame that goes to one port as it came is not copied: its memory goes there.
 
-use alloc::vec::Vec;
+use alloc::vec::{Drain, Vec};
+use core::iter::Peekable;
 
 use dragonfly_vswitch::{Edit, MAX_PREFIX, Offload, Output, PortId, offload};
 
 use super::{frame::Buffered, pool::Pool, receiver::Receiver};
 
 /// A frame's way to a port.
-#[derive(Debug)]
-pub struct Route {
+#[derive(Clone, Copy, Debug)]
+struct Route {
     port: PortId,
     flow_hash: u64,
-    frame: Source,
 }
 
-#[derive(Debug)]
-enum Source {
-    /// This one of the batch.
-    Batch(usize),
-    Made(Buffered),
+/// Where the frames of a batch go.
+#[derive(Debug, Default)]
+pub struct Routes {
+    /// Of each frame, if its memory goes somewhere.
+    moved: Vec<Option<Route>>,
+    /// Frames that were made of one of the batch, with its number; in order.
+    made: Vec<(usize, Route, Buffered)>,
 }
 
 /// Notes where frames go.
@@ -28,33 +30,55 @@ pub struct Delivery<'a> {
     pub frames: &'a [Buffered],
     pub receivers: &'a [Receiver],
     pub pool: &'a mut Pool,
-    pub routes: &'a mut Vec<Route>,
+    pub routes: &'a mut Routes,
     /// Room for frames while they are changed.
     pub scratch: &'a mut Vec<u8>,
-    /// The frame of the batch that is to be moved last; the switch decides about one after the other.
-    pub last_moved: Option<usize>,
 }
 
-/// Moves frames where they go; those that go nowhere are given back to the pool.
-pub fn deliver(frames: &mut Vec<Buffered>, routes: &mut Vec<Route>, receivers: &mut [Receiver], pool: &mut Pool) {
-    // The switch has decided about one after the other, and moves each once.
-    let mut rest = frames.drain(..).enumerate();
-    for Route { port, flow_hash, frame } in routes.drain(..) {
-        let frame = match frame {
-            Source::Batch(wanted) => loop {
-                match rest.next() {
-                    Some((number, frame)) if number == wanted => break Some(frame),
-                    Some((_, dropped)) => pool.put(dropped),
-                    None => break None,
-                }
-            },
-            Source::Made(frame) => Some(frame),
-        };
-        if let (Some(frame), Some(receiver)) = (frame, receivers.get_mut(usize::from(port.0))) {
+impl Routes {
+    /// Begins with a batch of so many frames, which go nowhere yet.
+    pub fn begin(&mut self, frames: usize) {
+        self.moved.clear();
+        self.moved.resize(frames, None);
+    }
+
+    /// Moves frames where they go, in their order; those that go nowhere are given back to the pool.
+    pub fn deliver(&mut self, frames: &mut Vec<Buffered>, receivers: &mut [Receiver], pool: &mut Pool) {
+        let mut made = self.made.drain(..).peekable();
+        for (number, (frame, route)) in frames.drain(..).zip(self.moved.drain(..)).enumerate() {
+            if made.len() > 0 {
+                deliver_made(&mut made, number, receivers, pool);
+            }
+            match route.and_then(|route| Some((receivers.get_mut(usize::from(route.port.0))?, route.flow_hash))) {
+                Some((receiver, flow_hash)) => receiver.put(frame, flow_hash, pool),
+                None => pool.put(frame),
+            }
+        }
+    }
+
+    /// The frame of the batch of which something was made last.
+    fn latest(&self) -> usize {
+        self.made.last().map_or(0, |(number, ..)| *number)
+    }
+
+    fn add(&mut self, number: usize, route: Route, frame: Buffered) {
+        self.made.push((number, route, frame));
+    }
+}
+
+/// Moves the frames that were made of one of the batch, or of one before it.
+#[cold]
+fn deliver_made(
+    made: &mut Peekable<Drain<'_, (usize, Route, Buffered)>>,
+    number: usize,
+    receivers: &mut [Receiver],
+    pool: &mut Pool,
+) {
+    while let Some((_, Route { port, flow_hash }, frame)) = made.next_if(|(of, ..)| *of <= number) {
+        if let Some(receiver) = receivers.get_mut(usize::from(port.0)) {
             receiver.put(frame, flow_hash, pool);
         }
     }
-    rest.for_each(|(_, dropped)| pool.put(dropped));
 }
 
 impl Delivery<'_> {
@@ -68,31 +92,28 @@ impl Output for Delivery<'_> {
     fn forward(&mut self, number: usize, port: PortId, edit: &Edit<'_>) {
         let Some(frame) = self.frames.get(number) else { return };
         let Some(features) = self.receiver(port).map(|receiver| receiver.features) else { return };
-        let flow_hash = edit.flow_hash;
+        let route = Route { port, flow_hash: edit.flow_hash };
         if edit.is_none() && offload::passes_whole(&frame.bytes, &frame.offload, features) {
-            let source = if self.last_moved.replace(number) == Some(number) {
-                Source::Made(self.pool.copy(&frame.bytes, frame.offload))
-            } else {
-                Source::Batch(number)
-            };
-            return self.routes.push(Route { port, flow_hash, frame: source });
+            match self.routes.moved.get_mut(number) {
+                Some(place @ None) => *place = Some(route),
+                _ => self.routes.add(number, route, self.pool.copy(&frame.bytes, frame.offload)),
+            }
+            return;
         }
         let needed = frame.bytes.len() + MAX_PREFIX;
         if self.scratch.len() < needed {
             self.scratch.resize(needed, 0);
         }
         let (routes, pool) = (&mut *self.routes, &mut *self.pool);
-        let emit = |bytes: &[u8], offload| {
-            routes.push(Route { port, flow_hash, frame: Source::Made(pool.copy(bytes, offload)) });
-        };
+        let emit = |bytes: &[u8], offload| routes.add(number, route, pool.copy(bytes, offload));
         // A frame that contradicts its header ends here, maybe after some segments: its sender's loss.
         let _ = offload::finish(&frame.bytes, &frame.offload, edit, features, self.scratch, emit);
     }
 
     fn originate(&mut self, port: PortId, frame: &[u8]) {
         if self.receiver(port).is_some() {
-            let frame = Source::Made(self.pool.copy(frame, Offload::default()));
-            self.routes.push(Route { port, flow_hash: 0, frame });
+            let frame = self.pool.copy(frame, Offload::default());
+            self.routes.add(self.routes.latest(), Route { port, flow_hash: 0 }, frame);
         }
     }
 }

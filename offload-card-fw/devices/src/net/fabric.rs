@@ -15,7 +15,7 @@ use thiserror::Error;
 
 use super::{
     Features,
-    delivery::{Delivery, Route, deliver},
+    delivery::{Delivery, Routes},
     frame::Buffered,
     header::{self, HEADER},
     pool::Pool,
@@ -67,7 +67,7 @@ pub struct Fabric {
     groups: u16,
     pool: Pool,
     // Of the batch at hand, kept so that they need not be allocated.
-    routes: Vec<Route>,
+    routes: Routes,
     scratch: Vec<u8>,
     batch: Vec<Buffered>,
 }
@@ -81,7 +81,7 @@ impl Fabric {
             receivers: Vec::new(),
             groups: 0,
             pool: Pool::default(),
-            routes: Vec::new(),
+            routes: Routes::default(),
             scratch: Vec::new(),
             batch: Vec::new(),
         }
@@ -287,9 +287,10 @@ impl Fabric {
     /// Takes frames from a port; none are left in `frames`.
     pub(super) fn receive(&mut self, port: PortId, frames: &mut Vec<Buffered>, now_ns: u64) {
         let Self { switch, receivers, pool, routes, scratch, .. } = self;
-        let mut delivery = Delivery { frames, receivers, pool, routes, scratch, last_moved: None };
+        routes.begin(frames.len());
+        let mut delivery = Delivery { frames, receivers, pool, routes, scratch };
         switch.receive(port, frames.as_slice(), now_ns, &mut delivery);
-        deliver(frames, routes, receivers, pool);
+        routes.deliver(frames, receivers, pool);
     }
 
     /// Memory for frames.

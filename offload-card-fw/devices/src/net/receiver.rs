@@ -47,6 +47,7 @@ impl Receiver {
     }
 
     /// Lets a frame wait; those of a flow wait in one queue, in their order. Without a queue, or without room, it is lost.
+    #[inline(always)]
     pub fn put(&mut self, mut frame: Buffered, flow_hash: u64, pool: &mut Pool) {
         if let Some(checksum) = frame.offload.checksum
             && !self.features.checksum

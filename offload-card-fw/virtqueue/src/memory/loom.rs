@@ -97,7 +97,7 @@ impl GuestSlice<'_> {
         (Self { len: at, ..*self }, Self { start: self.start + at, len: self.len - at, ..*self })
     }
 
-    pub(crate) const fn prefetch(&self, _: Access) {}
+    pub(crate) const fn prefetch(&self, _: usize, _: Access) {}
 
     pub(crate) fn read(&self, offset: usize, into: &mut [u8]) -> Result<(), MemoryError> {
         for (at, bytes) in into.chunks_exact_mut(2).enumerate() {
@@ -145,6 +145,18 @@ impl GuestSlice<'_> {
             // SAFETY: As in `read`.
             Word::Plain(word) => Ok(word.with(|word| unsafe { *word })),
         }
+    }
+
+    pub(crate) fn load_u16s(&self, offset: usize, into: &mut [u16]) -> Result<(), MemoryError> {
+        for (index, word) in into.iter_mut().enumerate() {
+            *word = self.load_u16(offset + 2 * index, Ordering::Relaxed)?;
+        }
+        Ok(())
+    }
+
+    pub(crate) fn store_u32_pair(&self, offset: usize, [first, second]: [u32; 2]) -> Result<(), MemoryError> {
+        self.store_u32(offset, first, Ordering::Relaxed)?;
+        self.store_u32(offset + 4, second, Ordering::Relaxed)
     }
 
     pub(crate) fn store_u16(&self, offset: usize, value: u16, order: Ordering) -> Result<(), MemoryError> {

@@ -209,6 +209,21 @@ impl<'m> GuestSlice<'m> {
         Ok(())
     }
 
+    /// Fills `into` with little-endian words from byte `offset` on, each as [`Self::load_u16`] does with [`Ordering::Relaxed`].
+    ///
+    /// # Errors
+    /// [`MemoryError::OutOfBounds`] and [`MemoryError::Misaligned`].
+    #[inline(always)]
+    pub(crate) fn load_u16s(&self, offset: usize, into: &mut [u16]) -> Result<(), MemoryError> {
+        self.check(offset, 2 * into.len())?;
+        let first = self.field(offset, 2)?.cast::<u16>();
+        for (index, word) in into.iter_mut().enumerate() {
+            // SAFETY: As for the other loads; all words are in bounds, and as aligned as the first.
+            *word = u16::from_le(unsafe { AtomicU16::from_ptr(first.add(index)) }.load(Ordering::Relaxed));
+        }
+        Ok(())
+    }
+
     accessors! {
         load_u8, store_u8: AtomicU8, u8;
         load_u16, store_u16: AtomicU16, u16;

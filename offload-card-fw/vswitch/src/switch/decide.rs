@@ -217,9 +217,11 @@ impl Switch {
     ) {
         let Some(destination_generation) = self.port(destination).map(|port| port.generation) else { return };
         let Some(source) = self.port_mut(arrival.source) else { return };
-        let flow = CachedFlow {
+        let source_generation = source.generation;
+        let Some(place) = source.cache.reserve(arrival.hash) else { return };
+        *place = CachedFlow {
             key: arrival.packet.key,
-            source_generation: source.generation,
+            source_generation,
             destination_generation,
             source_connection,
             destination_connection,
@@ -229,7 +231,6 @@ impl Switch {
             vlan,
             tag,
         };
-        source.cache.insert(arrival.hash, &flow);
     }
 }
 

@@ -107,24 +107,23 @@ impl FlowCache {
         self.entries.get(place as usize)
     }
 
-    /// Remembers a flow, in place of one with the same tag, which is mostly its own last decision, or in an empty place. Of those
-    /// that find neither only one in [`MISSES`] takes another flow's place, in turn: were all of them to do so, flows that come
-    /// round after round, and are more than there are places, would push out each other before they come again.
-    pub fn insert(&mut self, hash: u64, flow: &CachedFlow) {
+    /// The place where a flow is to be remembered: that of one with the same tag, which is mostly its own last decision, or an
+    /// empty one. Of those that find neither only one in [`MISSES`] gets another flow's place, in turn: were all of them to do
+    /// so, flows that come round after round, and are more than there are places, would push out each other before they come
+    /// again.
+    #[must_use]
+    pub fn reserve(&mut self, hash: u64) -> Option<&mut CachedFlow> {
         let set = self.set(hash);
-        let Some(tags) = self.tags.get_mut(set) else { return };
+        let tags = self.tags.get_mut(set)?;
         let way = find(*tags, tag(hash)).or_else(|| find(*tags, 0)).or_else(|| {
             self.misses = self.misses.wrapping_add(1);
-            let (turn, is_first) = (self.misses / MISSES, self.misses % MISSES == 0);
+            let (turn, is_first) = (self.misses / MISSES, self.misses.is_multiple_of(MISSES));
             is_first.then_some(turn as usize % WAYS)
-        });
-        let Some(way) = way else { return };
-        let Some(entry) = self.entries.get_mut(set * WAYS + way) else { return };
-        *entry = *flow;
+        })?;
         let shift = way % 4 * 16;
-        if let Some(word) = tags.get_mut(way / 4) {
-            *word = *word & !(0xffff << shift) | u64::from(tag(hash)) << shift;
-        }
+        let word = tags.get_mut(way / 4)?;
+        *word = *word & !(0xffff << shift) | u64::from(tag(hash)) << shift;
+        self.entries.get_mut(set * WAYS + way)
     }
 
     const fn set(&self, hash: u64) -> usize {
@@ -169,12 +168,18 @@ mod tests {
         CachedFlow { key, source_generation: 1, ..CachedFlow::EMPTY }
     }
 
+    fn remember(cache: &mut FlowCache, hash: u64, flow: CachedFlow) {
+        if let Some(place) = cache.reserve(hash) {
+            *place = flow;
+        }
+    }
+
     #[test]
     fn eight_flows_of_one_set_are_all_found() {
         let mut cache = FlowCache::new(64);
         let hash = |n: u64| n << 50 | 3;
         for n in 0..8 {
-            cache.insert(hash(n), &flow(n as u16));
+            remember(&mut cache, hash(n), flow(n as u16));
         }
         for n in 0..8 {
             let place = cache.probe(hash(n)).expect("its tag is in the set");
@@ -187,9 +192,9 @@ mod tests {
     #[test]
     fn a_flow_that_is_decided_anew_takes_its_old_place() {
         let mut cache = FlowCache::new(8);
-        cache.insert(5, &flow(1));
+        remember(&mut cache, 5, flow(1));
         let first = cache.probe(5);
-        cache.insert(5, &CachedFlow { source_generation: 9, ..flow(1) });
+        remember(&mut cache, 5, CachedFlow { source_generation: 9, ..flow(1) });
         assert_eq!(cache.probe(5), first);
         assert_eq!(first.and_then(|place| cache.entry(place)).map(|entry| entry.source_generation), Some(9));
     }
@@ -206,7 +211,7 @@ mod tests {
                     .and_then(|place| cache.entry(place))
                     .is_some_and(|entry| entry.key == flow(n).key);
                 if !is_known {
-                    cache.insert(hash, &flow(n));
+                    remember(&mut cache, hash, flow(n));
                 } else if round > 0 {
                     hits += 1;
                 }
