@@ -220,17 +220,11 @@ impl Packed {
         if let Some(tracker) = &self.tracker {
             tracker.staged(areas.in_flight()?, id.entry(), at, next)?;
         }
-        let mut flags = Flags::empty();
-        flags.set(Flags::AVAIL | Flags::USED, at.wrap);
-        // 2.8.3, 2.8.4: the length counts only with this flag.
-        flags.set(Flags::WRITE, written > 0);
-        let offset = DESCRIPTOR_SIZE * usize::from(at.index);
+        let flags = used_flags(at, written);
         if self.staged.is_some() {
-            // Relaxed: the driver looks here only after it has seen the first one's flags. One store, as stores to lines that
-            // the driver's CPU had last are what a batch waits for.
-            let rest = u64::from(written) | u64::from(id.index()) << 32 | u64::from(flags.bits()) << 48;
-            areas.descriptors.store_u64(offset + LEN, rest, Ordering::Relaxed).map_err(descriptors_gone)?;
+            areas.set_used(at, id, written)?;
         } else {
+            let offset = DESCRIPTOR_SIZE * usize::from(at.index);
             // Relaxed: made visible by the flags, once the batch is published.
             areas.descriptors.store_u32(offset + LEN, written, Ordering::Relaxed).map_err(descriptors_gone)?;
             areas.descriptors.store_u16(offset + ID, id.index(), Ordering::Relaxed).map_err(descriptors_gone)?;
@@ -246,6 +240,29 @@ impl Packed {
             let tracker = *tracker;
             self.publish(areas)?;
             tracker.published(areas.in_flight()?, id.entry(), next)?;
+        }
+        Ok(())
+    }
+
+    /// As [`Self::stage`] for chains of one descriptor each, and not of a ring that is tracked.
+    #[inline(always)]
+    pub(crate) fn stage_singles(
+        &mut self,
+        areas: &Areas<'_>,
+        mut singles: impl Iterator<Item = (ChainId, u32)>,
+    ) -> Result<(), QueueError> {
+        // The driver sees none of the others before this one.
+        let Some((id, written)) = singles.next() else { return Ok(()) };
+        self.stage(areas, id, written)?;
+        let mut count = 0;
+        for (id, written) in singles {
+            areas.set_used(self.next_used, id, written)?;
+            self.next_used = self.next_used.advance_packed(1, self.size);
+            count += 1;
+        }
+        self.in_flight = self.in_flight.checked_sub(count).ok_or(QueueError::NotInFlight)?;
+        if let Some(not_notified) = &mut self.not_notified {
+            *not_notified = not_notified.saturating_add(u32::from(count));
         }
         Ok(())
     }
@@ -324,11 +341,32 @@ impl Areas<'_> {
         self.descriptors.load_u16(offset, order).map(Flags::from_bits_retain).map_err(descriptors_gone)
     }
 
+    /// Writes a used descriptor behind the first one of a batch.
+    #[inline(always)]
+    fn set_used(&self, at: Position, id: ChainId, written: u32) -> Result<(), QueueError> {
+        let offset = DESCRIPTOR_SIZE * usize::from(at.index);
+        let flags = u64::from(used_flags(at, written).bits());
+        let rest = u64::from(written) | u64::from(id.index()) << 32 | flags << 48;
+        // Relaxed: the driver looks here only after it has seen the first one's flags. One store, as stores to lines that
+        // the driver's CPU had last are what a batch waits for.
+        self.descriptors.store_u64(offset + LEN, rest, Ordering::Relaxed).map_err(descriptors_gone)
+    }
+
     #[inline(always)]
     fn set_flags(&self, position: Position, flags: Flags, order: Ordering) -> Result<(), QueueError> {
         let offset = DESCRIPTOR_SIZE * usize::from(position.index) + FLAGS;
         self.descriptors.store_u16(offset, flags.bits(), order).map_err(descriptors_gone)
     }
+}
+
+/// The flags of a used descriptor.
+#[inline(always)]
+fn used_flags(at: Position, written: u32) -> Flags {
+    let mut flags = Flags::empty();
+    flags.set(Flags::AVAIL | Flags::USED, at.wrap);
+    // 2.8.3, 2.8.4: the length counts only with this flag.
+    flags.set(Flags::WRITE, written > 0);
+    flags
 }
 
 /// Whether a descriptor with these flags is the device's to take, in the lap with this wrap counter (2.8.1).

@@ -280,12 +280,9 @@ impl<'m, M: GuestMemory> Attached<'_, 'm, M> {
             return Err(QueueError::OutOfOrder);
         }
         let mut staged = 0;
-        let result = ring!(&mut queue.ring, ring => {
-            burst.iter().zip(written).try_for_each(|(single, written)| {
-                staged += 1;
-                ring.stage(&self.areas, single.id(), written)
-            })
-        });
+        let singles =
+            burst.iter().zip(written).map(|(single, written)| (single.id(), written)).inspect(|_| staged += 1);
+        let result = ring!(&mut queue.ring, ring => ring.stage_singles(&self.areas, singles));
         queue.pushed = queue.pushed.wrapping_add(staged);
         result.map_err(|error| self.stop(error))
     }

@@ -244,6 +244,16 @@ impl Split {
         Ok(())
     }
 
+    /// As [`Self::stage`] for chains of one descriptor each.
+    #[inline(always)]
+    pub(crate) fn stage_singles(
+        &mut self,
+        areas: &Areas<'_>,
+        mut singles: impl Iterator<Item = (ChainId, u32)>,
+    ) -> Result<(), QueueError> {
+        singles.try_for_each(|(id, written)| self.stage(areas, id, written))
+    }
+
     /// Shows the driver all that was staged.
     #[inline(always)]
     pub(crate) fn publish(&mut self, areas: &Areas<'_>) -> Result<(), QueueError> {
