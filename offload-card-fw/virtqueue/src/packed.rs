@@ -140,8 +140,6 @@ impl Packed {
     }
 
     /// Takes the next chains, at most `count`, up to one that is not what is collected. None of a ring that is tracked.
-    ///
-    /// Descriptors are fetched to be overwritten when they are used, a few lines ahead.
     #[inline]
     pub(crate) fn pop_burst<M: GuestMemory>(
         &mut self,

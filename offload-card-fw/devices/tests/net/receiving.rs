@@ -108,6 +108,32 @@ fn a_frame_that_no_number_of_buffers_holds_is_lost_and_the_next_one_comes() {
 }
 
 #[test]
+fn frames_keep_their_order_whether_they_are_in_one_buffer_or_in_several() {
+    let (mut fabric, nets) = two_nets();
+    for layout in [0, 1 << 34] {
+        let mut one = Station::new(&mut fabric, &nets[0], Control::FrontEnd, layout);
+        let mut two = Station::new(&mut fabric, &nets[1], Control::FrontEnd, MRG_RXBUF | layout);
+        let frames: Vec<_> = (0..40_u8)
+            .map(|number| KINDS[0].frame(Place::default(), &vec![number; 300 + 20 * usize::from(number)]))
+            .collect();
+        let cuts = [2000, 2000, 300, 2000, 500];
+        let cut: Vec<_> =
+            frames.iter().zip(cuts.into_iter().cycle()).map(|(frame, cut)| (cut, frame.clone())).collect();
+        one.send_cut(&mut fabric, &cut);
+        // The longer ones need two.
+        two.offer(0, 100, 700);
+        while two.serve(&mut fabric, 0).has_worked {}
+        let (mut buffers, mut received) = (two.take(0).into_iter(), Vec::new());
+        while let Some(first) = buffers.next() {
+            let more = usize::from(first[10]) - 1;
+            received
+                .push(first.into_iter().skip(HEADER).chain(buffers.by_ref().take(more).flatten()).collect::<Vec<_>>());
+        }
+        assert_eq!(received, frames);
+    }
+}
+
+#[test]
 fn an_mtu_of_the_machine_files_is_what_fits() {
     let (mut fabric, nets) = nets("[[net]]\nname = 'one'\nmtu = 9000\n[[net]]\nname = 'two'\nmtu = 9000\n");
     let mut one = Station::new(&mut fabric, &nets[0], Control::Card, 0);

@@ -152,8 +152,23 @@ impl Station {
 
     /// Makes a chain available whose readable bytes are cut up by `cut`.
     pub fn submit(&mut self, queue: usize, bytes: &[u8], cut: usize, answer: u32) {
-        self.memory.write(GuestAddress(SENDING), bytes).unwrap();
-        let mut buffers: Vec<_> = (SENDING..)
+        self.submit_from(SENDING, queue, bytes, cut, answer);
+    }
+
+    /// Makes frames available, the bytes of each cut up by its number, and serves the queue until it has taken all of them.
+    pub fn send_cut(&mut self, fabric: &mut Fabric, frames: &[(usize, Vec<u8>)]) {
+        for (number, (cut, frame)) in (0..).zip(frames) {
+            self.submit_from(SENDING + 0x1000 * number, 1, &[&[0; HEADER], frame.as_slice()].concat(), *cut, 0);
+        }
+        while self.serve(fabric, 1).has_worked {}
+        for _ in frames {
+            self.rings[1].1.take_used(&self.memory).expect("the frame given back");
+        }
+    }
+
+    fn submit_from(&mut self, from: u64, queue: usize, bytes: &[u8], cut: usize, answer: u32) {
+        self.memory.write(GuestAddress(from), bytes).unwrap();
+        let mut buffers: Vec<_> = (from..)
             .step_by(cut)
             .zip(bytes.chunks(cut))
             .map(|(at, piece)| Buffer::readable(at, piece.len() as u32))

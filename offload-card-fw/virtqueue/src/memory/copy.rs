@@ -39,7 +39,7 @@ pub(super) unsafe fn copy(from: *const u8, to: *mut u8, len: usize) {
         match len {
             64.. => {
                 let mut at = 0;
-                while len - at >= 64 {
+                while len - at > 64 {
                     copy_line(from.add(at), to.add(at));
                     at += 64;
                 }

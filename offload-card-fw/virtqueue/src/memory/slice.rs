@@ -129,13 +129,13 @@ impl<'m> GuestSlice<'m> {
         Ok(())
     }
 
-    /// Copies the two little-endian words from byte `offset` on, at any alignment, into registers: for descriptors and
-    /// headers, whose fields are used at once.
+    /// Copies the two little-endian words from byte `offset` on, at any alignment, into registers: for descriptors, whose
+    /// fields are used at once.
     ///
     /// # Errors
     /// [`MemoryError::OutOfBounds`].
     #[inline(always)]
-    pub fn read_pair(&self, offset: usize) -> Result<[u64; 2], MemoryError> {
+    pub(crate) fn read_pair(&self, offset: usize) -> Result<[u64; 2], MemoryError> {
         self.check(offset, 16)?;
         // SAFETY: The range is in bounds.
         Ok(unsafe {

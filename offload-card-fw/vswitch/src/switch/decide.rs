@@ -53,7 +53,7 @@ impl Switch {
         let holds = is_there
             && receiver.generation == destination_generation
             && passes(receiver.filter.as_mut(), &destination_connection, Direction::Ingress);
-        holds.then(|| Verdict {
+        holds.then_some(Verdict {
             delivery: Delivery { port: destination, tag, passage: destination_connection, is_cached: true },
             rule: source_connection.rule,
             is_tracked: source_connection.id != 0 || destination_connection.id != 0,
