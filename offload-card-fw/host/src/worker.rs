@@ -16,7 +16,7 @@ use crate::{
     port::Port,
 };
 
-/// How many rounds go by with work in each until messages are looked at.
+/// How many rounds go by without sleep until messages are looked at: a system call takes as long as a frame's way.
 const ROUNDS_BETWEEN_MESSAGES: u32 = 32;
 
 /// Ends workers, from any thread.
@@ -119,16 +119,18 @@ impl<D: Serve> Worker<D> {
         let mut rounds = 0;
         let mut last_work = Instant::now();
         loop {
-            let round = self.round();
+            let now = Instant::now();
+            let round = self.round(now);
             if round.has_worked {
-                last_work = Instant::now();
-                rounds += 1;
-                if rounds < ROUNDS_BETWEEN_MESSAGES {
-                    continue;
-                }
+                last_work = now;
+            }
+            let is_awake = now.saturating_duration_since(last_work) < self.poll || round.has_worked;
+            rounds += 1;
+            if is_awake && rounds < ROUNDS_BETWEEN_MESSAGES {
+                continue;
             }
             rounds = 0;
-            let timeout = self.sleep_time(round, last_work);
+            let timeout = if is_awake { Some(Duration::ZERO) } else { self.sleep_time(round) };
             for token in self.poller.wait(timeout)? {
                 match token {
                     Token::Stop => return Ok(()),
@@ -154,11 +156,8 @@ impl<D: Serve> Worker<D> {
         }
     }
 
-    /// How long to wait for events after a round: not at all, or until there is something to do.
-    fn sleep_time(&mut self, round: Round, last_work: Instant) -> Option<Duration> {
-        if round.has_worked || last_work.elapsed() < self.poll {
-            return Some(Duration::ZERO);
-        }
+    /// How long to wait for events after a round without work: not at all, or until there is something to do.
+    fn sleep_time(&mut self, round: Round) -> Option<Duration> {
         // All of them, and no early end: each is to be woken by its kicks.
         let mut work_came = false;
         for port in &mut self.ports {
@@ -167,12 +166,12 @@ impl<D: Serve> Worker<D> {
         if work_came {
             return Some(Duration::ZERO);
         }
-        let now_ns = self.now_ns();
+        let now_ns = self.since_begin_ns(Instant::now());
         round.wait_until_ns.map(|time_ns| Duration::from_nanos(time_ns.saturating_sub(now_ns)))
     }
 
-    fn round(&mut self) -> Round {
-        let now_ns = self.now_ns();
+    fn round(&mut self, now: Instant) -> Round {
+        let now_ns = self.since_begin_ns(now);
         let mut all = Round::default();
         for port in &mut self.ports {
             all.add(port.serve(&mut self.shared, now_ns));
@@ -189,7 +188,7 @@ impl<D: Serve> Worker<D> {
         all
     }
 
-    fn now_ns(&self) -> u64 {
-        u64::try_from(self.begin.elapsed().as_nanos()).unwrap_or(u64::MAX)
+    fn since_begin_ns(&self, now: Instant) -> u64 {
+        u64::try_from(now.saturating_duration_since(self.begin).as_nanos()).unwrap_or(u64::MAX)
     }
 }
