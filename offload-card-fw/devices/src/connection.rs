@@ -29,6 +29,9 @@ pub trait GuestAccess: Platform {
 
     /// Tells the front end that a ring is broken.
     fn report_broken(&self, index: u16);
+
+    /// Tells the front end that the configuration space has changed, if it has said by what.
+    fn report_config_change(&self) {}
 }
 
 /// Why a connection is to be closed.
@@ -105,7 +108,15 @@ impl<P: GuestAccess> Connection<P> {
                 }
             }
         }
+        self.tell_of_config(device);
         round
+    }
+
+    /// Tells the front end if the device's configuration space has changed since it was told last.
+    pub fn tell_of_config<D: Serve>(&self, device: &mut D) {
+        if device.take_config_change() {
+            self.platform.report_config_change();
+        }
     }
 
     /// Asks for kicks of all rings, and says whether there is something to do already, or a ring that nobody kicks.

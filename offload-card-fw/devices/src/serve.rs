@@ -31,6 +31,11 @@ pub trait Serve: Device<RingError = QueueError> {
     /// that waits for a time has nothing to do.
     fn enable_kicks<M: GuestMemory>(&mut self, index: u16, memory: &M) -> bool;
 
+    /// Whether the configuration space has changed by itself since this was asked last.
+    fn take_config_change(&mut self) -> bool {
+        false
+    }
+
     /// Rings may have been started or stopped.
     fn rings_changed(&mut self, shared: &mut Self::Shared) {
         let _ = shared;

@@ -174,6 +174,14 @@ impl<P: Client> Card<P> {
         Some(Changed { rules, groups, differs_in_more: change.differs_in_more })
     }
 
+    /// Plugs a machine's network device in or out, and tells its VMM. None if there is no such device.
+    pub(crate) fn set_link(&mut self, number: u32, name: &str, is_up: bool) -> Option<()> {
+        let Self { machines, common, .. } = self;
+        let machine = machines.iter_mut().find(|machine| machine.number == number)?;
+        let mut nets = machine.ports.iter_mut().filter_map(Served::by_worker).filter_map(AnyPort::net);
+        nets.find(|net| net.name() == name).map(|net| net.set_link(&mut common.fabric, is_up))
+    }
+
     /// This device, if it is a disk with a thread of its own.
     pub(crate) fn disk_with_thread(&self, badge: u64, device: u32) -> Option<SharedPort<P>> {
         let machine = self.machines.iter().find(|machine| machine.owner == Some(badge))?;

@@ -5,7 +5,7 @@
 //! ([`worker`]) but disks in physical ones, each of which has a thread of its own ([`disks`]), for which messages are left while it is busy ([`letters`]). [`card`] knows whose device is
 //! whose, [`port`] has a device's session, [`memory`] maps what guests share, and [`faults`] keeps those threads going when a
 //! VMM ends and takes its guest's memory with it. [`entropy`] makes random numbers for guests. [`outside`] is what the switch
-//! has beside guests. [`operator`] changes rules while it runs, and [`kept`] has them for the card after this one.
+//! has beside guests. [`operator`] changes rules and links while it runs, and [`kept`] has them for the card after this one.
 //!
 //! What runs where: control thread (the first one), faults' thread, the operator's thread, worker and disks' threads share the
 //! card's CPU. The first three come before the others, which take turns.
@@ -52,7 +52,7 @@ use disks::{DiskThread, Waker};
 use faults::Faults;
 use kept::{Kept, KeptOrders};
 use machines::Stores;
-use operator::{Operator, obey};
+use operator::{Operator, Order};
 use outside::Outside;
 use platform::GatePlatform;
 use random::Random;
@@ -91,7 +91,7 @@ fn serve() -> Result<(), Status> {
     let mut card = make_card(Wake { notification: events, bits: UPLINK_BIT, cpu })?;
     let kept = KeptOrders::new(Kept::find()?);
     for order in kept.orders() {
-        if let Err(reason) = obey(order, |number, devices| card.change_rules(number, devices)) {
+        if let Err(reason) = Order::parse(order).and_then(|order| order.obey(&mut card)) {
             warn!("an order that was given to the card before: {reason}");
         }
     }

@@ -1,14 +1,16 @@
-//! What the machine's operator orders while the card runs: new rules for security groups.
+//! What the machine's operator orders while the card runs: new rules for security groups, links that are down.
 //!
 //! Orders and answers go over the card's own console of the console server. An order is a line, a text and the byte [`END`]:
 //!
 //! | line | text | what is done |
 //! | --- | --- | --- |
 //! | `rules N` | machine file N as it is now | its rules take the place of the old ones |
+//! | `link N NAME` | `up` or `down` | machine N's network device NAME is plugged in or out, and its driver told |
 //! | `hang` | none | the card stops in the middle of its work, with its devices locked: for tests of what comes of that |
 //!
 //! The answer is a line, and it comes when what was ordered is done and [kept](crate::kept) for the next card.
 
+use alloc::boxed::Box;
 use alloc::format;
 use alloc::string::String;
 use alloc::sync::Arc;
@@ -16,7 +18,6 @@ use alloc::vec::Vec;
 use core::time::Duration;
 
 use dragonfly_abi::{HandleTransfer, Rights, Status};
-use dragonfly_card_devices::tables::Devices;
 use dragonfly_console::protocol::{CARD, GATE_NAME, MAX_BYTES, OK, READ, REGISTER, WRITE};
 use dragonfly_rt::sync::Mutex;
 use dragonfly_rt::sys::{Gate, Message, Notification, Object, Owned};
@@ -25,7 +26,7 @@ use log::{info, warn};
 
 use crate::card::{Card, Client};
 use crate::kept::{Kept, KeptOrders};
-use crate::machines;
+use crate::machines::{self, Machine};
 
 /// Ends an order: "end of transmission".
 pub(crate) const END: u8 = 4;
@@ -73,7 +74,8 @@ impl Operator {
                     if order == HANG {
                         return self.hang(card);
                     }
-                    let outcome = obey(&order, |number, devices| card.lock().change_rules(number, devices));
+                    // The worker waits for the card, but not for a machine file to be read.
+                    let outcome = Order::parse(&order).and_then(|order| order.obey(&mut card.lock()));
                     if outcome.is_ok() && !kept.keep(order) {
                         warn!("there is no room to keep the order: if the card is started anew it is forgotten");
                     }
@@ -133,39 +135,75 @@ impl Orders {
     }
 }
 
-/// Does what an order says, and gives the answer. `change` changes the rules of the machine with this number and says how many
-/// rules of how many groups are in force then; none if there is no such machine.
-///
-/// # Errors
-/// The answer to an order that was not done.
-pub(crate) fn obey(order: &[u8], change: impl FnOnce(u32, &Devices) -> Option<Changed>) -> Result<String, String> {
-    if order.len() > MAX_ORDER {
-        return Err(format!("an order is longer than {MAX_ORDER} bytes: nothing has changed"));
-    }
-    let (number, text) = split(order).ok_or("an order is not known: nothing has changed")?;
-    let machine = machines::parse(number, &format!("machines/{number}.toml"), text)
-        .map_err(|fault| format!("{fault}: the rules stay as they are"))?;
-    let none = || format!("there is no machine {number}: nothing has changed");
-    let Changed { rules, groups, differs_in_more } = change(number, &machine.devices).ok_or_else(none)?;
-    if differs_in_more {
-        warn!("machines/{number}.toml differs in more than its rules: the rest takes effect at the next start");
-    }
-    let answer = format!("machine {number}: {rules} rules of {groups} groups are in force");
-    info!("{answer}");
-    Ok(answer)
+/// What is ordered.
+pub(crate) enum Order<'t> {
+    /// These rules take the place of the machine's.
+    Rules(Box<Machine>),
+    /// A network device is plugged in or out.
+    Link { machine: u32, name: &'t str, is_up: bool },
 }
 
-/// What a change has come to.
+impl<'t> Order<'t> {
+    /// Reads an order, without its end.
+    ///
+    /// # Errors
+    /// The answer to what is none.
+    pub(crate) fn parse(order: &'t [u8]) -> Result<Self, String> {
+        if order.len() > MAX_ORDER {
+            return Err(format!("an order is longer than {MAX_ORDER} bytes: nothing has changed"));
+        }
+        let unknown = || String::from("an order is not known: nothing has changed");
+        let text = core::str::from_utf8(order).map_err(|_| unknown())?;
+        let (line, text) = text.split_once('\n').ok_or_else(unknown)?;
+        let (word, of) = line.split_once(' ').ok_or_else(unknown)?;
+        match (word, of.split_once(' '), text) {
+            ("rules", None, text) => {
+                let number = of.parse().map_err(|_| unknown())?;
+                let machine = machines::parse(number, &format!("machines/{number}.toml"), text);
+                let machine = machine.map_err(|fault| format!("{fault}: the rules stay as they are"))?;
+                Ok(Self::Rules(Box::new(machine)))
+            }
+            ("link", Some((number, name)), "up" | "down") => {
+                let machine = number.parse().map_err(|_| unknown())?;
+                Ok(Self::Link { machine, name, is_up: text == "up" })
+            }
+            _ => Err(unknown()),
+        }
+    }
+
+    /// Does what is ordered, and gives the answer.
+    ///
+    /// # Errors
+    /// The answer to an order that was not done.
+    pub(crate) fn obey<P: Client>(&self, card: &mut Card<P>) -> Result<String, String> {
+        let answer = match self {
+            Self::Rules(machine) => {
+                let number = machine.number;
+                let none = || format!("there is no machine {number}: nothing has changed");
+                let changed = card.change_rules(number, &machine.devices).ok_or_else(none)?;
+                if changed.differs_in_more {
+                    warn!(
+                        "machines/{number}.toml differs in more than its rules: the rest takes effect at the next start"
+                    );
+                }
+                format!("machine {number}: {} rules of {} groups are in force", changed.rules, changed.groups)
+            }
+            Self::Link { machine, name, is_up } => {
+                let none = || format!("machine {machine} has no network device {name}: nothing has changed");
+                card.set_link(*machine, name, *is_up).ok_or_else(none)?;
+                format!("machine {machine}: the link of {name} is {}", if *is_up { "up" } else { "down" })
+            }
+        };
+        info!("{answer}");
+        Ok(answer)
+    }
+}
+
+/// What a change of rules has come to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Changed {
     pub(crate) rules: usize,
     pub(crate) groups: usize,
     /// Whether there is more that is for the next start.
     pub(crate) differs_in_more: bool,
-}
-
-/// The machine's number and the text of an order for new rules.
-fn split(order: &[u8]) -> Option<(u32, &str)> {
-    let (line, text) = core::str::from_utf8(order).ok()?.split_once('\n')?;
-    Some((line.strip_prefix("rules ")?.parse().ok()?, text))
 }

@@ -40,6 +40,8 @@ pub(crate) struct GatePlatform {
     ram: GuestRam,
     in_flight: Option<InFlight>,
     rings: [Signals; MAX_QUEUES],
+    /// Tells of changes to the configuration space.
+    config: Option<Owned<Notification>>,
     is_gone: Arc<AtomicBool>,
 }
 
@@ -60,6 +62,7 @@ impl GatePlatform {
             ram: GuestRam::new(faults.clone(), is_gone.clone()),
             in_flight: None,
             rings: Default::default(),
+            config: None,
             is_gone,
         }
     }
@@ -119,6 +122,12 @@ impl Platform for GatePlatform {
         }
     }
 
+    fn set_back_end_channel(&mut self, channel: Resource) {
+        self.config = Some(channel.into_notification());
+        // Whatever has changed while there was none.
+        self.report_config_change();
+    }
+
     fn make_inflight(&mut self, _area: &InflightArea) -> Result<Inflight<Resource>, MapError> {
         Err(MapError::NotLasting)
     }
@@ -147,6 +156,10 @@ impl GuestAccess for GatePlatform {
 
     fn report_broken(&self, index: u16) {
         signal(self.signals(index).and_then(|signals| signals.err.as_ref()));
+    }
+
+    fn report_config_change(&self) {
+        signal(self.config.as_ref());
     }
 }
 

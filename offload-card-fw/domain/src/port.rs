@@ -135,6 +135,21 @@ impl<D: Serve, P: Client> Port<D, P> {
     }
 }
 
+impl<P: Client> Port<NetDevice, P> {
+    /// The device's name.
+    pub(crate) fn name(&self) -> &str {
+        self.device.name()
+    }
+
+    /// Plugs the device in or out; the VMM is told if there is one.
+    pub(crate) fn set_link(&mut self, fabric: &mut Fabric, is_up: bool) {
+        self.device.set_link(is_up, fabric);
+        if let Some(connection) = &self.connection {
+            connection.tell_of_config(&mut self.device);
+        }
+    }
+}
+
 /// A device of whatever kind that the worker serves, and its session while there is one.
 pub(crate) enum AnyPort<P> {
     Disk(Box<Port<DiskDevice, P>>),
@@ -158,6 +173,14 @@ macro_rules! each {
 }
 
 impl<P: Client> AnyPort<P> {
+    /// The port of a network device.
+    pub(crate) fn net(&mut self) -> Option<&mut Port<NetDevice, P>> {
+        match self {
+            Self::Net(port) => Some(port),
+            _ => None,
+        }
+    }
+
     /// As [`Port::message`].
     ///
     /// # Errors

@@ -9,6 +9,7 @@
 //! | `SET_MEM_TABLE`, `ADD_MEM_REG` | Memory of the guest's RAM, READ and WRITE |
 //! | `SET_VRING_KICK` | a copy of the Notification that [`Request::Attach`] brought: this ring is kicked and not polled |
 //! | `SET_VRING_CALL`, `SET_VRING_ERR` | a Notification, SEND: signals interrupt the guest, or tell the VMM that a ring is broken |
+//! | `SET_BACKEND_REQ_FD` | a Notification, SEND: a signal stands for `VHOST_USER_BACKEND_CONFIG_CHANGE_MSG`, the only message there |
 //! | `SET_INFLIGHT_FD` | Memory, READ and WRITE, that the VMM keeps for the card's successor |
 //!
 //! The addresses of the front end, of rings and memory regions, are guest-physical ones. `GET_INFLIGHT_FD` is not for gates.

@@ -16,9 +16,9 @@ pub trait Device {
     fn set_features(&mut self, features: u64);
 
     /// The extensions of the protocol that are offered for the device; that for requests under way is left out by itself
-    /// for one that keeps no state of them.
+    /// for one that keeps no state of them. `BACKEND_REQ` is for one whose configuration space changes by itself.
     fn extensions(&self) -> ProtocolFeatures {
-        ProtocolFeatures::all()
+        ProtocolFeatures::all() - ProtocolFeatures::BACKEND_REQ
     }
 
     /// Number of queues, at most [`MAX_QUEUES`](crate::MAX_QUEUES).

@@ -13,6 +13,8 @@ bitflags! {
         const MQ = 1 << 0;
         /// Any request can be acknowledged.
         const REPLY_ACK = 1 << 3;
+        /// The back end tells the front end something of its own accord, by a channel that it is given.
+        const BACKEND_REQ = 1 << 5;
         /// The configuration space is the back end's.
         const CONFIG = 1 << 9;
         /// The state of requests under way outlives the connection.

@@ -215,6 +215,14 @@ impl<T: Transport> FrontEnd<T> {
         self.set_signal(Request::SetVringErr, index, err)
     }
 
+    /// `SET_BACKEND_REQ_FD`: what tells the front end of changes to the configuration space.
+    ///
+    /// # Errors
+    /// [`FrontEndError`].
+    pub fn set_back_end_channel(&mut self, channel: T::Resource) -> Asked<(), T> {
+        self.tell(Request::SetBackendReqFd, &[], &[channel])
+    }
+
     /// `GET_CONFIG`: bytes of the configuration space from `offset` on, [`MAX_CONFIG`] in all at most.
     ///
     /// # Errors

@@ -32,6 +32,13 @@ pub trait Platform {
     /// What tells the front end that a ring is broken from now on.
     fn set_err(&mut self, index: u16, err: Option<Self::Resource>);
 
+    /// What tells the front end from now on that the configuration space has changed
+    /// (`VHOST_USER_BACKEND_CONFIG_CHANGE_MSG`). It is told once at first, of changes before. Only for devices that offer
+    /// [`BACKEND_REQ`](crate::ProtocolFeatures::BACKEND_REQ).
+    fn set_back_end_channel(&mut self, channel: Self::Resource) {
+        drop(channel);
+    }
+
     /// Makes an area of zeroes for the state of requests under way, which outlives the session, and uses it. Each of its
     /// queues has an equal part of its bytes.
     ///

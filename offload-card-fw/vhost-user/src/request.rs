@@ -49,6 +49,8 @@ requests! {
     GetQueueNum = 17,
     /// Let a ring be served, or not.
     SetVringEnable = 18,
+    /// What tells the front end of changes to the configuration space.
+    SetBackendReqFd = 21,
     /// Read the device's configuration space.
     GetConfig = 24,
     /// Write to the device's configuration space.

@@ -38,7 +38,7 @@ pub(crate) fn live(
     events: Notification,
 ) -> Result<End, Problem> {
     let running = Running::start(plan, card, console, events)?;
-    Ok(serve(&running.shared, console, events))
+    Ok(serve(&running.shared, running.card.as_deref(), console, events))
 }
 
 /// The threads of a guest's vCPUs. They are stopped when this goes.

@@ -8,6 +8,7 @@ use dragonfly_console::protocol::MAX_BYTES;
 use dragonfly_rt::sys::{Notification, clock_now_ns};
 use dragonfly_rt::time;
 
+use crate::card::Card;
 use crate::console::Console;
 use crate::end::End;
 use crate::shared::{Shared, wake};
@@ -22,8 +23,8 @@ const BUSY_NS: u64 = 2_000_000;
 /// queue of the console server.
 const LAST_OUTPUT_NS: u64 = 9_000_000_000;
 
-/// Serves the guest until it comes to its end.
-pub(crate) fn serve(shared: &Shared, console: &mut Console, events: Notification) -> End {
+/// Serves the guest, whose devices are this card's, until it comes to its end.
+pub(crate) fn serve(shared: &Shared, card: Option<&Card>, console: &mut Console, events: Notification) -> End {
     let mut input = VecDeque::new();
     let mut bytes = [0; 256];
     const { assert!(256 <= MAX_BYTES) };
@@ -45,6 +46,11 @@ pub(crate) fn serve(shared: &Shared, console: &mut Console, events: Notification
             }
         }
         shared.tell_of_broken(bits);
+        if bits & wake::CONFIG != 0
+            && let Some(card) = card
+        {
+            shared.tell_of_config(|| card.changed());
+        }
         shared.with_machine(|machine, now_ns| {
             machine.tick(now_ns);
             let taken = machine.console_input(input.make_contiguous(), now_ns);

@@ -24,6 +24,8 @@ pub(crate) mod wake {
     pub(crate) const END: u64 = 1 << 2;
     /// A device wants to be asked at another time.
     pub(crate) const TIMER: u64 = 1 << 3;
+    /// The configuration space of one of the card's devices has changed.
+    pub(crate) const CONFIG: u64 = 1 << 4;
 
     /// Bits from here on: a device of the card has failed.
     const BROKEN_SHIFT: u32 = 32;
@@ -181,6 +183,16 @@ impl Shared {
                 self.with_machine(|machine, _| machine.virtio_failed(*function));
             }
         }
+    }
+
+    /// Lets the guest's drivers know of configuration spaces that have changed. `changed` gives the numbers of the card's devices;
+    /// no driver reads in between.
+    pub(crate) fn tell_of_config(&self, changed: impl FnOnce() -> Vec<usize>) {
+        self.with_machine(|machine, _| {
+            for function in changed().into_iter().filter_map(|device| self.functions.get(device)) {
+                machine.virtio_config_changed(*function);
+            }
+        });
     }
 
     /// What the guest has printed since the last time.

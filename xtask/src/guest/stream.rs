@@ -156,6 +156,12 @@ impl Encoder {
         self.bytes(CARD, format!("rules {guest}\n{text}\x04").as_bytes())
     }
 
+    /// The order to the card to plug the guest's network device of this name in (`up`) or out (`down`). A line from [`CARD`]
+    /// answers it.
+    pub fn link(&mut self, guest: usize, name: &str, state: &str) -> Vec<u8> {
+        self.bytes(CARD, format!("link {guest} {name}\n{state}\x04").as_bytes())
+    }
+
     /// The order to the card to hang, which nothing answers.
     pub fn hang(&mut self) -> Vec<u8> {
         self.bytes(CARD, b"hang\n\x04")

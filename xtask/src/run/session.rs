@@ -162,6 +162,11 @@ impl Session {
                 return;
             }
             Key::Rules => return self.change_rules(),
+            Key::Order(line) => {
+                let guest = screen.listener();
+                return self.order(guest, &line);
+            }
+            Key::Echo(text) => text.into_bytes(),
             Key::Monitor => screen.toggle_log(),
             Key::Console(guest) => screen.choose(guest),
             Key::Help => note(keys::HELP),
@@ -184,6 +189,19 @@ impl Session {
                 }
                 Err(error) => self.tell(&format!("{}: cannot be read: {error}", file.display())),
             }
+        }
+    }
+
+    /// Does what the user has typed about the guest that is shown.
+    fn order(&mut self, guest: Option<usize>, line: &str) {
+        match (guest, line.split_whitespace().collect::<Vec<_>>().as_slice()) {
+            (Some(guest), ["link", name, state @ ("up" | "down")]) => {
+                let order = self.encoder.link(guest, name, state);
+                self.send(order);
+                show(b"\r\n");
+            }
+            (None, ["link", ..]) => self.tell("choose the guest first: Ctrl-] 0 to 9"),
+            _ => self.tell(&format!("\"{line}\" is no order; there are \"link NAME up\" and \"link NAME down\"")),
         }
     }
 
@@ -334,6 +352,14 @@ mod tests {
         session.typed(b"\x1dra");
         let sent: Vec<u8> = sent.try_iter().flatten().collect();
         assert_eq!(sent, b"\x10`rules 1\nname = 'two'\x04\x10@a");
+    }
+
+    #[test]
+    fn an_order_for_a_link_is_about_the_guest_that_is_shown() {
+        let (mut session, sent) = session(true);
+        session.typed(b"\x1d1\x1d:link net down\r\x1d:link net\r\x1d:unlink net up\r\x1dm\x1d:link net up\r\x1dma");
+        let sent: Vec<u8> = sent.try_iter().flatten().collect();
+        assert_eq!(sent, b"\x10`link 1 net\ndown\x04\x10Aa");
     }
 
     #[test]

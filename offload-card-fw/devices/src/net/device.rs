@@ -43,6 +43,8 @@ pub struct NetDevice {
     pairs: u16,
     control: Control,
     is_link_up: bool,
+    /// The configuration space's `status` that the front end was told of.
+    told_status: u16,
     /// As negotiated, with those of rings.
     features: u64,
     pub(super) state: ControlState,
@@ -90,6 +92,7 @@ impl NetDevice {
             pairs: net.queue_pairs,
             control,
             is_link_up: true,
+            told_status: STATUS_LINK_UP,
             features: 0,
             state: ControlState::new(net.mac, net.queue_pairs, Features::empty()),
             kept: KeptState::default(),
@@ -100,14 +103,15 @@ impl NetDevice {
         }
     }
 
-    /// Plugs the device in or out. The configuration space then says so; to tell the driver is for the front end.
+    /// Plugs the device in or out. The configuration space then says so; to tell the driver is for the front end, which is told
+    /// when the device is served next, or by [`Connection::tell_of_config`](crate::Connection::tell_of_config).
     pub fn set_link(&mut self, is_up: bool, fabric: &mut Fabric) {
         self.is_link_up = is_up;
         self.rings_changed(fabric);
     }
 
-    /// Asks the driver to announce its station to the network, as after it was moved. The configuration space then says so;
-    /// to tell the driver is for the front end.
+    /// Asks the driver to announce its station to the network, as after it was moved; the driver is told as by
+    /// [`Self::set_link`].
     pub fn ask_to_announce(&mut self) {
         self.state.is_to_announce = self.state.features.contains(Features::GUEST_ANNOUNCE);
     }
@@ -129,16 +133,19 @@ impl NetDevice {
         }
     }
 
+    /// The configuration space's `status`.
+    fn status(&self) -> u16 {
+        let link = if self.is_link_up { STATUS_LINK_UP } else { 0 };
+        let announce = if self.state.is_to_announce { STATUS_ANNOUNCE } else { 0 };
+        link | announce
+    }
+
     /// `struct virtio_net_config`. Speed and duplex mode mean nothing without their feature.
     fn config(&self) -> [u8; 24] {
-        let mut status = if self.is_link_up { STATUS_LINK_UP } else { 0 };
-        if self.state.is_to_announce {
-            status |= STATUS_ANNOUNCE;
-        }
         let mut config = [0; 24];
         let fields = [
             &self.mac.0[..],
-            &status.to_le_bytes(),
+            &self.status().to_le_bytes(),
             &self.pairs.to_le_bytes(),
             &self.mtu.to_le_bytes(),
             &[0; 5],
@@ -162,6 +169,8 @@ impl NetDevice {
             && self.runs(index)
             && self.kept.begin(area, &mut self.state)
         {
+            // Switches beyond the uplink may look for the guest elsewhere by now.
+            self.ask_to_announce();
             self.rings_changed(fabric);
         }
         let Some(slot) = self.queues.get_mut(usize::from(index)) else { return Ok(Service::default()) };
@@ -226,7 +235,7 @@ impl Device for NetDevice {
     /// QEMU has the configuration space of network devices to itself, and warns of back ends that offer theirs.
     fn extensions(&self) -> ProtocolFeatures {
         match self.control {
-            Control::FrontEnd => ProtocolFeatures::all() - ProtocolFeatures::CONFIG,
+            Control::FrontEnd => ProtocolFeatures::all() - ProtocolFeatures::CONFIG - ProtocolFeatures::BACKEND_REQ,
             Control::Card => ProtocolFeatures::all(),
         }
     }
@@ -312,6 +321,11 @@ impl Serve for NetDevice {
         let is_receive = matches!(self.role(index), Role::Receive(_));
         let Some(slot) = self.queues.get_mut(usize::from(index)) else { return false };
         (!is_receive || slot.is_starved) && slot.ring.enable_kicks(&Untracked(memory))
+    }
+
+    fn take_config_change(&mut self) -> bool {
+        let status = self.status();
+        core::mem::replace(&mut self.told_status, status) != status
     }
 
     fn rings_changed(&mut self, fabric: &mut Fabric) {

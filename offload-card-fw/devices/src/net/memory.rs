@@ -4,7 +4,7 @@ use alloc::vec::Vec;
 
 use dragonfly_virtqueue::{GuestAddress, GuestMemory, GuestSlice, MemoryError};
 
-use super::control::{ControlState, OK};
+use super::control::ControlState;
 use crate::kept;
 
 /// Bytes of a queue's part: twice a state that has all VLANs and the longest table of addresses.
@@ -19,7 +19,7 @@ pub struct KeptState {
 
 impl KeptState {
     /// Takes over what another card has left, if this is the first look since the queue was started; else what is so now
-    /// is kept from now on. Gives whether the state may have changed.
+    /// is kept from now on. Gives whether there was another card, whose state it is now.
     ///
     /// The commands are done as the driver's own are: one that a driver could not give does nothing.
     pub fn begin(&mut self, area: &GuestSlice<'_>, state: &mut ControlState) -> bool {
@@ -32,7 +32,11 @@ impl KeptState {
             return false;
         };
         self.generation = Some(found.generation);
-        found.records.iter().filter(|command| state.perform(command) == OK).count() > 0
+        for command in &found.records {
+            // One that is refused has changed nothing.
+            let _ = state.perform(command);
+        }
+        true
     }
 
     /// Keeps the state. One that does not fit leaves the one before: a driver's receive filter is a request, not a promise.

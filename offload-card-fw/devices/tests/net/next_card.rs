@@ -1,6 +1,7 @@
 //! What a card that takes over from one that died knows of what the driver had set by commands.
 
-use dragonfly_card_devices::{Control, Fabric, kept};
+use dragonfly_card_devices::{Control, Fabric, Serve, kept};
+use dragonfly_vhost_user::Device;
 use dragonfly_virtqueue::{GuestAddress, GuestMemory};
 use dragonfly_vswitch::PortId;
 
@@ -90,10 +91,7 @@ fn a_card_that_finds_nothing_keeps_what_is_so() {
     let before = received(&mut fabric, &mut one, &mut two);
     // The front end has new memory, and starts the rings again.
     two.kept.write(GuestAddress(0), &[0; 128 << 10]).unwrap();
-    let base = {
-        use dragonfly_vhost_user::Device;
-        two.device.stop_ring(QUEUE as u16)
-    };
+    let base = two.device.stop_ring(QUEUE as u16);
     two.restart(QUEUE, base);
     two.serve(&mut fabric, QUEUE);
     two.change_card(&mut fabric, &nets[1]);
@@ -116,4 +114,28 @@ fn what_a_driver_could_not_have_said_is_not_taken_over() {
     two.kept.write(GuestAddress(0), &[0x5a; 128 << 10]).unwrap();
     two.change_card(&mut fabric, &nets[1]);
     assert_eq!(received(&mut fabric, &mut one, &mut two), at_first);
+}
+
+#[test]
+fn a_driver_is_asked_to_announce_itself_when_another_card_has_died() {
+    const ANNOUNCE: u8 = 2;
+    let (mut fabric, nets) = nets("[[net]]\nname = 'one'\n");
+    let status = |guest: &Station| {
+        let mut status = [0];
+        guest.device.read_config(6, &mut status);
+        status[0]
+    };
+    for (features, is_asked) in [(CTRL_VQ | GUEST_ANNOUNCE, true), (CTRL_VQ, false)] {
+        let mut guest = Station::new(&mut fabric, &nets[0], Control::Card, features);
+        guest.serve(&mut fabric, 2);
+        assert!(!guest.device.take_config_change() && status(&guest) == 1, "the first card");
+        for _ in 0..2 {
+            guest.change_card(&mut fabric, &nets[0]);
+            assert_eq!((guest.device.take_config_change(), status(&guest) & ANNOUNCE != 0), (is_asked, is_asked));
+        }
+        // The driver has done it, and is not asked again.
+        assert_eq!(guest.command(&mut fabric, 2, &[3, 0]) == OK, is_asked);
+        assert_eq!((guest.device.take_config_change(), status(&guest)), (is_asked, 1));
+        assert!(!guest.device.take_config_change());
+    }
 }

@@ -35,11 +35,17 @@ struct Lent {
     ram: Rc<HostMemory>,
     is_gone: Rc<Cell<bool>>,
     calls: Rc<Cell<u32>>,
+    config_changes: Rc<Cell<u32>>,
 }
 
 impl Lent {
     fn new() -> Self {
-        Self { ram: Rc::new(HostMemory::new(&[(0, RAM as usize)])), is_gone: Rc::default(), calls: Rc::default() }
+        Self {
+            ram: Rc::new(HostMemory::new(&[(0, RAM as usize)])),
+            is_gone: Rc::default(),
+            calls: Rc::default(),
+            config_changes: Rc::default(),
+        }
     }
 }
 
@@ -47,6 +53,7 @@ impl Lent {
 #[derive(Default)]
 struct FakePlatform {
     lent: Option<Lent>,
+    channel: Option<Lent>,
 }
 
 /// Guest memory as far as there is some.
@@ -77,6 +84,11 @@ impl Platform for FakePlatform {
 
     fn set_err(&mut self, _index: u16, _err: Option<Lent>) {}
 
+    fn set_back_end_channel(&mut self, channel: Lent) {
+        self.channel = Some(channel);
+        self.report_config_change();
+    }
+
     fn make_inflight(&mut self, _area: &InflightArea) -> Result<Inflight<Lent>, &'static str> {
         Err("not here")
     }
@@ -104,6 +116,12 @@ impl GuestAccess for FakePlatform {
     }
 
     fn report_broken(&self, _index: u16) {}
+
+    fn report_config_change(&self) {
+        if let Some(channel) = &self.channel {
+            channel.config_changes.set(channel.config_changes.get() + 1);
+        }
+    }
 }
 
 impl Client for FakePlatform {

@@ -1,22 +1,29 @@
 //! Orders of the machine's operator.
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::rc::Rc;
 use std::string::{String, ToString};
 use std::vec::Vec;
 use std::{format, vec};
 
 use dragonfly_card_devices::kept::Area;
+use dragonfly_rt::sync::Mutex;
+use dragonfly_vhost_user::{FrontEnd, ProtocolFeatures};
 
-use super::card;
+use super::{FakeCard, Lent, Wire, card, front_end};
 use crate::kept::KeptOrders;
-use crate::operator::{Changed, END, Orders, obey};
+use crate::machines::parse;
+use crate::operator::{Changed, END, Order, Orders};
 
 const MACHINE: &str = "name = \"one\"\n[[net]]\nname = \"n\"\ngroups = [\"g\"]\n";
 const RULE: &str = "[[rule]]\ngroup = \"g\"\ndirection = \"in\"\naction = \"allow\"\n";
 
 fn machine(rules: usize) -> String {
     MACHINE.to_string() + &RULE.repeat(rules)
+}
+
+fn obey(card: &mut FakeCard, order: &[u8]) -> Result<String, String> {
+    Order::parse(order)?.obey(card)
 }
 
 fn orders(bytes: &[u8]) -> Vec<Vec<u8>> {
@@ -34,17 +41,12 @@ fn the_rules_that_a_machine_file_has_now_are_put_in_the_place_of_the_old_ones() 
     let mut card = card(&[("machines/0.toml", &machine(1))], Vec::new());
     for (rules, expected) in [(2, "2 rules of 1 groups"), (1, "1 rules of 1 groups")] {
         let order = format!("rules 0\n{}", machine(rules));
-        let answer = obey(order.as_bytes(), |number, devices| card.change_rules(number, devices)).unwrap();
+        let answer = obey(&mut card, order.as_bytes()).unwrap();
         assert!(answer.contains(expected), "{answer}");
     }
-    let order = format!("rules 0\n{}", "name = \"one\"\n[[net]]\nname = \"n\"\nmtu = 1400\n");
-    let answer = Cell::new(None);
-    obey(order.as_bytes(), |number, devices| {
-        answer.set(card.change_rules(number, devices));
-        answer.get()
-    })
-    .unwrap();
-    assert_eq!(answer.get(), Some(Changed { rules: 0, groups: 1, differs_in_more: true }));
+    let now = parse(0, "machines/0.toml", "name = \"one\"\n[[net]]\nname = \"n\"\nmtu = 1400\n").unwrap();
+    let changed = card.change_rules(0, &now.devices);
+    assert_eq!(changed, Some(Changed { rules: 0, groups: 1, differs_in_more: true }));
 }
 
 #[test]
@@ -59,14 +61,48 @@ fn an_order_that_cannot_be_done_changes_nothing_and_says_why() {
         (b"rules\n", "an order is not known"),
         (b"rules 4294967296\nname = \"m\"\n", "an order is not known"),
         (b"rules 0\n\xff", "an order is not known"),
+        (b"link 0\nup", "an order is not known"),
+        (b"link 0 n\non", "an order is not known"),
+        (b"link x n\nup", "an order is not known"),
         (&long, "longer than 61440 bytes"),
         (wrong.as_bytes(), "machines/0.toml:7: `direction`"),
     ] {
-        let answer = obey(order, |_, _| panic!("it is changed")).unwrap_err();
+        let answer = Order::parse(order).err().unwrap();
         assert!(answer.contains(why), "{answer}");
     }
-    let answer = obey(b"rules 7\nname = \"m\"\n", |_, _| None);
-    assert_eq!(answer.unwrap_err(), "there is no machine 7: nothing has changed");
+    let mut card = card(&[("machines/0.toml", &machine(1))], Vec::new());
+    for (order, why) in [
+        (&b"rules 7\nname = \"m\"\n"[..], "there is no machine 7: nothing has changed"),
+        (b"link 7 n\ndown", "machine 7 has no network device n: nothing has changed"),
+        (b"link 0 m\ndown", "machine 0 has no network device m: nothing has changed"),
+    ] {
+        assert_eq!(obey(&mut card, order).unwrap_err(), why);
+    }
+}
+
+#[test]
+fn a_link_that_goes_down_and_up_is_told_the_vmm_and_stays_so_for_the_next_one() {
+    const STATUS: u32 = 6;
+    let lent = Lent::new();
+    let card = Mutex::new(card(&[("machines/0.toml", &machine(1))], Vec::new()));
+    let status = |front: &mut FrontEnd<Wire<'_>>| {
+        let mut status = [0xff; 2];
+        front.read_config(STATUS, &mut status).unwrap();
+        u16::from_le_bytes(status)
+    };
+    for badge in [1, 1] {
+        card.lock().attach(0, badge).unwrap();
+        let mut front = front_end(&card, badge, 0);
+        front.set_owner().unwrap();
+        front.set_protocol_features(ProtocolFeatures::CONFIG | ProtocolFeatures::BACKEND_REQ).unwrap();
+        front.set_back_end_channel(lent.clone()).unwrap();
+        assert_eq!(lent.config_changes.take(), 1, "what was before");
+        for (order, is_up) in [("up", 1), ("down", 0)] {
+            let was_up = status(&mut front);
+            obey(&mut card.lock(), format!("link 0 n\n{order}").as_bytes()).unwrap();
+            assert_eq!((status(&mut front), lent.config_changes.take()), (is_up, u32::from(was_up != is_up)));
+        }
+    }
 }
 
 /// Memory that outlives cards.

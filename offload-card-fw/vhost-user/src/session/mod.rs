@@ -87,6 +87,11 @@ impl Session {
                 }
                 Outcome::Done
             }
+            Request::SetBackendReqFd => {
+                no_payload(request, payload)?;
+                platform.set_back_end_channel(one_resource(request, resources)?);
+                Outcome::Done
+            }
             Request::GetInflightFd | Request::SetInflightFd => {
                 self.share_inflight(request, payload, resources, device, platform)?
             }
@@ -125,6 +130,7 @@ impl Session {
 
     fn is_negotiated(&self, request: Request) -> bool {
         let extension = match request {
+            Request::SetBackendReqFd => ProtocolFeatures::BACKEND_REQ,
             Request::GetConfig | Request::SetConfig => ProtocolFeatures::CONFIG,
             Request::GetInflightFd | Request::SetInflightFd => ProtocolFeatures::INFLIGHT_SHMFD,
             Request::ResetDevice => ProtocolFeatures::RESET_DEVICE,

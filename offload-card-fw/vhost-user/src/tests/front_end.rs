@@ -1,7 +1,7 @@
 //! A front end that talks to a session: what one says the other understands.
 
 use super::*;
-use crate::{FrontEnd, FrontEndError, MAX_MESSAGE, Transport, wire::MAX_CONFIG};
+use crate::{FrontEnd, FrontEndError, MAX_MESSAGE, MessageError, Transport, wire::MAX_CONFIG};
 
 impl Transport for Setup {
     type Resource = u32;
@@ -62,6 +62,20 @@ fn the_configuration_space_is_read_and_written_in_parts() {
     let mut whole = [0; MAX_CONFIG];
     front_end.read_config(0, &mut whole).unwrap();
     assert_eq!(&whole[..9], b"1234567x\0");
+}
+
+#[test]
+fn the_channel_for_changes_to_the_configuration_space_comes_alone() {
+    let mut front_end = negotiated();
+    front_end.set_back_end_channel(30).unwrap();
+    let setup = front_end.transport();
+    assert_eq!(setup.platform.channel, Some(30));
+    let request = Request::SetBackendReqFd;
+    for (found, resources) in [(0, &[][..]), (2, &[1, 2])] {
+        let wrong = MessageError::WrongResources { request, found, wanted: 1 };
+        assert_eq!(setup.send(request, false, &[], resources), Err(wrong.into()));
+    }
+    assert!(setup.send(request, false, &[0; 8], &[1]).is_err());
 }
 
 #[test]

@@ -47,6 +47,10 @@ impl Device for FakeDevice {
         self.features = features;
     }
 
+    fn extensions(&self) -> ProtocolFeatures {
+        ProtocolFeatures::all()
+    }
+
     fn queues(&self) -> u16 {
         QUEUES
     }
@@ -96,6 +100,7 @@ struct FakePlatform {
     calls: BTreeMap<u16, Option<u32>>,
     errs: BTreeMap<u16, Option<u32>>,
     inflight: Option<(u64, u32)>,
+    channel: Option<u32>,
     refuses: bool,
 }
 
@@ -125,6 +130,10 @@ impl Platform for FakePlatform {
 
     fn set_err(&mut self, index: u16, err: Option<u32>) {
         self.errs.insert(index, err);
+    }
+
+    fn set_back_end_channel(&mut self, channel: u32) {
+        self.channel = Some(channel);
     }
 
     fn make_inflight(&mut self, area: &InflightArea) -> Result<Inflight<u32>, &'static str> {

@@ -30,6 +30,7 @@ fn the_number_of_queues_and_regions_can_be_asked_for() {
 #[test]
 fn a_request_of_an_extension_that_was_not_negotiated_is_refused() {
     for request in [
+        Request::SetBackendReqFd,
         Request::GetConfig,
         Request::SetConfig,
         Request::GetInflightFd,

@@ -76,6 +76,8 @@ pub(crate) struct Device<T, W> {
     /// What the driver has accepted.
     accepted: Option<u64>,
     config: Vec<u8>,
+    /// Whether that has changed and the driver is to be told.
+    is_config_changed: bool,
     rings: Vec<Ring>,
     /// Whether this session knows the memory for requests under way.
     knows_in_flight: bool,
@@ -101,7 +103,7 @@ where
         let Offer { features, extensions, queues, config } = Offer::ask(&mut front_end, kind)?;
         let wiring = wire(queues)?;
         front_end.set_memory(&wiring.memory())?;
-        Ok(Self {
+        let mut device = Self {
             front_end,
             wiring,
             kind,
@@ -110,10 +112,13 @@ where
             extensions,
             accepted: None,
             config,
+            is_config_changed: false,
             rings: vec![Ring::default(); usize::from(queues)],
             knows_in_flight: false,
             has_warned: false,
-        })
+        };
+        device.set_channel()?;
+        Ok(device)
     }
 
     /// What the guest's machine needs to know of it.
@@ -153,6 +158,18 @@ where
             }
         }
         Ok(())
+    }
+
+    /// Whether the configuration space has changed since this was asked last. Only a card that tells of changes is asked for it:
+    /// another may be long in answering.
+    ///
+    /// # Errors
+    /// The card has ended the session; the driver is to reset the device.
+    pub(crate) fn take_config_change(&mut self) -> Result<bool, Failed> {
+        if self.extensions.contains(ProtocolFeatures::BACKEND_REQ) {
+            self.attempt(Self::read_again)?;
+        }
+        Ok(core::mem::take(&mut self.is_config_changed))
     }
 
     /// Lets go of the guest's memory: the machine is to end.
@@ -236,6 +253,7 @@ where
     pub(crate) fn reset(&mut self) {
         let is_fresh = self.accepted.is_none() && self.rings.iter().all(|ring| ring.setup.is_none());
         self.accepted = None;
+        self.is_config_changed = false;
         self.rings.iter_mut().for_each(|ring| *ring = Ring { doorbell: ring.doorbell, ..Ring::default() });
         self.forget_in_flight();
         match self.state {
@@ -283,7 +301,22 @@ where
     /// Reads the configuration space, if there is one.
     fn read_again(&mut self) -> Result<(), DeviceError> {
         if !self.config.is_empty() {
-            self.front_end.read_config(0, &mut self.config)?;
+            let mut config = vec![0; self.config.len()];
+            self.front_end.read_config(0, &mut config)?;
+            self.set_config(config);
+        }
+        Ok(())
+    }
+
+    fn set_config(&mut self, config: Vec<u8>) {
+        self.is_config_changed |= self.config != config;
+        self.config = config;
+    }
+
+    /// Lets the card tell of changes to the configuration space. It does so at once, should there have been one since that was read.
+    fn set_channel(&mut self) -> Result<(), DeviceError> {
+        if self.extensions.contains(ProtocolFeatures::BACKEND_REQ) {
+            self.front_end.set_back_end_channel(self.wiring.config())?;
         }
         Ok(())
     }
@@ -295,9 +328,10 @@ where
         if missing != 0 || usize::from(queues) != self.rings.len() {
             return Err(DeviceError::Changed);
         }
-        self.config = config;
+        self.set_config(config);
         self.knows_in_flight = false;
         self.front_end.set_memory(&self.wiring.memory())?;
+        self.set_channel()?;
         if let Some(accepted) = self.accepted {
             self.front_end.set_features(accepted | F_PROTOCOL_FEATURES)?;
         }

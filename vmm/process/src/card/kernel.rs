@@ -14,6 +14,7 @@ use log::debug;
 
 use super::wiring::Wiring;
 use crate::ram::{HIGH_START, Layout};
+use crate::shared::wake;
 
 /// What a queue's interrupts set in its notification while it has no message.
 const PENDING: u64 = 1;
@@ -43,16 +44,20 @@ pub(crate) struct KernelWiring {
     calls: Vec<Owned<Notification>>,
     /// Tells of this device's broken rings.
     err: Owned<Notification>,
+    /// Tells of changes to a configuration space.
+    config: Owned<Notification>,
     /// Memory for the state of requests under way.
     in_flight: Option<Owned<Memory>>,
 }
 
 impl KernelWiring {
-    /// The connections of a device with so many queues. A broken ring sets `broken` in the guest's notification of events.
+    /// The connections of a device with so many queues. A broken ring sets `broken` in the guest's notification of events, a change
+    /// to the configuration space [`wake::CONFIG`].
     pub(crate) fn new(guest: Guest, kick: Notification, queues: u16, broken: u64) -> Result<Self, Status> {
         let calls = (0..queues).map(|_| Notification::create()).collect::<Result<_, _>>()?;
         let err = guest.events.copy(Rights::SEND | Rights::COPY, broken)?;
-        Ok(Self { guest, kick, calls, err, in_flight: None })
+        let config = guest.events.copy(Rights::SEND | Rights::COPY, wake::CONFIG)?;
+        Ok(Self { guest, kick, calls, err, config, in_flight: None })
     }
 
     /// Lets the guest's driver be told that the device has failed.
@@ -117,6 +122,10 @@ impl Wiring for KernelWiring {
 
     fn err(&self) -> HandleTransfer {
         HandleTransfer::copy(self.err.handle(), Rights::SEND)
+    }
+
+    fn config(&self) -> HandleTransfer {
+        HandleTransfer::copy(self.config.handle(), Rights::SEND)
     }
 
     fn ring(&self) {

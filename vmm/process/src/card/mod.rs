@@ -135,6 +135,19 @@ impl Card {
         Ok(slots.map(|(number, description)| Slot::new(self.clone(), number, description)).collect())
     }
 
+    /// The numbers of devices whose configuration space has changed since this was asked last.
+    pub(crate) fn changed(&self) -> Vec<usize> {
+        let mut changed = Vec::new();
+        for (number, device) in self.state.lock().devices.iter_mut().enumerate() {
+            match device.take_config_change() {
+                Ok(true) => changed.push(number),
+                Ok(false) => {}
+                Err(Failed) => device.wiring_mut().report_broken(),
+            }
+        }
+        changed
+    }
+
     /// Starts the thread that looks after the card's end, on this CPU with this priority. Without it a guest's devices
     /// stand still after the card's end.
     pub(crate) fn watch(self: &Arc<Self>, cpu: u32, priority: u8) -> Watch {

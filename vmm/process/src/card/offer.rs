@@ -19,7 +19,8 @@ const SOCKET_CONFIG_SIZE: u16 = 8;
 /// Extensions that devices cannot do without.
 const NEEDED: ProtocolFeatures = ProtocolFeatures::CONFIG.union(ProtocolFeatures::RESET_DEVICE);
 /// All that are used where they are offered.
-const USED: ProtocolFeatures = NEEDED.union(ProtocolFeatures::MQ).union(ProtocolFeatures::INFLIGHT_SHMFD);
+const USED: ProtocolFeatures =
+    NEEDED.union(ProtocolFeatures::MQ).union(ProtocolFeatures::INFLIGHT_SHMFD).union(ProtocolFeatures::BACKEND_REQ);
 
 /// A network device with a queue for control has one more than its pairs (virtio 1.2, 5.1.2).
 const NET_F_CTRL_VQ: u64 = 1 << 17;

@@ -38,6 +38,9 @@ pub(crate) trait Wiring: Send {
     /// What tells the VMM of broken rings.
     fn err(&self) -> Self::Resource;
 
+    /// What tells the VMM that the configuration space has changed.
+    fn config(&self) -> Self::Resource;
+
     /// Tells the card that there is something in a ring.
     fn ring(&self);
 

@@ -15,6 +15,9 @@ const ASK: &str = "[check] ask";
 /// The line is to say that the guest's rules have changed, and they are to.
 const ASK_FOR_RULES: &str = "[check] ask rules";
 
+/// The line is to say that a network device is plugged in or out: behind this are its name, and `up` or `down`.
+const ASK_FOR_LINK: &str = "[check] ask link ";
+
 /// The line is to say that the card is to hang.
 const ASK_TO_HANG: &str = "[check] ask hang";
 
@@ -90,6 +93,12 @@ impl Consoles {
                 if let (Some(change), Some(line)) = (console.changes.pop_front(), &self.line) {
                     self.asking.push_back(guest);
                     let _ = line.input.send(self.encoder.rules(guest, &change));
+                }
+            } else if let Some((name, state)) = text.split_once(ASK_FOR_LINK).and_then(|(_, link)| link.split_once(' '))
+            {
+                if let Some(line) = &self.line {
+                    self.asking.push_back(guest);
+                    let _ = line.input.send(self.encoder.link(guest, name, state));
                 }
             } else if text.contains(ASK_TO_HANG) {
                 if let Some(line) = &self.line {
@@ -171,6 +180,16 @@ mod tests {
         consoles.guests(b"\x10A[check] ask rules\r\n\x10`3 rules\n\x10A[check] ask rules\r\n");
         let typed: Vec<_> = typed.try_iter().collect();
         assert_eq!(typed, [&b"\x10`rules 1\na\x04"[..], b"\x10A3 rules\n", b"\x10`rules 1\nb\x04"]);
+    }
+
+    #[test]
+    fn a_guest_that_asks_for_a_link_is_told_what_the_card_answers() {
+        let (input, typed) = channel();
+        let mut consoles = Consoles::new([1, 1]);
+        consoles.started(GuestLine { input, events: channel().0 });
+        consoles.guests(b"\x10A[check] ask link net down\r\n\x10`it is down\n");
+        let typed: Vec<_> = typed.try_iter().collect();
+        assert_eq!(typed, [&b"\x10`link 1 net\ndown\x04"[..], b"\x10Ait is down\n"]);
     }
 
     #[test]

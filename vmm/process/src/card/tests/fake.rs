@@ -10,7 +10,8 @@ use dragonfly_machine::Message;
 use dragonfly_vhost_user as vhost;
 use dragonfly_vhost_user::wire::InflightArea;
 use dragonfly_vhost_user::{
-    ConfigError, Header, Inflight, MAX_MESSAGE, Platform, Received, Region, RingConfig, Session, Transport,
+    ConfigError, Header, Inflight, MAX_MESSAGE, Platform, ProtocolFeatures, Received, Region, RingConfig, Session,
+    Transport,
 };
 
 use crate::card::transport::CarryError;
@@ -31,6 +32,7 @@ pub(super) enum Resource {
     Kick(u32),
     Call(u16),
     Err,
+    Config,
 }
 
 pub(super) struct FakeDevice {
@@ -38,6 +40,7 @@ pub(super) struct FakeDevice {
     pub accepted: u64,
     pub running: BTreeMap<u16, RingConfig>,
     pub config: [u8; 4],
+    pub tells_of_config: bool,
     pub resets: u32,
 }
 
@@ -50,6 +53,11 @@ impl vhost::Device for FakeDevice {
 
     fn set_features(&mut self, features: u64) {
         self.accepted = features;
+    }
+
+    fn extensions(&self) -> ProtocolFeatures {
+        let silent = if self.tells_of_config { ProtocolFeatures::empty() } else { ProtocolFeatures::BACKEND_REQ };
+        ProtocolFeatures::all() - silent
     }
 
     fn queues(&self) -> u16 {
@@ -92,6 +100,7 @@ pub(super) struct FakePlatform {
     pub kicks: BTreeMap<u16, Option<Resource>>,
     pub calls: BTreeMap<u16, Option<Resource>>,
     pub in_flight: Option<Resource>,
+    pub channel: Option<Resource>,
 }
 
 impl Platform for FakePlatform {
@@ -120,6 +129,10 @@ impl Platform for FakePlatform {
         assert_eq!(err, Some(Resource::Err));
     }
 
+    fn set_back_end_channel(&mut self, channel: Resource) {
+        self.channel = Some(channel);
+    }
+
     fn make_inflight(&mut self, _: &InflightArea) -> Result<Inflight<Resource>, &'static str> {
         Err("the VMM makes it")
     }
@@ -139,7 +152,14 @@ pub(super) struct FakeCard {
 
 impl FakeCard {
     pub fn offering(offered: u64) -> Self {
-        let device = FakeDevice { offered, accepted: 0, running: BTreeMap::new(), config: *b"disk", resets: 0 };
+        let device = FakeDevice {
+            offered,
+            accepted: 0,
+            running: BTreeMap::new(),
+            config: *b"disk",
+            tells_of_config: true,
+            resets: 0,
+        };
         Self { session: Session::default(), device, platform: FakePlatform::default() }
     }
 }
@@ -252,6 +272,10 @@ impl Wiring for Shared {
 
     fn err(&self) -> Resource {
         Resource::Err
+    }
+
+    fn config(&self) -> Resource {
+        Resource::Config
     }
 
     fn ring(&self) {

@@ -116,6 +116,41 @@ fn what_the_guest_writes_to_the_configuration_space_is_read_back() {
 }
 
 #[test]
+fn a_change_to_the_configuration_space_is_found_once() {
+    let (shared, mut device) = connected();
+    assert_eq!(shared.card(|card| card.platform.channel), Some(Resource::Config));
+    assert_eq!(device.take_config_change(), Ok(false));
+    shared.card(|card| card.device.config = *b"disc");
+    assert_eq!(device.take_config_change(), Ok(true));
+    assert_eq!(device.take_config_change(), Ok(false));
+    let mut config = [0; 4];
+    device.read_config(0, &mut config);
+    assert_eq!(&config, b"disc");
+}
+
+#[test]
+fn a_card_that_tells_of_no_change_is_not_asked_for_any() {
+    let shared = Shared::new();
+    shared.card(|card| card.device.tells_of_config = false);
+    let mut device = Device::connect(DeviceKind::Block, shared.clone(), |_| Ok(shared.clone())).unwrap();
+    shared.card(|card| card.device.config = *b"disc");
+    assert_eq!(shared.card(|card| card.platform.channel), None);
+    assert_eq!(device.take_config_change(), Ok(false));
+}
+
+#[test]
+fn what_the_next_card_has_in_another_way_is_a_change() {
+    let (shared, mut device) = running();
+    let mut next = FakeCard::offering(FEATURES);
+    next.device.config = *b"disc";
+    die(&shared, &mut device, Some(next)).unwrap();
+    assert_eq!(shared.card(|card| card.platform.channel), Some(Resource::Config));
+    assert_eq!(device.take_config_change(), Ok(true));
+    device.reset();
+    assert_eq!(device.take_config_change(), Ok(false), "a driver that begins reads it all");
+}
+
+#[test]
 fn a_reset_reaches_the_card_once_and_forgets_what_was_under_way() {
     let (shared, mut device) = running();
     device.reset();
