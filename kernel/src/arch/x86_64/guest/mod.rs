@@ -10,10 +10,11 @@ use dragonfly_abi::arch::guest::{ExitCounter, TscRatio};
 use dragonfly_abi::guest::{MsrPolicy, RECORD_WORDS, RunFlags, Virtualisation};
 use dragonfly_abi::{Rights, Status};
 use dragonfly_acpi::Acpi;
+use dragonfly_hw::x86::msr::IA32_ARCH_CAPABILITIES;
 use dragonfly_memory::Unique;
 use dragonfly_vapic::{Clock, LocalApic, Ratio};
 
-use super::{KernelHeap, X86, clock};
+use super::{KernelHeap, X86, clock, mitigations};
 use crate::Ref;
 use crate::arch::{Arch, ExitFate, Guest, GuestExit, NEVER, Ticks};
 use crate::cpu::Cpu;
@@ -357,6 +358,11 @@ impl Guest<X86> for X86Guest {
     }
 
     fn add_msr(&mut self, register: u32, value: u64, policy: MsrPolicy) -> Result<(), Status> {
+        let value = match register {
+            // The VMM cannot know what this processor is immune to: that takes a privileged read.
+            IA32_ARCH_CAPABILITIES => value & mitigations::capabilities(),
+            _ => value,
+        };
         on!(self, guest => guest.msrs.add(register, value, policy))
     }
 

@@ -3,8 +3,8 @@
 use dragonfly_abi::guest::MsrPolicy;
 use dragonfly_hw::x86::apic::{ICR_LOW, TPR, x2apic_msr};
 use dragonfly_hw::x86::msr::{
-    Efer, IA32_APIC_BASE, IA32_ARCH_CAPABILITIES, IA32_EFER, IA32_PRED_CMD, IA32_SPEC_CTRL, IA32_TIME_STAMP_COUNTER,
-    IA32_TSC_ADJUST, IA32_TSC_AUX, IA32_TSC_DEADLINE, PredCmd,
+    Efer, IA32_APIC_BASE, IA32_EFER, IA32_PRED_CMD, IA32_SPEC_CTRL, IA32_TIME_STAMP_COUNTER, IA32_TSC_ADJUST,
+    IA32_TSC_AUX, IA32_TSC_DEADLINE, PredCmd,
 };
 use dragonfly_vapic::Effect;
 
@@ -48,11 +48,6 @@ impl<H: Hardware> GuestCpu<H> {
             IA32_APIC_BASE => Access::Done(apic.apic_base()),
             IA32_TSC_AUX => Access::Done(vcpu.interrupts.vector.tsc_aux.load(core::sync::atomic::Ordering::Relaxed)),
             IA32_EFER => Access::Done(self.hardware.control().efer),
-            // The VMM says what the guest is told of what this processor says of itself.
-            IA32_ARCH_CAPABILITIES => match self.msrs.get(register) {
-                Some(rule) => Access::Done(rule.value & mitigations::capabilities()),
-                None => Access::Forbidden,
-            },
             _ => match self.msrs.get(register) {
                 Some(rule) if rule.policy.contains(MsrPolicy::READ) => Access::Done(rule.value),
                 _ => Access::Vmm,

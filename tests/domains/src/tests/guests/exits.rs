@@ -86,6 +86,7 @@ pub fn cpuid(_: &Context) -> Outcome {
 }
 
 pub fn msrs(_: &Context) -> Outcome {
+    const ARCH_CAPABILITIES: u32 = 0x10a;
     let guest = Guest::new(code::msr())?;
     guest.vcpu.set_msr(0x1a0, 0x1_0000_0002, MsrPolicy::READ | MsrPolicy::WRITE)?;
     guest.vcpu.set_msr(0x8b, 5, MsrPolicy::READ | MsrPolicy::IGNORE_WRITES)?;
@@ -108,7 +109,16 @@ pub fn msrs(_: &Context) -> Outcome {
     expect_output(guest.go_on()?, 0x81)?;
     equal("a read for the VMM", expect(guest.go_on()?, ExitReason::MsrRead)?.details[0], 0x1a1)?;
     guest.set_general(General::Rax, 0x33);
-    equal("what the VMM says", expect_output(guest.go_on()?, 0x80)?, 0x33)
+    equal("what the VMM says", expect_output(guest.go_on()?, 0x80)?, 0x33)?;
+    // What a processor is immune to: nothing that it does not say itself, and the VMM says whether that is told at all.
+    select(ARCH_CAPABILITIES.into());
+    guest.vcpu.set_msr(ARCH_CAPABILITIES, 1 << 63, MsrPolicy::READ | MsrPolicy::IGNORE_WRITES)?;
+    expect_output(guest.go_on()?, 0x81)?;
+    expect_output(guest.go_on()?, 0x80)?;
+    equal("a bit that no processor has", guest.general(General::Rdx), 0)?;
+    guest.vcpu.set_msr(ARCH_CAPABILITIES, 0, MsrPolicy::IGNORE_WRITES)?;
+    expect_output(guest.go_on()?, 0x81)?;
+    equal("a read for the VMM", expect(guest.go_on()?, ExitReason::MsrRead)?.details[0], ARCH_CAPABILITIES.into())
 }
 
 pub fn memory(_: &Context) -> Outcome {
