@@ -4,7 +4,10 @@ use std::time::Instant;
 
 use anyhow::Result;
 
-use super::report::{Outcome, StageResult};
+use super::{
+    report::{Outcome, StageResult},
+    select::is_wanted,
+};
 use crate::{
     bench::ipc::{self, Figures, GOALS},
     build::Project,
@@ -27,8 +30,7 @@ pub fn run(
     let first = ipc::figures(project, tools, emulator)?;
     let second = ipc::figures(project, tools, emulator)?;
     let mut outcomes = judge(&first, &second);
-    outcomes
-        .retain(|outcome| filters.is_empty() || filters.iter().any(|filter| outcome.name.contains(filter.as_str())));
+    outcomes.retain(|outcome| is_wanted(&outcome.name, filters));
     Ok(StageResult {
         stage,
         outcomes,
@@ -50,8 +52,7 @@ pub fn run_judged(
 ) -> Result<StageResult> {
     let start = Instant::now();
     let (mut outcomes, notes) = measure()?;
-    outcomes
-        .retain(|outcome| filters.is_empty() || filters.iter().any(|filter| outcome.name.contains(filter.as_str())));
+    outcomes.retain(|outcome| is_wanted(&outcome.name, filters));
     Ok(StageResult { stage, outcomes, notes, excerpt: Vec::new(), log: None, duration: start.elapsed() })
 }
 

@@ -16,6 +16,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use super::{
     command::{self, Finished},
     report::{Outcome, StageResult},
+    select::is_wanted,
 };
 use crate::{
     build::{
@@ -94,7 +95,7 @@ pub fn run(
     let mut outcomes = Vec::new();
     let mut excerpt = Vec::new();
     for case in CASES {
-        if !filters.is_empty() && !filters.iter().any(|filter| case.name.contains(filter.as_str())) {
+        if !is_wanted(case.name, filters) {
             continue;
         }
         let ran = parts.run(&case)?;

@@ -15,6 +15,7 @@ use anyhow::{Context, Result, bail};
 use super::{
     card::{self, Running},
     report::{Outcome, StageResult},
+    select::is_wanted,
 };
 use crate::{
     build::Project,
@@ -70,7 +71,7 @@ pub fn run(
     let mut outcomes = Vec::new();
     let mut excerpt = Vec::new();
     for case in CASES {
-        if !filters.is_empty() && !filters.iter().any(|filter| case.name.contains(filter.as_str())) {
+        if !is_wanted(case.name, filters) {
             continue;
         }
         let folder = tempfile::tempdir()?;

@@ -15,6 +15,7 @@ use super::{
     command::{self, Finished},
     plan::{HostWork, Level},
     report::{Outcome, StageResult},
+    select::is_wanted,
 };
 use crate::{
     build::Project,
@@ -96,10 +97,6 @@ impl HostStage<'_> {
         rust::cargo(self.tools.is_offline())
     }
 
-    fn is_selected(&self, name: &str) -> bool {
-        self.filters.is_empty() || self.filters.iter().any(|filter| name.contains(filter.as_str()))
-    }
-
     /// Every crate that runs on metal, in the shape in which it runs there.
     fn lint_bare(&self, result: &mut StageResult) -> Result<()> {
         rust::ensure_components(self.tools.is_offline())?;
@@ -173,7 +170,7 @@ impl HostStage<'_> {
             match only {
                 None => self.many_tests(result, &package.name, &mut command, Ignored::Passes)?,
                 Some(mut only) => {
-                    only.retain(|name| self.is_selected(name));
+                    only.retain(|name| is_wanted(name, &self.filters));
                     if !only.is_empty() {
                         self.filtered_tests(result, &package.name, &mut command, Ignored::Passes, &only)?;
                     }
@@ -245,7 +242,7 @@ impl HostStage<'_> {
 
     /// A command that is one test.
     fn one_check(&self, result: &mut StageResult, name: &str, command: &mut Command) -> Result<()> {
-        if !self.is_selected(name) {
+        if !is_wanted(name, &self.filters) {
             return Ok(());
         }
         let finished = self.start(result, command)?;

@@ -1,5 +1,11 @@
 //! Which stages and which of their tests the names on the command line select.
 
+/// Whether `filters` leave a test with this name: there are none, or the name contains one.
+#[must_use]
+pub fn is_wanted(name: &str, filters: &[String]) -> bool {
+    filters.is_empty() || filters.iter().any(|filter| name.contains(filter.as_str()))
+}
+
 /// The names given; none selects everything.
 #[derive(Clone, Debug, Default)]
 pub struct Selection {
@@ -91,6 +97,13 @@ mod tests {
         ] {
             assert_eq!(filters(names, stage), expected, "{names:?} {stage}");
         }
+    }
+
+    #[test]
+    fn filters_leave_the_tests_whose_names_contain_one() {
+        let filters = ["ipc".to_string(), "revoke".to_string()];
+        assert!(is_wanted("an ipc call", &filters) && is_wanted("revoke", &filters) && is_wanted("lock", &[]));
+        assert!(!is_wanted("lock", &filters));
     }
 
     #[test]

@@ -14,7 +14,10 @@ use crate::{
         devices,
     },
     run::host_memory,
-    test::report::{Outcome, StageResult},
+    test::{
+        report::{Outcome, StageResult},
+        select::is_wanted,
+    },
     tools::Tools,
 };
 
@@ -86,8 +89,7 @@ impl GuestHost<'_> {
         printed: impl IntoIterator<Item = String>,
     ) -> Result<StageResult> {
         let Booted { boot, parts, .. } = booted;
-        let is_wanted = |outcome: &Outcome| self.filters.iter().any(|filter| outcome.name.contains(filter.as_str()));
-        outcomes.retain(|outcome| self.filters.is_empty() || is_wanted(outcome));
+        outcomes.retain(|outcome| is_wanted(&outcome.name, &self.filters));
         let mut text = boot.log.clone();
         text.extend(backtrace::explain(boot, &parts.kernel));
         text.extend(printed);

@@ -16,6 +16,7 @@ use crate::{
     test::{
         command::{self, Finished},
         report::{Outcome, StageResult},
+        select::is_wanted,
     },
     tools::Tools,
 };
@@ -81,8 +82,7 @@ pub fn run(tools: &Tools, stage: &'static str, logs: &Path, filters: &[String]) 
     } else {
         Outcome::failed(untouched, "it was written to")
     });
-    outcomes
-        .retain(|outcome| filters.is_empty() || filters.iter().any(|filter| outcome.name.contains(filter.as_str())));
+    outcomes.retain(|outcome| is_wanted(&outcome.name, filters));
     let has_failed = outcomes.iter().any(|outcome| outcome.failure.is_some());
     let excerpt = if has_failed { machine.output.lines().map(str::to_string).collect() } else { Vec::new() };
     Ok(StageResult { stage, outcomes, notes: Vec::new(), excerpt, log: Some(log), duration: start.elapsed() })

@@ -13,6 +13,7 @@ use crate::{
     test::{
         command::{self, Finished},
         report::{Outcome, StageResult},
+        select::is_wanted,
     },
     tools::Tools,
 };
@@ -141,7 +142,7 @@ pub fn run(tools: &Tools, stage: &'static str, logs: &Path, filters: &[String]) 
         duration: Duration::ZERO,
     };
     for case in CASES {
-        if !filters.is_empty() && !filters.iter().any(|filter| case.name.contains(filter.as_str())) {
+        if !is_wanted(case.name, filters) {
             continue;
         }
         let folder = tempfile::tempdir()?;
