@@ -22,17 +22,6 @@ pub struct Access {
 impl Access {
     /// Ordinary memory that the kernel may read.
     pub const NONE: Self = Self { is_writable: false, is_executable: false, is_user: false, is_device: false };
-
-    /// What both allow.
-    #[must_use]
-    pub const fn and(self, other: Self) -> Self {
-        Self {
-            is_writable: self.is_writable && other.is_writable,
-            is_executable: self.is_executable && other.is_executable,
-            is_user: self.is_user && other.is_user,
-            is_device: self.is_device || other.is_device,
-        }
-    }
 }
 
 /// A page in a page table.

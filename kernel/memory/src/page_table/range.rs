@@ -5,7 +5,7 @@ use core::ops::Range;
 use core::sync::atomic::Ordering;
 
 use super::PageTable;
-use super::format::{Access, Mapping, PageFormat, span_mask};
+use super::format::{Mapping, PageFormat, span_mask};
 use super::walk::{Action, FreedTables, Walk};
 use crate::address::Address;
 use crate::physical::{FrameSource, PhysicalMemory};
@@ -29,20 +29,6 @@ impl<F: PageFormat> PageTable<F> {
             None => None,
         };
         Unmapped { tables, next }
-    }
-
-    /// Changes the access of the pages in a range, within the budget. A page that reaches beyond the range loses what
-    /// the new access lacks but gains nothing; see [`split`](Self::split). Gives where to go on, if not done. The
-    /// caller flushes the TLBs.
-    pub fn protect_range<M: PhysicalMemory>(
-        &mut self,
-        memory: &M,
-        range: Range<F::Input>,
-        access: Access,
-        budget: &mut u32,
-    ) -> Option<F::Input> {
-        let bits = self.owned_bits(range)?;
-        self.walk(memory, Action::Protect(access), bits, budget, &mut FreedTables::new(), |_| ())
     }
 
     /// Calls `visit` for each page from an address on, shared ones included, within the budget. Gives where to go on,

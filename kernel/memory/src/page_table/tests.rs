@@ -195,7 +195,6 @@ fn a_user_table_shows_the_shared_half_and_changes_only_its_own() {
         assert_eq!(bases(leaves(&kernel, machine)), [upper]);
         let next = upper.wrapping_add(PAGE_SIZE);
         assert_eq!(user.map(machine, next, phys(0), PageSize::Size4K, DATA), Err(MapError::Misaligned));
-        assert_eq!(user.protect_range(machine, upper..virt(0), Access::NONE, &mut { u32::MAX }), None);
         assert_eq!(bases(unmap(&mut user, machine, EVERYTHING)), [lower]);
         assert_eq!(user.query(machine, upper).map(|page| page.access), Some(DATA));
         // A page that comes to the kernel later is seen, too.
@@ -229,23 +228,6 @@ fn an_unmapped_range_takes_pages_that_reach_beyond_it_unless_they_were_split() {
         assert_eq!(leaves(&table, machine).len(), 511);
         assert!(table.has_table_at(machine, virt(0x20_0000), PageSize::Size2M));
         assert!(!table.has_table_at(machine, virt(0x40_0000), PageSize::Size2M));
-        assert!(table.destroy(machine, &mut { u32::MAX }, |_| ()));
-    });
-}
-
-#[test]
-fn a_page_that_reaches_beyond_a_protected_range_gains_nothing() {
-    with_machine(|machine| {
-        let mut table = PageTable::new(HOST, machine).unwrap();
-        table.map(machine, virt(0), phys(0), PageSize::Size2M, DATA).unwrap();
-        let mut access_after = |range: Range<u64>, access| {
-            let range = virt(range.start)..virt(range.end);
-            assert_eq!(table.protect_range(machine, range, access, &mut { u32::MAX }), None);
-            table.query(machine, virt(0)).unwrap().access
-        };
-        assert_eq!(access_after(0..0x1000, CODE), Access::NONE);
-        assert_eq!(access_after(0..0x20_0000, CODE), CODE);
-        assert_eq!(access_after(0x10_0000..0x20_1000, DATA), Access::NONE);
         assert!(table.destroy(machine, &mut { u32::MAX }, |_| ()));
     });
 }
@@ -332,7 +314,6 @@ enum Step {
     MapWithoutMemory { at: u64, size: PageSize, frames: u64 },
     Split { at: u64 },
     Unmap { at: u64, bytes: u64, budget: u32 },
-    Protect { at: u64, bytes: u64, budget: u32, access: Access },
     Query { at: u64 },
 }
 
@@ -342,29 +323,23 @@ fn step() -> impl Strategy<Value = Step> {
         prop_oneof![4 => Just(0_u64), 2 => Just(1), 1 => Just(2), 1 => Just(511)].prop_map(move |n| n << shift)
     };
     let at = || (part(39), part(30), part(21), part(12)).prop_map(|(a, b, c, d)| a | b | c | d);
-    let bytes = || {
-        let count = (1..700_u64, prop_oneof![4 => Just(12), 2 => Just(21), 1 => Just(30)]);
-        count.prop_map(|(count, shift)| count << shift)
-    };
+    let bytes = (1..700_u64, prop_oneof![4 => Just(12), 2 => Just(21), 1 => Just(30)]);
+    let bytes = bytes.prop_map(|(count, shift)| count << shift);
     let largest = if cfg!(miri) { PageSize::Size2M } else { PageSize::Size1G };
     let size = || prop_oneof![3 => Just(PageSize::Size4K), 2 => Just(PageSize::Size2M), 1 => Just(largest)];
-    let budget = || prop_oneof![1..20_u32, 20..2000_u32];
-    let access = || {
-        any::<[bool; 4]>().prop_map(|[is_writable, is_executable, is_user, is_device]| Access {
-            is_writable,
-            is_executable,
-            is_user,
-            is_device,
-        })
-    };
+    let budget = prop_oneof![1..20_u32, 20..2000_u32];
+    let access = any::<[bool; 4]>().prop_map(|[is_writable, is_executable, is_user, is_device]| Access {
+        is_writable,
+        is_executable,
+        is_user,
+        is_device,
+    });
     prop_oneof![
-        6 => (at(), size(), 0..9_u64, access())
+        6 => (at(), size(), 0..9_u64, access)
             .prop_map(|(at, size, frame, access)| Step::Map { at, size, frame, access }),
         1 => (at(), size(), 0..4_u64).prop_map(|(at, size, frames)| Step::MapWithoutMemory { at, size, frames }),
         1 => at().prop_map(|at| Step::Split { at }),
-        2 => (at(), bytes(), budget()).prop_map(|(at, bytes, budget)| Step::Unmap { at, bytes, budget }),
-        2 => (at(), bytes(), budget(), access())
-            .prop_map(|(at, bytes, budget, access)| Step::Protect { at, bytes, budget, access }),
+        2 => (at(), bytes, budget).prop_map(|(at, bytes, budget)| Step::Unmap { at, bytes, budget }),
         1 => at().prop_map(|at| Step::Query { at }),
     ]
 }
@@ -429,19 +404,6 @@ fn check_against_model<F: PageFormat>(format: F, seen: fn(Access) -> Access, ste
                     let touched: Vec<_> = model.touched(first, last).into_iter().rev().collect();
                     assert_eq!(removed, touched.iter().map(|&base| input(base)).collect::<Vec<_>>(), "{step:x?}");
                     model.pages.retain(|base, _| !touched.contains(base));
-                }
-                Step::Protect { at, bytes, budget, access } => {
-                    let (first, last) = (at & limit, (at & limit).saturating_add(bytes - 1).min(limit));
-                    let mut next = Some(input(first));
-                    while let Some(start) = next {
-                        let range = start..F::Input::new(format.extend(last).wrapping_add(1));
-                        next = table.protect_range(machine, range, access, &mut budget.clone());
-                    }
-                    for base in model.touched(first, last) {
-                        let page = model.pages.get_mut(&base).unwrap();
-                        let is_whole = base >= first && base + (page.0.bytes() - 1) <= last;
-                        page.2 = seen(if is_whole { access } else { access.and(page.2) });
-                    }
                 }
                 Step::Query { at } => {
                     let at = at & limit;

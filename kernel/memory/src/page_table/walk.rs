@@ -3,7 +3,7 @@
 
 use core::sync::atomic::{AtomicU64, Ordering};
 
-use super::format::{Access, Entry, MAX_LEVELS, Mapping, PageFormat, span_mask, span_shift};
+use super::format::{Entry, MAX_LEVELS, Mapping, PageFormat, span_mask, span_shift};
 use crate::address::{Address, HostPhys, PageSize};
 use crate::physical::PhysicalMemory;
 
@@ -77,8 +77,6 @@ pub(super) enum Action {
     Visit,
     /// Take them out, and the tables that become empty.
     Unmap,
-    /// Change their access.
-    Protect(Access),
     /// Make those clean that are dirty, and visit them. From the first one on the walk goes on for so many bytes.
     Clean {
         /// Bytes.
@@ -147,7 +145,6 @@ impl<F: PageFormat, M: PhysicalMemory, V: FnMut(Mapping<F::Input>)> Walk<'_, F, 
 
     fn leaf(&mut self, slot: &AtomicU64, level: u32, mapping: Mapping<F::Input>) -> bool {
         let first = self.at & !span_mask(level);
-        let is_whole = first == self.at && self.last - first >= span_mask(level);
         let removed = match self.action {
             Action::Visit => false,
             Action::Clean { reach, .. } => {
@@ -168,11 +165,6 @@ impl<F: PageFormat, M: PhysicalMemory, V: FnMut(Mapping<F::Input>)> Walk<'_, F, 
                 // Release, as for all changes: a processor that sees one sees those before it.
                 slot.store(0, Ordering::Release);
                 true
-            }
-            Action::Protect(access) => {
-                let access = if is_whole { access } else { access.and(mapping.access) };
-                slot.store(self.format.leaf(mapping.phys, mapping.size, access), Ordering::Release);
-                false
             }
         };
         (self.visit)(mapping);
