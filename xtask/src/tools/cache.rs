@@ -58,9 +58,14 @@ impl Cache {
             .or_else(|| absolute("XDG_CACHE_HOME").map(|path| path.join("dragonfly")))
             .or_else(|| absolute("HOME").map(|path| path.join(".cache/dragonfly")));
         match root {
-            Some(root) => Ok(Self { root }),
+            Some(root) => Ok(Self::at(root)),
             None => bail!("no cache folder: set DRAGONFLY_CACHE or HOME to an absolute path"),
         }
+    }
+
+    /// The cache in this folder.
+    pub(super) const fn at(root: PathBuf) -> Self {
+        Self { root }
     }
 
     /// The folder itself.

@@ -8,7 +8,7 @@ use super::{
     apt,
     cache::{Cache, Manifest, Package, sha256_of},
     progress::Progress,
-    sets::{Keep, PackageSet},
+    sets::{Keep, PackageSet, Program},
 };
 
 /// Downloads a set, unpacks it beside its final place, and moves it there in one step.
@@ -73,6 +73,22 @@ pub fn fetch(cache: &Cache, set: &PackageSet) -> Result<()> {
     Ok(())
 }
 
+/// Writes the start scripts of a set that is in the cache, if they are not what this xtask would write: another version did,
+/// or was interrupted before it could.
+///
+/// # Errors
+/// Fails when they cannot be written.
+pub fn renew_start_scripts(cache: &Cache, set: &PackageSet, root: &Path) -> Result<()> {
+    let is_current = |program: &Program| {
+        fs::read_to_string(cache.bin().join(program.name)).is_ok_and(|script| script == program.start_script(root))
+    };
+    if set.programs.iter().all(is_current) {
+        return Ok(());
+    }
+    let _lock = cache.lock()?;
+    write_start_scripts(cache, set, root)
+}
+
 fn write_start_scripts(cache: &Cache, set: &PackageSet, root: &Path) -> Result<()> {
     let bin = cache.bin();
     fs::create_dir_all(&bin)?;
@@ -83,4 +99,29 @@ fn write_start_scripts(cache: &Cache, set: &PackageSet, root: &Path) -> Result<(
         script.persist(bin.join(program.name))?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tools::sets::NBD;
+
+    #[test]
+    fn a_start_script_that_is_missing_or_of_another_version_is_written_and_no_other() {
+        let folder = tempfile::tempdir().unwrap();
+        let cache = Cache::at(folder.path().into());
+        let (root, script) = (folder.path().join("root"), cache.bin().join("qemu-nbd"));
+        for before in [None, Some("#!/bin/sh\n")] {
+            if let Some(text) = before {
+                fs::write(&script, text).unwrap();
+            }
+            renew_start_scripts(&cache, &NBD, &root).unwrap();
+            assert_eq!(fs::read_to_string(&script).unwrap(), NBD.programs[0].start_script(&root));
+            assert_eq!(fs::metadata(&script).unwrap().permissions().mode() & 0o777, 0o755);
+        }
+        // What is as it should be needs no right to change anything.
+        fs::remove_file(folder.path().join("lock")).unwrap();
+        renew_start_scripts(&cache, &NBD, &root).unwrap();
+        assert!(!folder.path().join("lock").exists());
+    }
 }

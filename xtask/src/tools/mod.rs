@@ -233,6 +233,9 @@ impl Tools {
     }
 
     fn find_or_fetch<T>(&self, set: &PackageSet, find: impl Fn(&Self) -> Option<T>) -> Result<T> {
+        if let Some((root, _)) = self.private(set) {
+            fetch::renew_start_scripts(&self.cache, set, &root)?;
+        }
         if let Some(found) = find(self) {
             return Ok(found);
         }

@@ -321,7 +321,7 @@ pub const NOT_NEEDED: [&str; 44] = [
 ];
 
 impl PackageSet {
-    /// Text that changes when the set must be fetched anew.
+    /// Text that changes when the set must be fetched anew; other start scripts are no reason for that.
     #[must_use]
     pub fn definition(&self) -> String {
         let definition = format!("{}: {}", self.suite, self.packages.join(" "));
