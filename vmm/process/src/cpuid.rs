@@ -3,22 +3,18 @@
 use core::arch::x86_64::{__cpuid_count, CpuidResult};
 
 use dragonfly_abi::Status;
+use dragonfly_hw::x86::cpuid::{
+    LEAF_ADDRESS_SIZES, LEAF_EXTENDED_FEATURES, LEAF_FEATURES, LEAF_MAXIMUM_AND_VENDOR, Leaf7Edx,
+};
+use dragonfly_hw::x86::msr::IA32_SPEC_CTRL;
 use dragonfly_machine::cpuid::{self, CpuidConfig, CpuidTable, KvmFeatures, Registers};
 use dragonfly_rt::start_info;
 use dragonfly_rt::sys::{CpuidEntry, Vcpu};
 
 use crate::vcpu::msr::{self, Vendor};
 
-/// Leaf of the vendor's name.
-const LEAF_VENDOR: u32 = 0;
-/// Leaf of family and model.
-const LEAF_SIGNATURE: u32 = 1;
-/// Leaf of extended features.
-const LEAF_EXTENDED_FEATURES: u32 = 7;
-/// In its EDX: IBRS and IBPB, STIBP, SSBD, any of which says that there is SPEC_CTRL.
-const SPECULATION_CONTROLS: u32 = 1 << 26 | 1 << 27 | 1 << 31;
-/// Leaf of the widths of addresses.
-const LEAF_ADDRESSES: u32 = 0x8000_0008;
+/// Any of these says that there is IA32_SPEC_CTRL.
+const SPECULATION_CONTROLS: Leaf7Edx = Leaf7Edx::IBRS_IBPB.union(Leaf7Edx::STIBP).union(Leaf7Edx::SSBD);
 
 /// State components that the kernel keeps for guests: x87, SSE, AVX, AVX-512, PKRU.
 const COMPONENTS: u64 = 0b10_1110_0111;
@@ -41,7 +37,7 @@ impl Processor {
     }
 
     fn new(vcpus: u32, tsc_khz: u32, mut host: impl FnMut(u32, u32) -> Registers) -> Self {
-        let [_, ebx, ecx, edx] = host(LEAF_VENDOR, 0);
+        let [_, ebx, ecx, edx] = host(LEAF_MAXIMUM_AND_VENDOR, 0);
         let config = CpuidConfig {
             vcpus,
             xcr0: COMPONENTS,
@@ -63,13 +59,13 @@ impl Processor {
 
     /// How wide the guest's physical addresses are.
     pub(crate) fn physical_bits(&self) -> u8 {
-        let [eax, ..] = self.leaf(LEAF_ADDRESSES);
+        let [eax, ..] = self.leaf(LEAF_ADDRESS_SIZES);
         eax as u8
     }
 
     /// Family, model and stepping, which RDX tells after a reset (SDM 3A 10.1.2).
     pub(crate) fn signature(&self) -> u32 {
-        let [eax, ..] = self.leaf(LEAF_SIGNATURE);
+        let [eax, ..] = self.leaf(LEAF_FEATURES);
         eax
     }
 
@@ -78,9 +74,9 @@ impl Processor {
         for cpuid::CpuidEntry { leaf, subleaf, registers: [eax, ebx, ecx, edx] } in self.table.for_vcpu(number) {
             vcpu.set_cpuid(&CpuidEntry { leaf, sub_leaf: subleaf, eax, ebx, ecx, edx })?;
         }
-        let [_, _, _, leaf_7] = self.leaf(LEAF_EXTENDED_FEATURES);
-        let has_control = leaf_7 & SPECULATION_CONTROLS != 0;
-        let mut registers = msr::table(self.vendor).filter(|entry| has_control || entry.register != msr::SPEC_CTRL);
+        let [_, _, _, edx] = self.leaf(LEAF_EXTENDED_FEATURES);
+        let has_control = Leaf7Edx::from_bits_retain(edx).intersects(SPECULATION_CONTROLS);
+        let mut registers = msr::table(self.vendor).filter(|entry| has_control || entry.register != IA32_SPEC_CTRL);
         registers.try_for_each(|entry| vcpu.set_msr(entry.register, entry.value, entry.policy))
     }
 

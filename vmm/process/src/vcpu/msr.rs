@@ -7,6 +7,10 @@
 use alloc::vec::Vec;
 
 use dragonfly_abi::guest::MsrPolicy;
+use dragonfly_hw::x86::msr::{
+    self, ArchCapabilities, FeatureControl, MEMORY_TYPE_UC, MEMORY_TYPE_WB, MiscEnable, MtrrCap, MtrrDefType,
+    MtrrPhysMask, VmCr,
+};
 
 /// Whose registers the processor has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,71 +50,95 @@ const STORED: MsrPolicy = MsrPolicy::READ.union(MsrPolicy::WRITE);
 /// Writes are commands without effect, reads fault.
 const COMMAND: MsrPolicy = MsrPolicy::IGNORE_WRITES;
 
-/// Limits of speculation. Only processors that name it in CPUID have it.
-pub(crate) const SPEC_CTRL: u32 = 0x48;
-
-/// Bits of ARCH_CAPABILITIES that tell what the processor is open to and how that is mended, and name no other register:
-/// RDCL_NO 0, IBRS_ALL 1, RSBA 2, SKIP_L1DFL_VMENTRY 3, SSB_NO 4, MDS_NO 5, IF_PSCHANGE_MC_NO 6, TAA_NO 8, SBDR_SSDP_NO 13,
-/// FBSDP_NO 14, PSDP_NO 15, FB_CLEAR 17, RRSBA 19, BHI_NO 20, PBRSB_NO 24, GDS_NO 26, RFDS_NO 27, RFDS_CLEAR 28.
-const IMMUNITIES: u64 = 0x1d1a_e17f;
+/// What the processor is open to and how that is mended: the bits that name no other register.
+const IMMUNITIES: ArchCapabilities = ArchCapabilities::RDCL_NO
+    .union(ArchCapabilities::IBRS_ALL)
+    .union(ArchCapabilities::RSBA)
+    .union(ArchCapabilities::SKIP_L1DFL_VMENTRY)
+    .union(ArchCapabilities::SSB_NO)
+    .union(ArchCapabilities::MDS_NO)
+    .union(ArchCapabilities::IF_PSCHANGE_MC_NO)
+    .union(ArchCapabilities::TAA_NO)
+    .union(ArchCapabilities::SBDR_SSDP_NO)
+    .union(ArchCapabilities::FBSDP_NO)
+    .union(ArchCapabilities::PSDP_NO)
+    .union(ArchCapabilities::FB_CLEAR)
+    .union(ArchCapabilities::RRSBA)
+    .union(ArchCapabilities::BHI_NO)
+    .union(ArchCapabilities::PBRSB_NO)
+    .union(ArchCapabilities::GDS_NO)
+    .union(ArchCapabilities::RFDS_NO)
+    .union(ArchCapabilities::RFDS_CLEAR);
 
 /// Registers of all vendors (SDM 4, "Architectural MSRs").
 const COMMON: [(u32, u64, MsrPolicy); 11] = [
-    (0x34, 0, CONSTANT),           // SMI_COUNT
-    (SPEC_CTRL, 0, STORED),        // SPEC_CTRL: the kernel puts it in force
-    (0x49, 0, COMMAND),            // PRED_CMD
-    (0x10a, IMMUNITIES, CONSTANT), // ARCH_CAPABILITIES: of these the guest sees what the processor has
-    (0x10b, 0, COMMAND),           // FLUSH_CMD
-    (0x179, 0, CONSTANT),          // MCG_CAP: no banks
-    (0x17a, 0, STORED),            // MCG_STATUS
-    (0x1d9, 0, CONSTANT),          // DEBUGCTL: no branch records
-    (0xc1, 0, CONSTANT),           // PMC0
-    (0x186, 0, CONSTANT),          // PERFEVTSEL0
-    (0x38f, 0, CONSTANT),          // PERF_GLOBAL_CTRL
+    (msr::MSR_SMI_COUNT, 0, CONSTANT),
+    // The kernel puts it in force.
+    (msr::IA32_SPEC_CTRL, 0, STORED),
+    (msr::IA32_PRED_CMD, 0, COMMAND),
+    // Of these the guest sees what the processor has.
+    (msr::IA32_ARCH_CAPABILITIES, IMMUNITIES.bits(), CONSTANT),
+    (msr::IA32_FLUSH_CMD, 0, COMMAND),
+    // No banks.
+    (msr::IA32_MCG_CAP, 0, CONSTANT),
+    (msr::IA32_MCG_STATUS, 0, STORED),
+    // No branch records.
+    (msr::IA32_DEBUGCTL, 0, CONSTANT),
+    (msr::IA32_PMC0, 0, CONSTANT),
+    (msr::IA32_PERFEVTSEL0, 0, CONSTANT),
+    (msr::IA32_PERF_GLOBAL_CTRL, 0, CONSTANT),
 ];
 
 /// Registers of Intel's processors that kernels look at without asking CPUID.
 const INTEL: [(u32, u64, MsrPolicy); 15] = [
-    (0x17, 0, CONSTANT),          // PLATFORM_ID
-    (0x2a, 0, CONSTANT),          // EBL_CR_POWERON
-    (0x3a, 1, CONSTANT),          // FEATURE_CONTROL: locked, nothing enabled
-    (0x8b, 1 << 32, CONSTANT),    // BIOS_SIGN_ID: revision 1 of the microcode
-    (0xcd, 3, CONSTANT),          // FSB_FREQ
-    (0xce, 0, CONSTANT),          // PLATFORM_INFO
-    (0xe2, 0, CONSTANT),          // PKG_CST_CONFIG_CONTROL
-    (0x140, 0, CONSTANT),         // MISC_FEATURES_ENABLES
-    (0x198, 0, CONSTANT),         // PERF_STATUS
-    (0x19b, 0, CONSTANT),         // THERM_INTERRUPT
-    (0x19c, 0, CONSTANT),         // THERM_STATUS
-    (0x1a0, MISC_ENABLE, STORED), // MISC_ENABLE
-    (0x1fc, 0, CONSTANT),         // POWER_CTL
-    (0x606, 0, CONSTANT),         // RAPL_POWER_UNIT
-    (0x4e, 0, CONSTANT),          // PPIN_CTL: none
+    (msr::IA32_PLATFORM_ID, 0, CONSTANT),
+    (msr::MSR_EBL_CR_POWERON, 0, CONSTANT),
+    // Locked, nothing enabled.
+    (msr::IA32_FEATURE_CONTROL, FeatureControl::LOCK.bits(), CONSTANT),
+    // Revision 1 of the microcode.
+    (msr::IA32_BIOS_SIGN_ID, 1 << 32, CONSTANT),
+    (msr::MSR_FSB_FREQ, 3, CONSTANT),
+    (msr::MSR_PLATFORM_INFO, 0, CONSTANT),
+    (msr::MSR_PKG_CST_CONFIG_CONTROL, 0, CONSTANT),
+    (msr::MSR_MISC_FEATURE_ENABLES, 0, CONSTANT),
+    (msr::IA32_PERF_STATUS, 0, CONSTANT),
+    (msr::IA32_THERM_INTERRUPT, 0, CONSTANT),
+    (msr::IA32_THERM_STATUS, 0, CONSTANT),
+    (msr::IA32_MISC_ENABLE, MISC_ENABLE.bits(), STORED),
+    (msr::MSR_POWER_CTL, 0, CONSTANT),
+    (msr::MSR_RAPL_POWER_UNIT, 0, CONSTANT),
+    // None.
+    (msr::MSR_PPIN_CTL, 0, CONSTANT),
 ];
 
-/// Fast strings; no branch trace, no event-based sampling (SDM 4, IA32_MISC_ENABLE).
-const MISC_ENABLE: u64 = 1 << 12 | 1 << 11 | 1;
+/// Fast strings; no branch trace, no event-based sampling.
+const MISC_ENABLE: MiscEnable =
+    MiscEnable::FAST_STRINGS_ENABLE.union(MiscEnable::BTS_UNAVAILABLE).union(MiscEnable::PEBS_UNAVAILABLE);
 
 /// Registers of AMD's processors that kernels look at without asking CPUID (APM 2, appendix A; the processors' PPRs).
 const AMD: [(u32, u64, MsrPolicy); 18] = [
-    (0x8b, 0x0100_0065, CONSTANT),            // PATCH_LEVEL
-    (0xc001_0010, 0, CONSTANT),               // SYSCFG
-    (0xc001_0015, 1 << 24, CONSTANT),         // HWCR: the counter runs at P0's frequency
-    (0xc001_001a, 3 << 30, CONSTANT),         // TOP_MEM
-    (0xc001_001d, 0, CONSTANT),               // TOP_MEM2
-    (0xc001_001f, 0, CONSTANT),               // NB_CFG
-    (0xc001_0055, 0, CONSTANT),               // INT_PENDING
-    (0xc001_0058, 0, CONSTANT),               // MMIO_CFG_BASE: off
-    (0xc001_0112, 0, CONSTANT),               // SMM_ADDR
-    (0xc001_0113, 0, CONSTANT),               // SMM_MASK
-    (0xc001_0114, 1 << 4 | 1 << 3, CONSTANT), // VM_CR: SVM is off and locked
-    (0xc001_0140, 0, CONSTANT),               // OSVW_ID_LENGTH
-    (0xc001_0141, 0, CONSTANT),               // OSVW_STATUS
-    (0xc001_1020, 0, CONSTANT),               // LS_CFG
-    (0xc001_1022, 0, CONSTANT),               // DC_CFG
-    (0xc001_1023, 0, CONSTANT),               // BU_CFG
-    (0xc001_1029, 1 << 1, CONSTANT),          // DE_CFG: LFENCE waits for all before it
-    (0xc001_102a, 0, CONSTANT),               // BU_CFG2
+    // Revision of the microcode.
+    (msr::IA32_BIOS_SIGN_ID, 0x0100_0065, CONSTANT),
+    (msr::SYSCFG, 0, CONSTANT),
+    // The counter runs at P0's frequency.
+    (msr::HWCR, 1 << 24, CONSTANT),
+    (msr::TOP_MEM, 3 << 30, CONSTANT),
+    (msr::TOP_MEM2, 0, CONSTANT),
+    (msr::NB_CFG, 0, CONSTANT),
+    (msr::INT_PENDING, 0, CONSTANT),
+    // Off.
+    (msr::MMIO_CONF_BASE, 0, CONSTANT),
+    (msr::SMM_ADDR, 0, CONSTANT),
+    (msr::SMM_MASK, 0, CONSTANT),
+    (msr::VM_CR, VmCr::SVMDIS.union(VmCr::LOCK).bits(), CONSTANT),
+    (msr::OSVW_ID_LENGTH, 0, CONSTANT),
+    (msr::OSVW_STATUS, 0, CONSTANT),
+    (msr::LS_CFG, 0, CONSTANT),
+    (msr::DC_CFG, 0, CONSTANT),
+    (msr::BU_CFG, 0, CONSTANT),
+    // LFENCE waits for all before it.
+    (msr::DE_CFG, 1 << 1, CONSTANT),
+    (msr::BU_CFG2, 0, CONSTANT),
 ];
 
 /// What the kernel is to answer for.
@@ -153,43 +181,34 @@ impl KvmMsr {
 }
 
 /// Memory types of the MTRRs (SDM 3A 12.11.2): eight fields of a byte each.
-const ALL_WRITE_BACK: u64 = 0x0606_0606_0606_0606;
-const ALL_UNCACHEABLE: u64 = 0;
+const ALL_WRITE_BACK: u64 = u64::from_le_bytes([MEMORY_TYPE_WB; 8]);
+const ALL_UNCACHEABLE: u64 = u64::from_le_bytes([MEMORY_TYPE_UC; 8]);
 
 /// MTRRs on, fixed ranges too, write-back where nothing else is said.
-const DEFAULT_TYPE: u64 = 1 << 11 | 1 << 10 | 6;
+const DEFAULT_TYPE: u64 = MtrrDefType::E.union(MtrrDefType::FE).bits() | MEMORY_TYPE_WB as u64;
 
 /// Fixed ranges, write-combining, and so many variable ones.
-const MTRR_CAPABILITIES: u64 = 1 << 10 | 1 << 8 | VARIABLE_RANGES as u64;
+const MTRR_CAPABILITIES: u64 = MtrrCap::WC.union(MtrrCap::FIX).bits() | VARIABLE_RANGES as u64;
 const VARIABLE_RANGES: u32 = 8;
-
-/// First register of the variable ranges: base and mask by turns.
-const VARIABLE_BASE: u32 = 0x200;
 
 /// Where the devices are: the last GiB below 4 GiB is not cached.
 const DEVICES_BASE: u64 = 3 << 30;
 const DEVICES_SIZE: u64 = 1 << 30;
-const RANGE_VALID: u64 = 1 << 11;
 
 /// Registers of the fixed ranges with their types: all RAM but the one of the video memory's 128 KiB.
 const FIXED_RANGES: [(u32, u64); 11] = [
-    (0x250, ALL_WRITE_BACK),
-    (0x258, ALL_WRITE_BACK),
-    (0x259, ALL_UNCACHEABLE),
-    (0x268, ALL_WRITE_BACK),
-    (0x269, ALL_WRITE_BACK),
-    (0x26a, ALL_WRITE_BACK),
-    (0x26b, ALL_WRITE_BACK),
-    (0x26c, ALL_WRITE_BACK),
-    (0x26d, ALL_WRITE_BACK),
-    (0x26e, ALL_WRITE_BACK),
-    (0x26f, ALL_WRITE_BACK),
+    (msr::IA32_MTRR_FIX64K_00000, ALL_WRITE_BACK),
+    (msr::IA32_MTRR_FIX16K_80000, ALL_WRITE_BACK),
+    (msr::IA32_MTRR_FIX16K_A0000, ALL_UNCACHEABLE),
+    (msr::IA32_MTRR_FIX4K_C0000, ALL_WRITE_BACK),
+    (msr::IA32_MTRR_FIX4K_C0000 + 1, ALL_WRITE_BACK),
+    (msr::IA32_MTRR_FIX4K_C0000 + 2, ALL_WRITE_BACK),
+    (msr::IA32_MTRR_FIX4K_C0000 + 3, ALL_WRITE_BACK),
+    (msr::IA32_MTRR_FIX4K_C0000 + 4, ALL_WRITE_BACK),
+    (msr::IA32_MTRR_FIX4K_C0000 + 5, ALL_WRITE_BACK),
+    (msr::IA32_MTRR_FIX4K_C0000 + 6, ALL_WRITE_BACK),
+    (msr::IA32_MTRR_FIX4K_C0000 + 7, ALL_WRITE_BACK),
 ];
-
-/// Register that tells what the others are.
-const CAPABILITIES: u32 = 0xfe;
-/// Register of the default type.
-const DEFAULT: u32 = 0x2ff;
 
 /// A vCPU's memory type range registers. The hardware has the types from the guest's page tables and the second stage:
 /// what is written here is kept and has no effect.
@@ -202,21 +221,22 @@ impl Mtrrs {
     /// As firmware leaves them. `physical_bits` is how wide the guest's physical addresses are.
     pub(crate) fn new(physical_bits: u8) -> Self {
         let addresses = u64::MAX.checked_shr(u64::BITS.saturating_sub(physical_bits.into())).unwrap_or(0);
-        let devices_mask = addresses & !(DEVICES_SIZE - 1) | RANGE_VALID;
+        let devices_mask = addresses & !(DEVICES_SIZE - 1) | MtrrPhysMask::V.bits();
+        // Base and mask by turns.
         let variable = (0..2 * VARIABLE_RANGES).map(move |index| {
             let value = match index {
                 0 => DEVICES_BASE,
                 1 => devices_mask,
                 _ => 0,
             };
-            (VARIABLE_BASE + index, value)
+            (msr::IA32_MTRR_PHYSBASE0 + index, value)
         });
-        Self { values: variable.chain(FIXED_RANGES).chain([(DEFAULT, DEFAULT_TYPE)]).collect() }
+        Self { values: variable.chain(FIXED_RANGES).chain([(msr::IA32_MTRR_DEF_TYPE, DEFAULT_TYPE)]).collect() }
     }
 
     /// What a read gives; `None` if it is no such register.
     pub(crate) fn read(&self, register: u32) -> Option<u64> {
-        if register == CAPABILITIES {
+        if register == msr::IA32_MTRRCAP {
             return Some(MTRR_CAPABILITIES);
         }
         self.values.iter().find(|(number, _)| *number == register).map(|(_, value)| *value)
@@ -265,6 +285,13 @@ mod tests {
         assert_eq!(mtrrs.read(0x26f), Some(7));
         // The capabilities are read-only.
         assert!(!mtrrs.write(0xfe, 7) && !mtrrs.write(0x1a0, 7));
+    }
+
+    #[test]
+    fn a_guest_is_told_of_no_register_by_what_its_processor_is_immune_to() {
+        // TSX_CTRL, MCU_CONTROL, MISC_PACKAGE_CTLS, ENERGY_FILTERING_CTL, DOITM, MCU_ENUMERATION, FB_CLEAR_CTRL,
+        // XAPIC_DISABLE_STATUS, MCU_EXTENDED_SERVICE, OVERCLOCKING_STATUS and GDS_CTRL; and what is not defined.
+        assert_eq!(value(Vendor::Intel, 0x10a), Some(0x1fff_ffff & !0x02e5_1e80));
     }
 
     #[test]
