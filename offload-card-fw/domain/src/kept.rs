@@ -6,12 +6,10 @@
 use alloc::vec::Vec;
 
 use dragonfly_abi::{Rights, Status};
+use dragonfly_bundle::KEPT_NAME;
 use dragonfly_card_devices::kept::{self, Area};
 use dragonfly_rt::sys::Memory;
 use dragonfly_rt::{Mapping, named};
-
-/// Name of the memory's handle.
-const HANDLE: &str = "kept";
 
 /// The latest order for each machine.
 pub(crate) struct KeptOrders<A> {
@@ -29,7 +27,7 @@ impl Kept {
     /// # Errors
     /// The kernel refuses.
     pub(crate) fn find() -> Result<Option<Self>, Status> {
-        let Some(memory) = named::<Memory>(HANDLE) else { return Ok(None) };
+        let Some(memory) = named::<Memory>(KEPT_NAME) else { return Ok(None) };
         let size = memory.info()?.size;
         Mapping::new(memory, 0, size, Rights::READ | Rights::WRITE).map(|mapping| Some(Self(mapping)))
     }
@@ -64,8 +62,7 @@ impl<A: Area> KeptOrders<A> {
     /// Keeps an order in the place of the one before it with the same first line. False if there is no room, or no area: a
     /// successor obeys the ones that were kept before.
     pub(crate) fn keep(&mut self, order: Vec<u8>) -> bool {
-        let line = |order: &[u8]| order.split(|byte| *byte == b'\n').next().map(<[u8]>::to_vec);
-        match self.orders.iter_mut().find(|kept| line(kept) == line(&order)) {
+        match self.orders.iter_mut().find(|kept| first_line(kept) == first_line(&order)) {
             Some(kept) => *kept = order,
             None => self.orders.push(order),
         }
@@ -74,4 +71,8 @@ impl<A: Area> KeptOrders<A> {
         self.generation = next.unwrap_or(self.generation);
         next.is_some()
     }
+}
+
+fn first_line(order: &[u8]) -> &[u8] {
+    order.split(|byte| *byte == b'\n').next().unwrap_or_default()
 }
