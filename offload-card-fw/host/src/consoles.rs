@@ -2,7 +2,6 @@
 
 use std::{
     io::{self, ErrorKind, Read, Write},
-    mem::MaybeUninit,
     os::{
         fd::{AsFd, BorrowedFd, OwnedFd},
         unix::net::{UnixListener, UnixStream},
@@ -13,7 +12,7 @@ use std::{
 use anyhow::{Context, Result};
 use dragonfly_card_devices::{Cables, HostPort, Round};
 use log::{debug, info};
-use rustix::event::{Timespec, epoll};
+use rustix::event::epoll;
 
 use crate::{socket, worker::Outside};
 
@@ -74,22 +73,15 @@ impl HostPorts {
 
     /// Notes what has happened to sockets. Each event comes once.
     fn note_events(&mut self) {
-        let mut room = [const { MaybeUninit::uninit() }; EVENTS];
-        let at_once = Timespec { tv_sec: 0, tv_nsec: 0 };
-        // An interruption is no loss: the next turn asks again.
-        let Ok((events, _)) = epoll::wait(&self.epoll, &mut room, Some(&at_once)) else { return };
-        for event in events {
-            use epoll::EventFlags;
-            let (number, flags) = (event.data.u64(), event.flags);
-            let Some(door) = self.doors.get_mut((number & !LISTENER) as usize) else { continue };
+        socket::tell_events::<EVENTS>(&self.epoll, |number, happened| {
+            let Some(door) = self.doors.get_mut((number & !LISTENER) as usize) else { return };
             if number & LISTENER != 0 {
                 door.is_called = true;
             } else if let Some(program) = &mut door.program {
-                let is_over = flags.intersects(EventFlags::ERR | EventFlags::HUP);
-                program.is_readable |= is_over || flags.intersects(EventFlags::IN | EventFlags::RDHUP);
-                program.is_writable |= is_over || flags.contains(EventFlags::OUT);
+                program.is_readable |= happened.is_readable;
+                program.is_writable |= happened.is_writable;
             }
-        }
+        });
     }
 }
 

@@ -4,7 +4,6 @@
 
 use std::{
     io::{self, ErrorKind, Read, Write},
-    mem::MaybeUninit,
     net::{SocketAddr, TcpStream, ToSocketAddrs},
     os::{
         fd::{AsFd, BorrowedFd, OwnedFd},
@@ -19,7 +18,7 @@ use dragonfly_card_devices::{RemoteDisk, RemoteToken, Round, tables::Disk};
 use dragonfly_storage::nbd::{Address, Client, Place, TransmissionFlags};
 use log::{debug, error, info, warn};
 use rustix::{
-    event::{Timespec, epoll},
+    event::epoll,
     io::Errno,
     net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with, sockopt},
 };
@@ -273,17 +272,10 @@ impl Link {
 
     /// Notes what has happened to the socket. Each event comes once.
     fn note_events(&mut self) {
-        let mut room = [const { MaybeUninit::uninit() }; 4];
-        let at_once = Timespec { tv_sec: 0, tv_nsec: 0 };
-        // An interruption is no loss: the next turn asks again.
-        let Ok((events, _)) = epoll::wait(&self.epoll, &mut room, Some(&at_once)) else { return };
-        for event in events {
-            use epoll::EventFlags;
-            let flags = event.flags;
-            let is_over = flags.intersects(EventFlags::ERR | EventFlags::HUP);
-            self.is_readable |= is_over || flags.intersects(EventFlags::IN | EventFlags::RDHUP);
-            self.is_writable |= is_over || flags.contains(EventFlags::OUT);
-        }
+        socket::tell_events::<4>(&self.epoll, |_, happened| {
+            self.is_readable |= happened.is_readable;
+            self.is_writable |= happened.is_writable;
+        });
     }
 
     /// Ends the connection; another is to come.

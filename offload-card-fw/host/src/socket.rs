@@ -2,6 +2,7 @@
 
 use std::{
     fs, io,
+    mem::MaybeUninit,
     os::{
         fd::{AsFd, OwnedFd},
         unix::{
@@ -13,7 +14,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail};
-use rustix::event::epoll;
+use rustix::event::{Timespec, epoll};
 
 /// Listens at a socket, without waiting. One that a process left behind is replaced, one that is in use is not.
 ///
@@ -44,4 +45,32 @@ pub fn watch(epoll: &OwnedFd, socket: impl AsFd, number: u64) -> io::Result<()> 
     use epoll::EventFlags;
     let flags = EventFlags::IN | EventFlags::OUT | EventFlags::RDHUP | EventFlags::ET;
     Ok(epoll::add(epoll, socket, epoll::EventData::new_u64(number), flags)?)
+}
+
+/// What has happened to a socket.
+#[derive(Clone, Copy, Debug)]
+pub struct Happened {
+    /// There may be something to read, or an error or the end to be found by it.
+    pub is_readable: bool,
+    /// There may be room to write, or an error to be found by it.
+    pub is_writable: bool,
+    /// Nothing goes either way any more.
+    pub is_over: bool,
+}
+
+/// Tells what has happened to sockets that are [watched](watch), without waiting: each with its number, at most `AT_MOST` of
+/// them; the others are told next time.
+pub fn tell_events<const AT_MOST: usize>(epoll: &OwnedFd, mut tell: impl FnMut(u64, Happened)) {
+    use epoll::EventFlags;
+    let mut room = [const { MaybeUninit::uninit() }; AT_MOST];
+    let at_once = Timespec { tv_sec: 0, tv_nsec: 0 };
+    // An interruption is no loss: the next turn asks again.
+    let Ok((events, _)) = epoll::wait(epoll, &mut room, Some(&at_once)) else { return };
+    for event in events {
+        let flags = event.flags;
+        let is_over = flags.intersects(EventFlags::ERR | EventFlags::HUP);
+        let is_readable = is_over || flags.intersects(EventFlags::IN | EventFlags::RDHUP);
+        let is_writable = is_over || flags.contains(EventFlags::OUT);
+        tell(event.data.u64(), Happened { is_readable, is_writable, is_over });
+    }
 }

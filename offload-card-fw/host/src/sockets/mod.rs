@@ -11,7 +11,6 @@ mod stream;
 use std::{
     collections::{BTreeMap, VecDeque},
     io,
-    mem::MaybeUninit,
     os::{
         fd::{AsFd, BorrowedFd, OwnedFd},
         unix::net::{UnixListener, UnixStream},
@@ -26,7 +25,7 @@ use dragonfly_card_devices::{
 };
 use log::{debug, info};
 use rustix::{
-    event::{Timespec, epoll},
+    event::epoll,
     net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with},
 };
 
@@ -97,20 +96,15 @@ impl HostSockets {
 
     /// Notes what has happened to sockets. Each event comes once.
     fn note_events(&mut self) {
-        let mut room = [const { MaybeUninit::uninit() }; BATCH];
-        let at_once = Timespec { tv_sec: 0, tv_nsec: 0 };
-        // An interruption is no loss: the next turn asks again.
-        let Ok((events, _)) = epoll::wait(&self.epoll, &mut room, Some(&at_once)) else { return };
-        for event in events {
-            let (number, flags) = (event.data.u64(), event.flags);
+        socket::tell_events::<BATCH>(&self.epoll, |number, happened| {
             if number & DOOR == 0 {
                 if let Some(stream) = self.streams.get_mut(&number) {
-                    stream.note(flags);
+                    stream.note(happened);
                 }
             } else if let Some(door) = self.doors.get_mut((number & !DOOR) as usize) {
                 door.is_ready = true;
             }
-        }
+        });
     }
 
     /// Takes programs that call. Whether there were any.

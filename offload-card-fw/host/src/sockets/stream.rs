@@ -12,8 +12,9 @@ use std::{
 };
 
 use dragonfly_card_devices::vsock::{HOST_CID, Header, Operation, STREAM, Shutdown};
-use rustix::event::epoll::EventFlags;
 use zerocopy::little_endian::{U16, U32, U64};
+
+use crate::socket::Happened;
 
 /// Bytes that wait for the program, at most.
 const ROOM: u32 = 32 << 10;
@@ -139,11 +140,10 @@ impl Stream {
     }
 
     /// Something has happened to the socket.
-    pub(super) fn note(&mut self, flags: EventFlags) {
-        let is_hung_up = flags.intersects(EventFlags::HUP | EventFlags::ERR);
-        self.can_read |= is_hung_up || flags.intersects(EventFlags::IN | EventFlags::RDHUP);
-        self.can_write |= is_hung_up || flags.contains(EventFlags::OUT);
-        self.is_closed |= is_hung_up;
+    pub(super) fn note(&mut self, happened: Happened) {
+        self.can_read |= happened.is_readable;
+        self.can_write |= happened.is_writable;
+        self.is_closed |= happened.is_over;
     }
 
     fn note_credit(&mut self, header: &Header) {
