@@ -1,5 +1,7 @@
 //! Reading and writing.
 
+use std::path::Path;
+
 use dragonfly_virtqueue::RingFeatures;
 
 use crate::{Setup, front_end::*};
@@ -53,16 +55,35 @@ fn a_read_only_disk_is_not_written_to() {
 #[test]
 fn an_encrypted_disk_is_read_by_the_guest_and_not_in_the_image() {
     let keys = tempfile::tempdir().unwrap();
-    let key = keys.path().join("key");
-    std::fs::write(&key, "0123456789abcdef".repeat(4) + &"fedcba9876543210".repeat(4)).unwrap();
-    let setup = Setup::new(&format!("key_file = '{}'", key.display()));
+    let setup = Setup::new(&key_file(keys.path()));
+    write_secret(&setup);
+    assert_hides_secret(&setup.end());
+}
+
+/// Digits of two keys, as a key file has them.
+pub fn key() -> String {
+    "0123456789abcdef".repeat(4) + &"fedcba9876543210".repeat(4)
+}
+
+/// Writes a key file there: what a machine file says of it.
+pub fn key_file(folder: &Path) -> String {
+    let path = folder.join("key");
+    std::fs::write(&path, key()).unwrap();
+    format!("key_file = '{}'", path.display())
+}
+
+/// Writes a sector, and reads it again.
+pub fn write_secret(setup: &Setup) {
     let mut guest = Guest::new(RingFeatures::empty());
     let _front_end = FrontEnd::serve(&setup.socket(), &mut guest);
     guest.fill(0, &[0x61; 512]);
     assert_eq!(guest.request(0, WRITE, 9, 512), 0);
     assert_eq!(guest.request(0, READ, 9, 512), 0);
     assert_eq!(guest.data(0, 512), [0x61; 512]);
-    let image = setup.end();
+}
+
+/// A disk to which that was written, encrypted.
+pub fn assert_hides_secret(image: &[u8]) {
     assert!(!image.windows(8).any(|bytes| bytes == [0x61; 8]));
     assert!(image[9 * 512..10 * 512].iter().any(|byte| *byte != 0));
 }

@@ -13,10 +13,10 @@ use dragonfly_virtqueue::RingFeatures;
 
 use crate::{
     Setup,
-    disks::{LAYOUTS, assert_was_written, write_and_read},
+    disks::{LAYOUTS, assert_hides_secret, assert_was_written, key_file, write_and_read, write_secret},
     front_end::*,
     process::program,
-    restarts::{begin, finish},
+    restarts::{assert_rounds_were_written, begin, die_while_writing, finish, yield_for},
 };
 
 const DISK_BYTES: usize = 4 << 20;
@@ -61,19 +61,10 @@ fn what_a_guest_writes_is_at_the_server_and_read_back() {
 #[test]
 fn an_encrypted_disk_is_read_by_the_guest_and_not_at_the_server() {
     let remote = Remote::new(Duration::ZERO);
-    let key = remote.folder.path().join("key");
-    std::fs::write(&key, "0123456789abcdef".repeat(4) + &"fedcba9876543210".repeat(4)).unwrap();
-    let setup = remote.card(&format!("key_file = '{}'", key.display()));
-    let mut guest = Guest::new(RingFeatures::empty());
-    let _front_end = FrontEnd::serve(&setup.socket(), &mut guest);
-    guest.fill(0, &[0x61; 512]);
-    assert_eq!(guest.request(0, WRITE, 9, 512), 0);
-    assert_eq!(guest.request(0, READ, 9, 512), 0);
-    assert_eq!(guest.data(0, 512), [0x61; 512]);
+    let setup = remote.card(&key_file(remote.folder.path()));
+    write_secret(&setup);
     setup.end();
-    let contents = remote.server.contents();
-    assert!(!contents.windows(8).any(|bytes| bytes == [0x61; 8]));
-    assert!(contents[9 * 512..10 * 512].iter().any(|byte| *byte != 0));
+    assert_hides_secret(&remote.server.contents());
 }
 
 #[test]
@@ -85,17 +76,12 @@ fn each_request_is_done_once_however_often_the_server_hangs_up() {
         let _front_end = FrontEnd::serve(&setup.socket(), &mut guest);
         for round in 0..5u8 {
             let pending = begin(&mut guest, round);
-            // Another moment each time.
-            (0..u32::from(round) * 4).for_each(|_| thread::yield_now());
+            yield_for(round);
             remote.server.hang_up();
             finish(&mut guest, pending);
         }
         setup.end();
-        let contents = remote.server.contents();
-        for round in 0..5 {
-            let written = &contents[round * 20 * 512..][..20 * 512];
-            assert!(written.iter().all(|byte| *byte == round as u8 + 1), "{layout:?} round {round}");
-        }
+        assert_rounds_were_written(&remote.server.contents(), 5);
     }
 }
 
@@ -103,18 +89,9 @@ fn each_request_is_done_once_however_often_the_server_hangs_up() {
 fn each_request_is_done_once_however_often_the_client_dies() {
     let remote = Remote::new(Duration::from_micros(100));
     let setup = remote.card("");
-    let mut guest = Guest::new(RingFeatures::empty());
-    for round in 0..20u8 {
-        let front_end = FrontEnd::serve(&setup.socket(), &mut guest);
-        let pending = begin(&mut guest, round);
-        (0..u32::from(round) * 4).for_each(|_| thread::yield_now());
-        drop(front_end);
-        let _front_end = FrontEnd::serve(&setup.socket(), &mut guest);
-        finish(&mut guest, pending);
-    }
+    die_while_writing(&setup, RingFeatures::empty(), 20);
     setup.end();
-    let contents = remote.server.contents();
-    assert!((0..400).all(|sector| contents[sector * 512..][..512].iter().all(|byte| *byte == (sector / 20) as u8 + 1)));
+    assert_rounds_were_written(&remote.server.contents(), 20);
 }
 
 #[test]

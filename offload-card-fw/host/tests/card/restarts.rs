@@ -28,29 +28,42 @@ pub fn finish(guest: &mut Guest, mut pending: BTreeSet<u16>) {
         assert!(pending.remove(&id), "{:?}: chain {id} came back twice", guest.features);
     }
     assert!((0..20).all(|place| guest.status(place) == 0));
+    let used = guest.rings[0].driver.take_used(&guest.ram);
+    assert_eq!(used, None, "{:?}: one more came back", guest.features);
 }
 
 #[test]
 fn each_request_is_done_once_however_often_the_client_dies() {
     for layout in [RingFeatures::empty(), RingFeatures::RING_PACKED] {
         let setup = Setup::new("");
-        let mut guest = Guest::new(layout);
-        for round in 0..40u8 {
-            let front_end = FrontEnd::serve(&setup.socket(), &mut guest);
-            let pending = begin(&mut guest, round);
-            // Another moment each time.
-            (0..u32::from(round) * 4).for_each(|_| thread::yield_now());
-            drop(front_end);
-            let _front_end = FrontEnd::serve(&setup.socket(), &mut guest);
-            finish(&mut guest, pending);
-            let used = guest.rings[0].driver.take_used(&guest.ram);
-            assert_eq!(used, None, "{layout:?} round {round}: one more came back");
-        }
-        let image = setup.end();
-        for round in 0..40 {
-            let written = &image[round * 20 * 512..][..20 * 512];
-            assert!(written.iter().all(|byte| *byte == round as u8 + 1), "{layout:?} round {round}");
-        }
+        die_while_writing(&setup, layout, 40);
+        assert_rounds_were_written(&setup.end(), 40);
+    }
+}
+
+/// A client that dies in each of so many rounds while its writing is under way, and comes back.
+pub fn die_while_writing(setup: &Setup, layout: RingFeatures, rounds: u8) {
+    let mut guest = Guest::new(layout);
+    for round in 0..rounds {
+        let front_end = FrontEnd::serve(&setup.socket(), &mut guest);
+        let pending = begin(&mut guest, round);
+        yield_for(round);
+        drop(front_end);
+        let _front_end = FrontEnd::serve(&setup.socket(), &mut guest);
+        finish(&mut guest, pending);
+    }
+}
+
+/// Lets others run: another time in each round.
+pub fn yield_for(round: u8) {
+    (0..u32::from(round) * 4).for_each(|_| thread::yield_now());
+}
+
+/// A disk to which so many rounds were written.
+pub fn assert_rounds_were_written(image: &[u8], rounds: u8) {
+    for round in 0..rounds {
+        let written = &image[usize::from(round) * 20 * 512..][..20 * 512];
+        assert!(written.iter().all(|byte| *byte == round + 1), "round {round}");
     }
 }
 

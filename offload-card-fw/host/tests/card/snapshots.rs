@@ -5,7 +5,7 @@ use std::{fs, path::Path, process::Command, time::Duration};
 use dragonfly_virtqueue::RingFeatures;
 use offload_card::{card::Card, machine::Machine, worker::StopSignal};
 
-use crate::front_end::*;
+use crate::{disks::key, front_end::*};
 
 const POOL: &str = "[[pool]]\nname = 'vault'\nimage = 'vault.img'\n";
 
@@ -125,7 +125,7 @@ fn an_encrypted_volume_has_snapshots_that_only_the_key_opens() {
     let keys = "pool = 'vault'\nvolume = 'a'\nsnapshots = true\nkey_file = 'key'";
     let folder = folder(&(disk("root", keys) + POOL));
     let folder = folder.path();
-    fs::write(folder.join("key"), "0123456789abcdef".repeat(4) + &"fedcba9876543210".repeat(4)).unwrap();
+    fs::write(folder.join("key"), key()).unwrap();
     run(folder, "volume vault format").unwrap();
     run(folder, "volume vault create a 8MiB").unwrap();
     run(folder, "snapshot root format --size 4MiB").unwrap();
@@ -134,6 +134,6 @@ fn an_encrypted_volume_has_snapshots_that_only_the_key_opens() {
     drop(card);
     run(folder, "snapshot root create one").unwrap();
     assert!(!fs::read(folder.join("vault.img")).unwrap().windows(16).any(|bytes| bytes == [0x61; 16]));
-    fs::write(folder.join("key"), "0123456789abcdeF".repeat(4) + &"fedcba9876543211".repeat(4)).unwrap();
+    fs::write(folder.join("key"), key().replace("3210", "3211")).unwrap();
     assert!(run(folder, "snapshot root list").unwrap_err().contains("check `key_file`"));
 }
