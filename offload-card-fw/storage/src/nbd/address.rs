@@ -98,11 +98,13 @@ fn tcp(authority: &str) -> Result<Place, AddressError> {
     if host.is_empty() {
         return Err(AddressError::Host);
     }
-    let port = if port.is_empty() { Ok(DEFAULT_PORT) } else { port.parse().map_err(|_| AddressError::Port) };
-    match port? {
-        0 => Err(AddressError::Port),
-        port => Ok(Place::Tcp { host, port }),
-    }
+    let port = match port {
+        "" => DEFAULT_PORT,
+        // Parsing takes a sign, too.
+        _ if !port.bytes().all(|digit| digit.is_ascii_digit()) => return Err(AddressError::Port),
+        _ => port.parse().map_err(|_| AddressError::Port)?,
+    };
+    if port == 0 { Err(AddressError::Port) } else { Ok(Place::Tcp { host, port }) }
 }
 
 fn unix(query: &str) -> Result<Place, AddressError> {
@@ -156,6 +158,7 @@ mod tests {
             ("nbd://[::1]x/disk", AddressError::Host),
             ("nbd://a:0/", AddressError::Port),
             ("nbd://a:65536/", AddressError::Port),
+            ("nbd://a:+80/", AddressError::Port),
             ("nbd+unix:///disk", AddressError::Socket),
             ("nbd+unix:///disk?socket=", AddressError::Socket),
             ("nbd+unix://host/disk?socket=s", AddressError::Socket),
