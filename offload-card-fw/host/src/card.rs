@@ -172,6 +172,9 @@ impl Card {
     }
 
     fn spawn(&mut self, name: &str, work: impl FnOnce() -> io::Result<()> + Send + 'static) -> Result<()> {
+        let stop = self.stop.clone();
+        // At once, as nobody may be waiting for this thread yet.
+        let work = move || work().inspect_err(|_| stop.stop());
         let builder = thread::Builder::new().name(name.into());
         self.threads.push(builder.spawn(work).context("cannot start a thread")?);
         Ok(())
@@ -180,7 +183,7 @@ impl Card {
     /// Waits until the card has ended, which it does when it is told to.
     ///
     /// # Errors
-    /// A thread failed; the others are told to end.
+    /// A thread failed, which has told the others to end.
     pub fn wait(mut self) -> Result<()> {
         let mut outcome = Ok(());
         for thread in std::mem::take(&mut self.threads) {
@@ -189,7 +192,6 @@ impl Card {
                 Ok(Ok(())) => {}
                 Ok(Err(failure)) => {
                     error!("{name}: {failure}");
-                    self.stop.stop();
                     outcome = Err(anyhow::Error::from(failure).context(name));
                 }
                 Err(panic) => std::panic::resume_unwind(panic),
@@ -265,5 +267,29 @@ impl Drop for Card {
             // Whoever did not wait does not ask.
             let _ = thread.join();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::poller::{Poller, Token};
+
+    #[test]
+    fn a_thread_that_fails_ends_those_that_are_waited_for_before_it() {
+        let mut card = Card { stop: StopSignal::new().unwrap(), threads: Vec::new(), rules: None };
+        let stop = card.stop.clone();
+        let (told, is_told) = std::sync::mpsc::channel();
+        card.spawn("first", move || {
+            let mut poller = Poller::new()?;
+            stop.register(&poller)?;
+            let mut tokens = poller.wait(Some(Duration::from_secs(20)))?;
+            told.send(tokens.next() == Some(Token::Stop)).unwrap();
+            Ok(())
+        })
+        .unwrap();
+        card.spawn("second", || Err(io::Error::other("no room"))).unwrap();
+        assert_eq!(format!("{:#}", card.wait().unwrap_err()), "second: no room");
+        assert_eq!(is_told.recv(), Ok(true));
     }
 }
