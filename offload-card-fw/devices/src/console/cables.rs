@@ -57,7 +57,7 @@ impl Cables {
         self.plug(name, false).map(HostPort)
     }
 
-    /// A program has come, or gone; what was under way from it is lost with that.
+    /// A program has come, or gone; what was under way to it is lost with that.
     pub fn set_host_open(&mut self, port: HostPort, is_open: bool) {
         self.set_open(port.0, is_open);
     }
