@@ -10,7 +10,7 @@ use std::{
         unix::net::UnixStream,
     },
     path::{Path, PathBuf},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context, Result, bail};
@@ -238,11 +238,17 @@ impl Link {
         client: &mut Client<RemoteToken>,
         timeout: Duration,
     ) -> Result<Self> {
-        stream.set_timeouts(timeout.min(CONNECT)).context("cannot wait for the server")?;
+        let patience = timeout.min(CONNECT);
+        stream.set_timeouts(patience).context("cannot wait for the server")?;
         stream.set_nodelay();
         client.connected();
         let mut buffer = vec![0; BUFFER_BYTES];
+        let begin = Instant::now();
         while !client.is_ready() {
+            // It may talk for ever, and say nothing.
+            if begin.elapsed() >= patience {
+                bail!("{endpoint} negotiates without end");
+            }
             let count = stream.read(&mut buffer).with_context(|| format!("{endpoint} does not answer"))?;
             if count == 0 {
                 bail!("{endpoint} has closed the connection");

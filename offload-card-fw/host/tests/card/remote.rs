@@ -168,15 +168,45 @@ fn a_server_at_a_tcp_port_is_reached_and_reached_again() {
 
 /// Negotiation up to an export of 4 MiB.
 fn greet(stream: &mut (impl Read + Write)) {
+    begin_to_greet(stream);
+    stream.write_all(&[info(), head(1, 0)].concat()).unwrap();
+}
+
+/// Negotiation until the server has been asked for its export.
+fn begin_to_greet(stream: &mut (impl Read + Write)) {
     stream.write_all(b"NBDMAGICIHAVEOPT\x00\x03").unwrap();
     let mut hello = [0; 4 + 16 + 8];
     stream.read_exact(&mut hello).unwrap();
-    let head = |kind: u32, bytes: u32| {
-        let option = [&0x0003_e889_0455_65a9_u64.to_be_bytes()[..], &7_u32.to_be_bytes()].concat();
-        [&option[..], &kind.to_be_bytes(), &bytes.to_be_bytes()].concat()
-    };
-    let info = [&[0; 2][..], &(DISK_BYTES as u64).to_be_bytes(), &[0, 5]].concat();
-    stream.write_all(&[head(3, 12), info, head(1, 0)].concat()).unwrap();
+}
+
+/// What a server says of that export.
+fn info() -> Vec<u8> {
+    [&head(3, 12)[..], &[0; 2], &(DISK_BYTES as u64).to_be_bytes(), &[0, 5]].concat()
+}
+
+/// What stands before so many bytes of a reply of this kind.
+fn head(kind: u32, bytes: u32) -> Vec<u8> {
+    let option = [&0x0003_e889_0455_65a9_u64.to_be_bytes()[..], &7_u32.to_be_bytes()].concat();
+    [&option[..], &kind.to_be_bytes(), &bytes.to_be_bytes()].concat()
+}
+
+#[test]
+fn a_server_that_negotiates_for_ever_is_given_up() {
+    let folder = tempfile::tempdir().unwrap();
+    let socket = folder.path().join("nbd");
+    let listener = UnixListener::bind(&socket).unwrap();
+    let server = thread::spawn(move || {
+        let mut stream = listener.accept().unwrap().0;
+        begin_to_greet(&mut stream);
+        let begin = std::time::Instant::now();
+        while begin.elapsed() < Duration::from_secs(30) && stream.write_all(&info()).is_ok() {}
+    });
+    std::fs::write(folder.path().join("card.toml"), table(&socket, "timeout = 1")).unwrap();
+    let output = program(folder.path()).args(["--check", "--machine", "card.toml"]).output().unwrap();
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{error}");
+    assert!(error.contains("negotiates without end"), "{error}");
+    server.join().unwrap();
 }
 
 #[test]
