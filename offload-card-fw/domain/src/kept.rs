@@ -16,6 +16,7 @@ pub(crate) struct KeptOrders<A> {
     area: Option<A>,
     generation: u64,
     orders: Vec<Vec<u8>>,
+    has_predecessor: bool,
 }
 
 /// The supervisor's memory, mapped.
@@ -48,10 +49,19 @@ impl Area for Kept {
 }
 
 impl<A: Area> KeptOrders<A> {
-    /// What there is in the area.
+    /// What there is in the area. From now on it shows that there was a card.
     pub(crate) fn new(area: Option<A>) -> Self {
-        let found = area.as_ref().and_then(kept::find).unwrap_or_default();
-        Self { area, generation: found.generation, orders: found.records }
+        let found = area.as_ref().and_then(kept::find);
+        let has_predecessor = found.is_some();
+        let found = found.unwrap_or_default();
+        let mut kept = Self { area, generation: found.generation, orders: found.records, has_predecessor };
+        kept.write();
+        kept
+    }
+
+    /// Whether the card was started anew, in the place of one that guests have used.
+    pub(crate) const fn has_predecessor(&self) -> bool {
+        self.has_predecessor
     }
 
     /// The orders, each as it was given.
@@ -66,6 +76,11 @@ impl<A: Area> KeptOrders<A> {
             Some(kept) => *kept = order,
             None => self.orders.push(order),
         }
+        self.write()
+    }
+
+    /// Writes all orders into the area. False if there is no room, or no area.
+    fn write(&mut self) -> bool {
         let Some(area) = &self.area else { return false };
         let next = kept::keep(area, self.generation, self.orders.iter().map(Vec::as_slice));
         self.generation = next.unwrap_or(self.generation);

@@ -95,6 +95,9 @@ fn serve() -> Result<(), Status> {
             warn!("an order that was given to the card before: {reason}");
         }
     }
+    if kept.has_predecessor() {
+        card.fabric().pick_up_connections(clock_now_ns());
+    }
     let faults = Arc::new(Faults::new()?);
     let resolver = Builder::new(cpu, priority).spawn({
         let faults = faults.clone();

@@ -6,7 +6,7 @@ use common::*;
 use dragonfly_vswitch::{
     PortConfig, PortId, Switch,
     counters::DropReason,
-    policy::{Action, Direction, FilterConfig, GroupId, Service, State},
+    policy::{Action, Direction, FilterConfig, GroupId, Ports, Service, State},
 };
 
 const CLIENT: u16 = 40_000;
@@ -298,12 +298,94 @@ fn one_guests_connections_take_no_room_from_anothers() {
     assert_eq!(ports_of(&mut switch, 1, &Build::udp(1, 2, (1, 1), b"").frame(), 3), [2], "its answer still passes");
 }
 
+const PICK_UP_NS: u64 = 120_000_000_000;
+
 #[test]
-fn connections_are_picked_up_amid_if_asked_for() {
-    for (picks_up_connections, passed) in [(false, false), (true, true)] {
-        let mut switch = switch_with(FilterConfig { picks_up_connections, ..FilterConfig::default() });
-        assert_eq!(passes(&mut switch, 0, &segment(0, tcp(ACK, 101, 501), b"data"), 1), passed);
-        assert_eq!(passes(&mut switch, 1, &segment(1, tcp(ACK, 501, 105), b"more"), 2), passed);
+fn after_a_take_over_connections_are_picked_up_for_two_minutes() {
+    for (begin_ns, now_ns, passed) in
+        [(None, 1, false), (Some(1), 2, true), (Some(1), PICK_UP_NS, true), (Some(1), PICK_UP_NS + 1, false)]
+    {
+        let mut switch = switch();
+        begin_ns.into_iter().for_each(|begin_ns| switch.pick_up_connections(begin_ns));
+        assert_eq!(passes(&mut switch, 0, &segment(0, tcp(ACK, 101, 501), b"data"), now_ns), passed);
+        assert_eq!(state(&switch, now_ns), passed.then_some(State::PickedUp));
+        // What is known goes on afterwards.
+        assert_eq!(passes(&mut switch, 1, &segment(1, tcp(ACK, 501, 105), b"more"), now_ns + 2), passed);
+        assert_eq!(state(&switch, now_ns), passed.then_some(State::Established));
         assert_eq!(drops(&switch, 0, DropReason::NotOpening), u64::from(!passed));
+    }
+}
+
+fn taken_over(filter: FilterConfig) -> Switch {
+    let mut switch = switch_with(filter);
+    switch.pick_up_connections(0);
+    switch
+}
+
+#[test]
+fn an_answer_in_a_connection_that_is_not_known_passes_and_is_known_once_the_guest_goes_on() {
+    let mut switch = taken_over(FilterConfig::default());
+    assert!(passes(&mut switch, 1, &segment(1, tcp(ACK, 501, 105), b"data"), 1));
+    assert_eq!(state(&switch, 1), None);
+    // There was no such connection, says the guest.
+    assert!(!passes(&mut switch, 0, &segment(0, tcp(RST, 105, 0), b""), 2));
+    assert!(passes(&mut switch, 0, &segment(0, tcp(ACK, 105, 505), b""), 3));
+    assert_eq!(state(&switch, 3), Some(State::PickedUp));
+    assert!(passes(&mut switch, 1, &segment(1, tcp(ACK, 505, 105), b"more"), 4));
+    assert_eq!(state(&switch, 4), Some(State::Established));
+    // To another port of the server's no rule would have let the guest connect.
+    switch.set_group(
+        GroupId(0),
+        &[rule(1, Direction::Egress, Action::Allow, None, Service::Tcp(Ports::one(SERVER + 1)))],
+    );
+    assert!(!passes(&mut switch, 1, &segment(1, tcp(ACK, 509, 105), b"more"), 5));
+}
+
+#[test]
+fn nobody_opens_a_connection_by_being_picked_up() {
+    let mut switch = taken_over(FilterConfig::default());
+    for flags in [SYN, SYN | ACK, RST, RST | ACK, 0, FIN] {
+        assert!(!passes(&mut switch, 1, &segment(1, tcp(flags, 501, 105), b""), 1), "{flags:#x}");
+    }
+    assert!(passes(&mut switch, 0, &segment(0, tcp(ACK, 101, 501), b""), 2));
+    assert!(!passes(&mut switch, 1, &segment(1, tcp(SYN, 900, 0), b""), 3), "nor in one that was");
+    // A rule that gives no answers does not either.
+    switch.set_group(GroupId(0), &[rule(1, Direction::Egress, Action::AllowStateless, None, Service::Any)]);
+    assert!(!passes(&mut switch, 1, &segment(1, tcp(ACK, 501, 105), b""), 4));
+}
+
+#[test]
+fn a_flood_of_what_is_picked_up_takes_nobodys_room() {
+    let mut switch = taken_over(FilterConfig { connections: 64, ..FilterConfig::default() });
+    let flood = |switch: &mut Switch, begin: u16| {
+        for port in begin..begin + 1000 {
+            assert_eq!(ports_of(switch, 0, &Build::tcp(0, 1, (port, 1), tcp(ACK, 7, 7), b"").frame(), 2), [1]);
+        }
+    };
+    flood(&mut switch, 1000);
+    establish(&mut switch, 3);
+    flood(&mut switch, 2000);
+    assert!(switch.connection_states(PortId(0), 4).any(|state| state == State::Established));
+    let minute_ns = 60_000_000_000;
+    assert_eq!(switch.connection_states(PortId(0), 3 + minute_ns).count(), 1, "the others are forgotten");
+}
+
+#[test]
+fn a_connection_that_is_picked_up_closes_as_others_do() {
+    use State::*;
+    // From which port, flags, sequence number and acknowledgement; the state after it.
+    type Step = (u16, u8, u32, u32, State);
+    let cases: &[&[Step]] = &[
+        &[(0, FIN | ACK, 101, 501, PickedUp), (1, FIN | ACK, 501, 102, LastAck), (0, ACK, 102, 502, TimeWait)],
+        &[(0, ACK, 101, 501, PickedUp), (1, FIN | ACK, 501, 101, FinWait), (0, FIN | ACK, 101, 502, LastAck)],
+        &[(0, FIN | ACK, 101, 501, PickedUp), (0, FIN | ACK, 101, 501, PickedUp), (1, ACK, 501, 102, FinWait)],
+        &[(0, ACK, 101, 501, PickedUp), (1, RST, 501, 0, Reset)],
+    ];
+    for steps in cases {
+        let mut switch = taken_over(FilterConfig::default());
+        for (from, flags, sequence, acknowledgement, then) in *steps {
+            assert!(passes(&mut switch, *from, &segment(*from, tcp(*flags, *sequence, *acknowledgement), b""), 1));
+            assert_eq!(state(&switch, 1), Some(*then), "{steps:?}");
+        }
     }
 }

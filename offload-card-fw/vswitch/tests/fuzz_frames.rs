@@ -35,7 +35,7 @@ fn tunnel(protocol: TunnelProtocol) -> Tunnel {
 fn switch() -> Switch {
     let bound = |last: u8| {
         let addresses = [prefix(&format!("10.0.0.{last}/32")), prefix("fd00::/16")].into_iter().flatten().collect();
-        let filter = FilterConfig { connections: 64, picks_up_connections: true, ..FilterConfig::default() };
+        let filter = FilterConfig { connections: 64, ..FilterConfig::default() };
         let identity = Some(Identity { macs: vec![mac(last)], addresses });
         PortConfig { identity, filter, flows: 64, stations: 8, ..filtered() }
     };
@@ -54,6 +54,7 @@ fn switch() -> Switch {
         rule(3, Direction::Ingress, Action::AllowStateless, prefix("10.0.0.0/31"), Service::Any),
     ];
     switch.set_group(GroupId(0), &rules);
+    switch.pick_up_connections(0);
     let capture = CaptureConfig { snap_length: 60, received: true, sent: true, transport_port: None };
     switch.set_capture(PortId(1), Some(capture)).expect("it exists");
     switch

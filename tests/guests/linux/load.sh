@@ -6,7 +6,10 @@ note cpus "$cpus"
 time_stamp
 
 for word in $(cat /proc/cmdline); do
-    case $word in df.seconds=*) seconds=${word#*=} ;; esac
+    case $word in
+    df.seconds=*) seconds=${word#*=} ;;
+    df.iperf=*) iperf=${word#*=} ;;
+    esac
 done
 pairs=$(ethtool -l eth0 | awk '/^Combined/ { now = $2 } END { print now }')
 [ "$pairs" = 2 ] || ethtool -L eth0 combined 2
@@ -45,6 +48,11 @@ carrier() {
 }
 carrier 1 || note carrier "it is down at first"
 
+# Connections that carry data all the time, one each way, to an iperf3 of the host's at 10.0.2.2: the rules let the guest open them, and
+# no card but the first has seen that.
+timeout $((seconds + 60)) iperf3 --client 10.0.2.2 --port "$iperf" --bidir --bitrate 500K --time "$seconds" >/tmp/lasting 2>&1 &
+lasting=$!
+
 round=0
 bad=
 while [ "$(passed)" -lt "$seconds" ]; do
@@ -55,6 +63,8 @@ while [ "$(passed)" -lt "$seconds" ]; do
     rm -f /fio.dat
 done
 [ -z "$bad" ] && ok "each round is whole" || fail "each round is whole" "$bad"
+wait $lasting && ok "connections outlive the card" || fail "connections outlive the card" "$(tail -n 20 /tmp/lasting)"
+note "connections" "$(grep receiver /tmp/lasting)"
 answer=$(ping -c 3 -W 5 10.0.2.2 2>&1) && ok "the gateway answers in the end" || fail "the gateway answers in the end" "$answer"
 answer=$(ping -c 3 -i 0.2 -W 1 10.0.2.4 2>&1) && fail "rules stay as they were changed" "$answer" ||
     ok "rules stay as they were changed"

@@ -114,6 +114,12 @@ impl Fabric {
         }
     }
 
+    /// The card takes the place of one that its guests had connections through, which are picked up for two minutes from now on. What
+    /// rules forbid stays forbidden: see [`Switch::pick_up_connections`].
+    pub fn pick_up_connections(&mut self, now_ns: u64) {
+        self.switch.pick_up_connections(now_ns);
+    }
+
     /// Adds the port to the world outside. Whoever drives it moves frames with [`Self::inject`] and [`Self::take`].
     ///
     /// ARP and IP pass, but for DHCP: addresses are given by the card, or by nobody.

@@ -132,8 +132,10 @@ impl Area for Lasting {
 #[test]
 fn the_next_card_finds_the_latest_order_for_each_machine() {
     let area = Lasting::new(256);
+    let kept = KeptOrders::new(Some(area.clone()));
+    assert_eq!((kept.orders().count(), kept.has_predecessor()), (0, false));
+    assert!(KeptOrders::new(Some(area.clone())).has_predecessor(), "though it has given no order");
     let mut kept = KeptOrders::new(Some(area.clone()));
-    assert_eq!(kept.orders().count(), 0);
     for order in ["rules 0\na", "rules 1\nb", "rules 0\nlonger", "rules 10\nc"] {
         assert!(kept.keep(order.into()), "{order}");
     }
@@ -152,5 +154,6 @@ fn an_order_that_cannot_be_kept_leaves_the_one_before_to_the_next_card() {
     assert!(!kept.keep(vec![b'x'; 100]));
     let next = KeptOrders::new(Some(area));
     assert_eq!(next.orders().collect::<Vec<_>>(), [b"rules 0\na"]);
-    assert!(!KeptOrders::<Lasting>::new(None).keep(b"rules 0\na".to_vec()));
+    let mut without = KeptOrders::<Lasting>::new(None);
+    assert!(!without.has_predecessor() && !without.keep(b"rules 0\na".to_vec()));
 }

@@ -25,6 +25,8 @@ pub enum State {
     SynSent,
     /// TCP: accepted by the other side.
     SynReceived,
+    /// TCP: open already when its first segment was seen, and the other side has not been heard yet.
+    PickedUp,
     /// TCP: open.
     Established,
     /// TCP: one side has no more data.
@@ -57,7 +59,7 @@ pub struct Timeouts {
     pub new: u64,
     /// [`State::Answered`].
     pub answered: u64,
-    /// [`State::SynSent`] and [`State::SynReceived`].
+    /// [`State::SynSent`], [`State::SynReceived`] and [`State::PickedUp`].
     pub opening: u64,
     /// [`State::Established`]; RFC 5382 REQ-5 wants at least 2 hours and 4 minutes.
     pub established: u64,
@@ -90,7 +92,7 @@ impl Timeouts {
             State::Free => 0,
             State::New => self.new,
             State::Answered => self.answered,
-            State::SynSent | State::SynReceived => self.opening,
+            State::SynSent | State::SynReceived | State::PickedUp => self.opening,
             State::Established => self.established,
             State::FinWait | State::TimeWait => self.closing,
             State::LastAck => self.last_ack,

@@ -15,6 +15,10 @@ use crate::{
 /// Places that a new connection may look at for one to give up.
 const PLACES_LOOKED_AT: u32 = 32;
 
+/// How long TCP connections are picked up after a start under running guests: a sender that is not answered tries again six times
+/// in that time (RFC 6298: after a second, then after twice as long each time).
+const PICK_UP_NS: u64 = 120_000_000_000;
+
 /// How a port's filter remembers.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct FilterConfig {
@@ -22,14 +26,11 @@ pub struct FilterConfig {
     pub connections: u32,
     /// How long each is kept.
     pub timeouts: Timeouts,
-    /// Whether a TCP connection whose opening was not seen counts as one that a rule may allow. Needed for a while
-    /// after the switch was started under running guests.
-    pub picks_up_connections: bool,
 }
 
 impl Default for FilterConfig {
     fn default() -> Self {
-        Self { connections: 16_384, timeouts: Timeouts::default(), picks_up_connections: false }
+        Self { connections: 16_384, timeouts: Timeouts::default() }
     }
 }
 
@@ -92,6 +93,8 @@ pub struct Filter {
     hasher: Hasher,
     last_id: u64,
     hand: u32,
+    /// Until then TCP connections are picked up.
+    picks_up_until_ns: u64,
 }
 
 impl Filter {
@@ -107,7 +110,13 @@ impl Filter {
             hasher,
             last_id: 0,
             hand: 0,
+            picks_up_until_ns: 0,
         }
+    }
+
+    /// For [`PICK_UP_NS`] from now on a TCP connection whose opening was not seen counts as one that a rule may allow.
+    pub const fn pick_up_connections(&mut self, now_ns: u64) {
+        self.picks_up_until_ns = now_ns.saturating_add(PICK_UP_NS);
     }
 
     /// Replaces the rules. Connections are judged anew when their next packet comes.
@@ -233,12 +242,21 @@ impl Filter {
             }
             self.connections.remove(slot);
         }
-        let (_, rule) = self.ask(direction, family, (key.remote(), key.protocol(), service))?;
-        let is_later_fragment = packet.fragment.is_some_and(|fragment| !fragment.is_first);
-        if key.protocol() == protocol::TCP
-            && !connection::opens(&packet.tcp)
-            && (is_later_fragment || !self.config.picks_up_connections || !connection::continues(&packet.tcp))
-        {
+        let is_tcp = key.protocol() == protocol::TCP;
+        let is_picked_up = is_tcp && self.picks_up(packet, now_ns);
+        let rule = match self.ask(direction, family, (key.remote(), key.protocol(), service)) {
+            Ok((_, rule)) => rule,
+            // Nothing is remembered of what may be an answer only: what the other side then says shows whether it was one.
+            Err(refusal) if is_picked_up => {
+                let asked = (key.remote(), key.protocol(), flow.source_port());
+                return match self.ask(direction.opposite(), family, asked) {
+                    Ok((Action::Allow, rule)) => Ok(Passage::once(rule)),
+                    _ => Err(refusal),
+                };
+            }
+            Err(refusal) => return Err(refusal),
+        };
+        if is_tcp && !is_picked_up && !connection::opens(&packet.tcp) {
             return Err(DropReason::NotOpening.into());
         }
         self.make_room(now_ns);
@@ -251,6 +269,13 @@ impl Filter {
         let slot = self.connections.insert(self.hasher.connection(key.words()), key, connection);
         let slot = slot.ok_or(DropReason::ConnectionsFull)?;
         Ok(Passage { connection: CachedConnection { id: self.last_id, slot, rule }, is_repeatable: true })
+    }
+
+    /// Whether a TCP segment of no connection may belong to one that was open before the switch was started.
+    fn picks_up(&self, packet: &Packet, now_ns: u64) -> bool {
+        now_ns < self.picks_up_until_ns
+            && packet.fragment.is_none_or(|fragment| fragment.is_first)
+            && connection::continues(&packet.tcp)
     }
 
     /// Whether a remembered connection is not over.

@@ -30,7 +30,7 @@ pub struct Side {
     has_finished: bool,
 }
 
-/// The state after a first segment, which is a SYN unless connections may be picked up amid.
+/// The state after a first segment, which is a SYN unless connections may be picked up amid: then any window is possible.
 pub fn open(sides: &mut [Side; 2], packet: &Packet, head: &[u8], from: Direction) -> State {
     let segment = &packet.tcp;
     let (sender, receiver) = both(sides, from);
@@ -46,7 +46,8 @@ pub fn open(sides: &mut [Side; 2], packet: &Packet, head: &[u8], from: Direction
     sender.scale = MAX_SCALE;
     sender.acknowledged = segment.acknowledgement;
     sender.window = u32::from(segment.window) << MAX_SCALE;
-    State::Established
+    sender.has_finished = segment.flags & tcp_flags::FIN != 0;
+    State::PickedUp
 }
 
 /// Notes a segment and moves to the next state.
@@ -72,7 +73,10 @@ pub fn track(connection: &mut Connection, packet: &Packet, head: &[u8], from: Di
         (State::SynReceived, false, false) if from == connection.initiator && has_acknowledged_all => {
             State::Established
         }
-        (State::SynReceived | State::Established, true, false) => State::FinWait,
+        (State::PickedUp, ..) if from == connection.initiator => State::PickedUp,
+        (State::PickedUp, false, false) => State::Established,
+        (State::PickedUp, true, true) => State::LastAck,
+        (State::PickedUp, ..) | (State::SynReceived | State::Established, true, false) => State::FinWait,
         (State::FinWait, true, true) => State::LastAck,
         (State::LastAck, true, true) if has_acknowledged_all && !is_set(tcp_flags::FIN) => State::TimeWait,
         (state, ..) => state,

@@ -207,6 +207,14 @@ impl Switch {
         Ok(())
     }
 
+    /// The switch takes the place of one that guests had connections through: for two minutes the filters of all ports take a TCP
+    /// segment that goes on with a connection which they do not know for one of a connection that rules allowed to be opened.
+    pub fn pick_up_connections(&mut self, now_ns: u64) {
+        for filter in self.ports.iter_mut().flatten().filter_map(|port| port.filter.as_mut()) {
+            filter.pick_up_connections(now_ns);
+        }
+    }
+
     /// Changes who takes a tunnel's packets.
     ///
     /// # Errors

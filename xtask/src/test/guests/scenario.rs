@@ -182,6 +182,7 @@ impl Script {
             ],
             Self::Load => &[
                 "each round is whole",
+                "connections outlive the card",
                 "the gateway answers in the end",
                 "rules stay as they were changed",
                 "a pair receives what is steered to it",
@@ -375,10 +376,10 @@ const fn loaded(seconds: u32) -> LinuxGuest {
 }
 
 /// A guest whose card is started anew, five times in some 20 seconds.
-pub const CARD_RESTARTS: Scenario = Scenario { cpus: 3, card_restarts: 5, ..qemu(&[loaded(30)]) };
+pub const CARD_RESTARTS: Scenario = Scenario { cpus: 3, card_restarts: 5, has_echo: true, ..qemu(&[loaded(30)]) };
 /// The same a hundred times.
 pub const CARD_RESTARTS_100: Scenario =
-    Scenario { cpus: 3, card_restarts: 100, at_most_s: 1200, ..qemu(&[loaded(400)]) };
+    Scenario { cpus: 3, card_restarts: 100, has_echo: true, at_most_s: 1200, ..qemu(&[loaded(400)]) };
 /// The card on VT-x.
 pub const BOCHS_DEVICES: Scenario = Scenario {
     cpus: 2,

@@ -94,8 +94,7 @@ pub fn hundred_rules(allows_datagrams: bool) -> String {
         ("out", "allow", "udp", Some(53)),
         ("out", "allow", "icmp", None),
         ("in", "allow", "icmp", None),
-        ("out", "allow", "tcp", Some(5201)),
-        ("out", "allow", "tcp", Some(7000)),
+        ("out", "allow", "tcp", None),
         ("out", datagrams, "udp", Some(5000)),
     ];
     // Others that each of its packets is compared with.
