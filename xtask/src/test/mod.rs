@@ -106,7 +106,7 @@ pub fn run(tools: &Tools, arguments: &Test) -> Result<ExitCode> {
             | Work::Guests(_)
             | Work::PowerCut(_)
             | Work::BareGuests(_)
-            | Work::Card
+            | Work::Card(_)
             | Work::CardUnderDpdk
             | Work::RunStatus
             | Work::RunAccess => others.push((stage, filters)),
@@ -235,7 +235,7 @@ impl TestRun<'_> {
             Work::Exits(emulator) => bench::run_judged(stage.name, &filters, || exits::test(tools, project, emulator)),
             Work::Requests => bench::run_judged(stage.name, &filters, || requests::test(tools, project)),
             Work::RequestsOnKvm => bench::run_judged(stage.name, &filters, || requests::test_peer(tools, project)),
-            Work::Card => card::run(tools, project, stage.name, logs, &filters),
+            Work::Card(devices) => card::run(tools, project, stage.name, devices, logs, &filters),
             Work::CardUnderDpdk => dpdk::run(tools, project, stage.name, logs, &filters),
             Work::RunStatus => run_status::run(tools, stage.name, logs, &filters),
             Work::RunAccess => run_access::run(tools, stage.name, logs, &filters),

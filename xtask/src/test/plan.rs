@@ -2,9 +2,12 @@
 
 use std::time::Duration;
 
-use super::guests::{
-    bare::{self, BareScenario},
-    scenario::{self, Scenario},
+use super::{
+    card::Devices,
+    guests::{
+        bare::{self, BareScenario},
+        scenario::{self, Scenario},
+    },
 };
 use crate::{
     cli::{Emulator, Emulators, Firmware},
@@ -99,7 +102,7 @@ pub enum Work {
     /// Boots guests without an operating system.
     BareGuests(&'static BareScenario),
     /// Tests the card's process with QEMU.
-    Card,
+    Card(Devices),
     /// Tests the card's process with DPDK.
     CardUnderDpdk,
     /// Tests the exit status of `run`.
@@ -343,7 +346,18 @@ pub const STAGES: &[Stage] = &[
         Level::Whole,
         &scenario::HOSTILE_DRIVER,
     ),
-    Stage { name: "card-qemu", about: "a disk of the card's process in QEMU", from: Level::Whole, work: Work::Card },
+    Stage {
+        name: "card-qemu",
+        about: "a disk of the card's process in QEMU",
+        from: Level::Whole,
+        work: Work::Card(Devices::Disks),
+    },
+    Stage {
+        name: "card-qemu-network",
+        about: "networks of the card's process in QEMU",
+        from: Level::Whole,
+        work: Work::Card(Devices::Networks),
+    },
     Stage {
         name: "card-dpdk",
         about: "networks of the card's process under DPDK",
@@ -417,9 +431,12 @@ pub fn stages<'a>(
         Work::Guests(scenario) => is_wanted(scenario.emulator),
         Work::BareGuests(scenario) => is_wanted(scenario.emulator),
         Work::CardUnderDpdk => true,
-        Work::Requests | Work::RequestsOnKvm | Work::Card | Work::PowerCut(_) | Work::RunStatus | Work::RunAccess => {
-            is_wanted(Emulator::Qemu)
-        }
+        Work::Requests
+        | Work::RequestsOnKvm
+        | Work::Card(_)
+        | Work::PowerCut(_)
+        | Work::RunStatus
+        | Work::RunAccess => is_wanted(Emulator::Qemu),
     })
 }
 

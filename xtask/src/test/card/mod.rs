@@ -1,18 +1,21 @@
-//! The card's process under an unmodified QEMU: Debian's own virtio driver reads and writes a disk of the card, or of a server that
-//! the card is a client of.
+//! The card's process under an unmodified QEMU: Debian's own virtio drivers have disks or networks of the card.
+
+mod disks;
+mod networks;
+mod running;
 
 use std::{
     fs::{self, File},
     os::unix::process::CommandExt,
     path::{Path, PathBuf},
-    process::{Child, ChildStdin, Command, Stdio},
+    process::{Command, Stdio},
     thread,
     time::{Duration, Instant},
 };
 
-use anyhow::{Context, Result, ensure};
-use rustix::process::{Pid, Signal, kill_process};
+use anyhow::{Context, Result};
 
+pub(super) use self::running::Running;
 use super::{
     command::{self, Finished},
     report::{Outcome, StageResult},
@@ -32,37 +35,37 @@ use crate::{
 };
 
 const CARD: Program<'_> = Program { package: "dragonfly-offload-card", bin: "offload-card", features: &[] };
-/// What the guest says of each check.
-const CHECKS: [&str; 5] = [
-    "the disk is found",
-    "it is as described",
-    "what is written is read",
-    "each round is whole",
-    "what is discarded is gone",
-];
-/// A disk of 131,072 sectors, but for where it is.
-const MACHINE_FILE: &str = "[[disk]]\nname = \"disk\"\nsocket = \"disk.sock\"\nserial = \"card-test\"\nqueues = 2\n";
+/// Socket of the server of a guest that has one.
 const SERVER_SOCKET: &str = "nbd.sock";
 const DISK_BYTES: u64 = 64 << 20;
 const AT_MOST: Duration = Duration::from_secs(240);
 
-/// One run of the guest.
-struct Case {
-    name: &'static str,
-    /// Options of QEMU's device.
-    device: &'static str,
-    /// Whether the disk is at a server, `qemu-nbd`, and not in a file of the card's.
-    is_remote: bool,
-    /// How often the card dies while the guest writes, or the server if there is one.
-    deaths: usize,
+/// Which devices of the card a stage is about.
+#[derive(Clone, Copy, Debug)]
+pub enum Devices {
+    /// Disks: what is written is read.
+    Disks,
+    /// Networks: what is sent arrives.
+    Networks,
 }
 
-const CASES: [Case; 4] = [
-    Case { name: "split rings", device: "num-queues=2", is_remote: false, deaths: 0 },
-    Case { name: "packed rings", device: "num-queues=2,packed=on", is_remote: false, deaths: 0 },
-    Case { name: "a card that dies", device: "num-queues=2", is_remote: false, deaths: 5 },
-    Case { name: "a server that dies", device: "num-queues=2,packed=on", is_remote: true, deaths: 5 },
-];
+/// One run of a guest with devices of the card.
+struct Guest {
+    name: &'static str,
+    /// What it says of each check.
+    checks: &'static [&'static str],
+    /// The card's machine file.
+    machine_file: String,
+    /// QEMU's options for the devices; paths are below the run's folder.
+    options: Vec<String>,
+    cpus: usize,
+    /// Words of the kernel's command line, above all which script the guest runs.
+    words: String,
+    /// Whether there is a server, `qemu-nbd`, that the card is a client of.
+    has_server: bool,
+    /// How often the card dies while the guest is at work, or the server if there is one.
+    deaths: usize,
+}
 
 /// Builds the card's program for the host.
 ///
@@ -72,7 +75,7 @@ pub fn program(tools: &Tools, project: &Project) -> Result<PathBuf> {
     cargo::build_bin_for(project, tools.is_offline(), &CARD, Profile::Release, rust::HOST_TARGET)
 }
 
-/// Runs each case.
+/// Runs each guest of a stage.
 ///
 /// # Errors
 /// Fails when something cannot be had, built or started, or the user interrupts.
@@ -80,6 +83,7 @@ pub fn run(
     tools: &Tools,
     project: &Project,
     stage: &'static str,
+    devices: Devices,
     logs: &Path,
     filters: &[String],
 ) -> Result<StageResult> {
@@ -94,12 +98,16 @@ pub fn run(
     let parts = Parts { tools, program, kernel, initrd, folder: folder.path(), log: &log };
     let mut outcomes = Vec::new();
     let mut excerpt = Vec::new();
-    for case in CASES {
-        if !is_wanted(case.name, filters) {
+    let guests = match devices {
+        Devices::Disks => disks::guests(),
+        Devices::Networks => networks::guests(),
+    };
+    for guest in guests {
+        if !is_wanted(guest.name, filters) {
             continue;
         }
-        let ran = parts.run(&case)?;
-        let judged = judge(&case, &ran);
+        let ran = parts.run(&guest)?;
+        let judged = judge(&guest, &ran);
         if judged.iter().any(|outcome| outcome.failure.is_some()) {
             excerpt.extend(ran.guest.output.lines().map(str::to_string));
         }
@@ -109,7 +117,7 @@ pub fn run(
     Ok(StageResult { stage, outcomes, notes: Vec::new(), excerpt, log: Some(log), duration })
 }
 
-/// What became of a case.
+/// What became of a run.
 struct Ran {
     guest: Finished,
     /// How often the card or the server was killed.
@@ -128,25 +136,20 @@ struct Parts<'a> {
 }
 
 impl Parts<'_> {
-    fn run(&self, case: &Case) -> Result<Ran> {
-        let medium = if case.is_remote {
-            format!("nbd = \"nbd+unix:///?socket={SERVER_SOCKET}\"\n")
-        } else {
-            "image = \"disk.img\"\n".into()
-        };
-        fs::write(self.folder.join("card.toml"), format!("{MACHINE_FILE}{medium}"))?;
+    fn run(&self, guest: &Guest) -> Result<Ran> {
+        fs::write(self.folder.join("card.toml"), &guest.machine_file)?;
         File::create(self.folder.join("disk.img"))?.set_len(DISK_BYTES)?;
-        let mut server = if case.is_remote { Some(self.start_server()?) } else { None };
+        let mut server = if guest.has_server { Some(self.start_server()?) } else { None };
         let mut card = Some(self.start_card()?);
-        let mut qemu = self.qemu(case)?;
+        let mut qemu = self.qemu(guest)?;
         let console = self.folder.join("console");
         fs::write(&console, "")?;
         let mut deaths = 0;
-        let guest = thread::scope(|scope| -> Result<Finished> {
+        let finished = thread::scope(|scope| -> Result<Finished> {
             let running = scope.spawn(|| command::run(&mut qemu, &console, AT_MOST));
             while !running.is_finished() {
                 let rounds = fs::read_to_string(&console).map_or(0, |text| text.matches("note round").count());
-                if deaths < case.deaths && rounds > 2 * deaths {
+                if deaths < guest.deaths && rounds > 2 * deaths {
                     deaths += 1;
                     // The next one wants the disk for itself.
                     if let Some(server) = &mut server {
@@ -161,9 +164,9 @@ impl Parts<'_> {
             }
             running.join().ok().context("the thread of QEMU has panicked")?
         })?;
-        let output = format!("{}\n", guest.output);
+        let output = format!("{}\n", finished.output);
         std::io::Write::write_all(&mut File::options().append(true).open(self.log)?, output.as_bytes())?;
-        Ok(Ran { guest, deaths, card: card.map_or(Ok(None), |mut card| card.stop())? })
+        Ok(Ran { guest: finished, deaths, card: card.map_or(Ok(None), |mut card| card.stop())? })
     }
 
     /// A card that serves.
@@ -190,81 +193,24 @@ impl Parts<'_> {
         Ok(server)
     }
 
-    fn qemu(&self, case: &Case) -> Result<Command> {
+    fn qemu(&self, guest: &Guest) -> Result<Command> {
         let mut command = Command::new(&self.tools.qemu()?.program.path);
-        let socket = self.folder.join("disk.sock");
+        command.current_dir(self.folder);
         command.args(["-nodefaults", "-no-user-config", "-no-reboot", "-display", "none", "-serial", "stdio"]);
-        command.args(["-object", "memory-backend-memfd,id=ram,size=256M,share=on", "-m", "256M", "-smp", "2"]);
+        command.args(["-object", "memory-backend-memfd,id=ram,size=256M,share=on", "-m", "256M"]);
         command.args(["-machine", "q35,memory-backend=ram", "-accel", "tcg,thread=multi", "-cpu", "max"]);
-        command.arg("-chardev").arg(format!("socket,id=disk,path={},reconnect-ms=100", socket.display()));
-        command.args(["-device", &format!("vhost-user-blk-pci,chardev=disk,{}", case.device)]);
+        command.args(["-smp", &guest.cpus.to_string()]).args(&guest.options);
         command.arg("-kernel").arg(&self.kernel.image).arg("-initrd").arg(&self.initrd);
-        let words = "console=ttyS0 quiet panic=-1 no_timer_check df.run=card";
-        command.args(["-append", &format!("{words} df.rounds={}", 2 * case.deaths + 2)]);
+        let words = format!("console=ttyS0 quiet panic=-1 no_timer_check {}", guest.words);
+        command.args(["-append", &format!("{words} df.rounds={}", 2 * guest.deaths + 2)]);
         Ok(command)
     }
 }
 
-/// A running card, or its server or client; dropping it kills it.
-pub(super) struct Running(Child);
-
-impl Running {
-    /// Starts it.
-    pub(super) fn start(command: &mut Command) -> Result<Self> {
-        let program = command.get_program().display().to_string();
-        Ok(Self(command.spawn().with_context(|| format!("cannot start {program}"))?))
-    }
-
-    /// Waits until it has made all of these.
-    pub(super) fn wait_for(&mut self, files: &[PathBuf]) -> Result<()> {
-        let start = Instant::now();
-        while !files.iter().all(|file| file.exists()) {
-            ensure!(self.0.try_wait()?.is_none(), "it has ended");
-            ensure!(start.elapsed() < Duration::from_secs(10), "it does not listen");
-            thread::sleep(Duration::from_millis(5));
-        }
-        Ok(())
-    }
-
-    /// What it reads.
-    pub(super) fn input(&mut self) -> Result<&mut ChildStdin> {
-        self.0.stdin.as_mut().context("it reads nothing")
-    }
-
-    /// Its status; none if it does not end in time.
-    pub(super) fn status(&mut self, at_most: Duration) -> Result<Option<i32>> {
-        let start = Instant::now();
-        while start.elapsed() < at_most {
-            if let Some(status) = self.0.try_wait()? {
-                return Ok(status.code());
-            }
-            thread::sleep(Duration::from_millis(20));
-        }
-        Ok(None)
-    }
-
-    fn kill(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-
-    /// Asks it to end; gives its status.
-    pub(super) fn stop(&mut self) -> Result<Option<i32>> {
-        let id = i32::try_from(self.0.id()).ok().and_then(Pid::from_raw);
-        kill_process(id.context("the card has no process number")?, Signal::TERM)?;
-        self.status(Duration::from_secs(10))
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        self.kill();
-    }
-}
-
-fn judge(case: &Case, ran: &Ran) -> Vec<Outcome> {
+fn judge(guest: &Guest, ran: &Ran) -> Vec<Outcome> {
     let said = |what: &str| ran.guest.output.lines().any(|line| line.trim_end() == what);
-    let mut outcomes: Vec<_> = CHECKS
+    let mut outcomes: Vec<_> = guest
+        .checks
         .iter()
         .map(|check| {
             let fails = format!("[check] fail {check}: ");
@@ -277,12 +223,12 @@ fn judge(case: &Case, ran: &Ran) -> Vec<Outcome> {
         .collect();
     outcomes.push(match ran.card {
         _ if ran.guest.timed_out => Outcome::failed("end", "the guest does not come to its end"),
-        _ if ran.deaths != case.deaths => Outcome::failed("end", &format!("there were {} deaths", ran.deaths)),
+        _ if ran.deaths != guest.deaths => Outcome::failed("end", &format!("there were {} deaths", ran.deaths)),
         Some(0) if ran.guest.success => Outcome::passed("end"),
         status => Outcome::failed("end", &format!("the guest {:?}, the card {status:?}", ran.guest.status)),
     });
     for outcome in &mut outcomes {
-        outcome.name = format!("{}: {}", case.name, outcome.name);
+        outcome.name = format!("{}: {}", guest.name, outcome.name);
     }
     outcomes
 }
@@ -291,23 +237,25 @@ fn judge(case: &Case, ran: &Ran) -> Vec<Outcome> {
 mod tests {
     use super::*;
 
-    fn judged(output: &str, card: Option<i32>) -> Vec<Outcome> {
-        let guest = Finished { success: true, status: Some(0), timed_out: false, output: output.into() };
-        judge(&CASES[0], &Ran { guest, deaths: 0, card })
+    fn judged(guest: &Guest, output: &str, card: Option<i32>) -> Vec<Outcome> {
+        let finished = Finished { success: true, status: Some(0), timed_out: false, output: output.into() };
+        judge(guest, &Ran { guest: finished, deaths: 0, card })
     }
 
     #[test]
     fn a_guest_that_says_that_all_is_well_passes_with_a_card_that_ends() {
-        let all: String = CHECKS.iter().map(|check| format!("[check] ok {check}\r\n")).collect();
-        assert!(judged(&all, Some(0)).iter().all(|outcome| outcome.failure.is_none()));
-        assert_eq!(judged(&all, None).iter().filter(|outcome| outcome.failure.is_some()).count(), 1);
+        let guest = &disks::guests()[0];
+        let all: String = guest.checks.iter().map(|check| format!("[check] ok {check}\r\n")).collect();
+        assert!(judged(guest, &all, Some(0)).iter().all(|outcome| outcome.failure.is_none()));
+        assert_eq!(judged(guest, &all, None).iter().filter(|outcome| outcome.failure.is_some()).count(), 1);
     }
 
     #[test]
     fn what_fails_says_why_and_what_is_not_said_fails() {
-        let outcomes = judged("[check] fail it is as described: 7\r\n", Some(0));
+        let guest = &disks::guests()[0];
+        let outcomes = judged(guest, "[check] fail it is as described: 7\r\n", Some(0));
         let failures: Vec<_> = outcomes.iter().filter_map(|outcome| outcome.failure.as_deref()).collect();
-        assert_eq!(failures.len(), CHECKS.len());
+        assert_eq!(failures.len(), guest.checks.len());
         assert!(failures.contains(&"7"));
     }
 }
