@@ -24,8 +24,11 @@ die "nobody listens" unless $control;
 $control->autoflush(1);
 
 sub ask {
-    print $control "@_\n";
-    my $answer = <$control> // die "the guarded guest is gone";
+    my $question = "@_";
+    my $answer = in_time("the answer to '$question'", sub {
+        print $control "$question\n";
+        return scalar <$control>;
+    }) // die "the guarded guest is gone at '$question'\n";
     chomp $answer;
     return $answer;
 }

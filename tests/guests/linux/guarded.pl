@@ -4,6 +4,7 @@ use strict;
 use warnings;
 use IO::Select;
 use IO::Socket::INET;
+use Socket qw(MSG_DONTWAIT);
 BEGIN {
     my ($folder) = $0 =~ m{(.*)/};
     require "$folder/wire.pl";
@@ -11,6 +12,8 @@ BEGIN {
 }
 
 use constant CALLERS => 2;
+# How long there may be no question: longer than a caller tries to reach this guest, and than it waits for an answer.
+use constant SILENCE_S => 300;
 
 my $wire = open_wire();
 my (%seen, @open);
@@ -50,23 +53,28 @@ sub answer {
 
 my $select = IO::Select->new($wire, $echo, $control);
 my $ended = 0;
+my ($last, $asked) = ('none', now());
 while ($ended < CALLERS) {
-    for my $ready ($select->can_read) {
+    die "no question for " . SILENCE_S . " s; $ended callers have ended, the last question was '$last'\n"
+        if now() > $asked + SILENCE_S;
+    for my $ready ($select->can_read(1)) {
         if ($ready == $wire) {
             look();
         } elsif ($ready == $echo) {
-            my $caller = $echo->recv(my $text, 2000);
+            # One with a wrong checksum is ready to be read, and then is not there.
+            my $caller = $echo->recv(my $text, 2000, MSG_DONTWAIT) // next;
             $echo->send($text, 0, $caller);
         } elsif ($ready == $control) {
             my $caller = $control->accept or next;
             $select->add($caller);
         } else {
-            my $line = <$ready>;
+            my $line = in_time("the rest of a question after '$last'", sub { scalar <$ready> });
             if (!defined $line) {
                 $select->remove($ready);
                 next;
             }
             chomp $line;
+            ($last, $asked) = ($line, now());
             $ended++ if $line eq 'end';
             print $ready $line eq 'end' ? "ended\n" : answer(split / /, $line) . "\n";
         }

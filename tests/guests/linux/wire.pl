@@ -8,6 +8,8 @@ use constant { AF_PACKET => 17, ETH_P_ALL => 3, PACKET_OUTGOING => 4, SIOCGSTAMP
 use constant { CLOCK_GETTIME => 228, CLOCK_MONOTONIC => 1 };
 # A few seconds of frames.
 use constant BUFFER_BYTES => 16 << 20;
+# How long one side may wait for the other, or for room to send: longer than TCP takes to send again what a limit has dropped.
+use constant PATIENCE_S => 120;
 
 # Seconds by the guest's clock, from any moment on.
 sub now {
@@ -36,11 +38,24 @@ sub open_wire {
     return $wire;
 }
 
+# What `$work` gives. It may wait for the other side; a wait that is too long ends the program, which says for what.
+sub in_time {
+    my ($what, $work) = @_;
+    local $SIG{ALRM} = sub { die "waited " . PATIENCE_S . " s for $what\n" };
+    alarm PATIENCE_S;
+    my $result = $work->();
+    alarm 0;
+    return $result;
+}
+
 # Sends a frame; waits for room.
 sub put {
     my ($wire, $frame) = @_;
+    my $until;
     until (defined syswrite $wire, $frame) {
         die "send: $!" unless $!{ENOBUFS} || $!{EAGAIN};
+        $until //= now() + PATIENCE_S;
+        die "waited " . PATIENCE_S . " s for room to send " . words($frame) . "\n" if now() > $until;
         rest(0.001);
     }
 }
