@@ -14,7 +14,7 @@ use crate::sync::Mutex;
 use crate::sys::{
     Commit, Domain, Gate, Memory, Notification, Object, Owned, Thread, ThreadPlan, ThreadSettings, exit_thread,
 };
-use crate::{address_space, arch, supervisor};
+use crate::{address_space, arch, supervisor, time};
 
 /// Budget and period of a thread for which nothing is set: all of its CPU, in turn with others of its priority.
 const DEFAULT_TURN_NS: u64 = 10_000_000;
@@ -143,6 +143,9 @@ pub(crate) unsafe extern "C" fn run(body: u64) -> ! {
     exit_thread()
 }
 
+/// How long to sleep before another look whether a thread has left its CPU, in nanoseconds: some switches of threads.
+const PAUSE_NS: u64 = 20_000;
+
 /// A thread that was started. Dropping it lets the thread run on; what it occupies is then kept until the domain ends.
 #[must_use = "a thread that is not joined keeps its stack"]
 pub struct JoinHandle<T> {
@@ -182,7 +185,9 @@ impl<T> JoinHandle<T> {
     /// What [`Thread::destroy`] gives; then the thread keeps its stack.
     pub fn end(self) -> Result<(), Status> {
         // Also after the thread's last call: it may not have left its stack yet.
-        self.parts.thread.destroy()?;
+        while !self.parts.thread.try_destroy()? {
+            time::sleep_ns(PAUSE_NS);
+        }
         drop(ManuallyDrop::into_inner(self.parts));
         Ok(())
     }
