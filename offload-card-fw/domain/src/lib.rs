@@ -76,14 +76,23 @@ const MOST_RAM: u64 = (1 << 30) - OWN_MEMORY;
 
 /// The program.
 pub fn run() {
-    if let Err(status) = serve() {
+    let mut threads = Vec::new();
+    if let Err(status) = serve(&mut threads) {
         error!("the card cannot go on: {status}");
         // The supervisor may be what is gone.
         let _ = supervisor::finish(1);
     }
+    // The domain ends when all its threads have. Last of all, as each is ended wherever it is, which may be in the heap: that
+    // is nobody's any more then, and nothing is given back to it.
+    for thread in threads.leak() {
+        if let Err(status) = thread.destroy() {
+            warn!("a thread cannot be ended: {status}");
+        }
+    }
 }
 
-fn serve() -> Result<(), Status> {
+/// Serves until that cannot go on; `threads` are all those that were started.
+fn serve(threads: &mut Vec<Thread>) -> Result<(), Status> {
     let gate: Gate = named(GATE_NAME).ok_or(Status::BadHandle)?;
     let first = Thread::FIRST.info()?;
     let (cpu, priority) = (first.cpu as u32, first.priority as u8);
@@ -103,38 +112,32 @@ fn serve() -> Result<(), Status> {
         let faults = faults.clone();
         move || faults.serve()
     })?;
+    threads.push(resolver.thread());
     let poll_ns = argument("poll_us").and_then(|text| text.parse().ok()).map_or(0, |us: u64| us.saturating_mul(1000));
     let alone = Builder::new(cpu, priority.saturating_sub(1)).fault_gate(faults.gate(), 0);
     let in_turn = alone.budget(TURN_NS, TURN_NS);
-    let mut disks = Vec::new();
+    let mut has_disks = false;
     card.start_disks(|disk| {
         let events = Notification::create()?.keep();
-        disks.push(in_turn.spawn(move || wait_for_disk(&disk, events))?);
+        threads.push(in_turn.spawn(move || wait_for_disk(&disk, events))?.thread());
+        has_disks = true;
         Ok::<Waker, Status>(Box::new(move || {
             // It is the card's own, and lives as long.
             let _ = events.signal(1);
         }))
     })?;
     let card = Arc::new(Mutex::new(card));
-    let worker = if disks.is_empty() { alone } else { in_turn }.spawn({
+    let worker = if has_disks { in_turn } else { alone }.spawn({
         let card = card.clone();
         move || worker::serve(&card, events, poll_ns)
     })?;
-    let operator = Operator::find()?.map(|operator| {
+    threads.push(worker.thread());
+    if let Some(operator) = Operator::find()? {
         let card = card.clone();
-        Builder::new(cpu, priority).spawn(move || operator.serve(&card, kept))
-    });
-    let operator = operator.transpose()?;
-    info!("ready");
-    let served = Server::new(gate, card, faults, events).serve();
-    // The domain ends when all its threads have.
-    worker.end()?;
-    operator.map_or(Ok(()), |operator| operator.end())?;
-    for disk in disks {
-        disk.end()?;
+        threads.push(Builder::new(cpu, priority).spawn(move || operator.serve(&card, kept))?.thread());
     }
-    resolver.end()?;
-    served
+    info!("ready");
+    Server::new(gate, card, faults, events).serve()
 }
 
 /// Serves the guests' disks in a physical disk; `events` wakes whoever does.

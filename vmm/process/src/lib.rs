@@ -37,7 +37,7 @@ use dragonfly_machine_file::OnReboot;
 use dragonfly_rt::sys::{Domain, Notification, Thread};
 use dragonfly_rt::thread::Builder;
 use dragonfly_rt::{argument, bundle, cpus, supervisor};
-use log::{error, info};
+use log::{error, info, warn};
 
 use card::Card;
 use console::Console;
@@ -54,9 +54,10 @@ const CRASHED: u8 = 3;
 
 /// The program.
 pub fn run() {
+    let mut watch = None;
     let exit_code = match plan::number(argument("machine")) {
         Ok(number) => {
-            let (status, exit_code) = match run_guest(number) {
+            let (status, exit_code) = match run_guest(number, &mut watch) {
                 Ok(End::Crash) => (EndStatus::Crashed, CRASHED),
                 Ok(End::PowerOff | End::Reset) => (EndStatus::PoweredOff, 0),
                 Err(problem) => {
@@ -76,10 +77,14 @@ pub fn run() {
     };
     // The supervisor may be what is gone.
     let _: Result<(), Status> = supervisor::finish(exit_code);
+    // Last of all, as it is ended wherever it is, which may be in the heap: that is nobody's any more then.
+    if let Some(Err(status)) = watch.map(Thread::destroy) {
+        warn!("the thread that looks after the offload card cannot be ended: {status}");
+    }
 }
 
-/// Runs the guest until it is over.
-fn run_guest(number: u32) -> Result<End, Problem> {
+/// Runs the guest until it is over; gives the thread that looks after the card, which runs on.
+fn run_guest(number: u32, watch: &mut Option<Thread>) -> Result<End, Problem> {
     let events = at("make a notification", Notification::create())?.keep();
     // First of all, so that the console server takes from this domain how it ends.
     at("register with the console server", Console::new(number).register(events, wake::INPUT))?;
@@ -92,7 +97,7 @@ fn run_guest(number: u32) -> Result<End, Problem> {
     let cpu = at("ask for the first thread's CPU", Thread::FIRST.info())?.cpu as u32;
     let above = Builder::new(cpu, plan.file.priority.saturating_add(1));
     let card = Card::find(&plan.file, number)?;
-    let _watch = card.as_ref().map(|card| card.watch(cpu, plan.file.priority));
+    *watch = card.as_ref().and_then(|card| card.watch(cpu, plan.file.priority));
     let lives = {
         let (plan, card) = (plan.clone(), card.clone());
         move || run_lives(&plan, card.as_ref(), number, events)

@@ -14,7 +14,7 @@ use crate::sync::Mutex;
 use crate::sys::{
     Commit, Domain, Gate, Memory, Notification, Object, Owned, Thread, ThreadPlan, ThreadSettings, exit_thread,
 };
-use crate::{address_space, arch, supervisor, time};
+use crate::{address_space, arch, supervisor};
 
 /// Budget and period of a thread for which nothing is set: all of its CPU, in turn with others of its priority.
 const DEFAULT_TURN_NS: u64 = 10_000_000;
@@ -83,7 +83,7 @@ impl Builder {
                 *result.lock() = Some(run());
                 // Gone before the join wakes, so that the result is the joiner's alone.
                 drop(result);
-                let _ = finished.signal(1);
+                finished
             }
         };
         // The thread gets one word, so the fat pointer goes into a box of its own.
@@ -128,8 +128,8 @@ fn supervisor_gate() -> Option<(Gate, u64)> {
     gate.handle_info().ok().map(|info| (gate, info.badge))
 }
 
-/// What a new thread runs.
-type Body = Box<dyn FnOnce() + Send>;
+/// What a new thread runs; gives what to signal when it has nothing left to do.
+type Body = Box<dyn FnOnce() -> Notification + Send>;
 
 /// Where a thread comes to from its entry point.
 ///
@@ -139,12 +139,12 @@ type Body = Box<dyn FnOnce() + Send>;
 pub(crate) unsafe extern "C" fn run(body: u64) -> ! {
     // SAFETY: `spawn` made the pointer from a box for this thread.
     let body: Box<Body> = unsafe { Box::from_raw(ptr::with_exposed_provenance_mut(body as usize)) };
-    body();
+    let finished = body();
+    // Only now that the body's memory is given back: whoever joins ends this thread wherever it is, and must not find it with
+    // the heap's lock.
+    let _ = finished.signal(1);
     exit_thread()
 }
-
-/// How long to sleep before another look whether a thread has left its CPU, in nanoseconds: some switches of threads.
-const PAUSE_NS: u64 = 20_000;
 
 /// A thread that was started. Dropping it lets the thread run on; what it occupies is then kept until the domain ends.
 #[must_use = "a thread that is not joined keeps its stack"]
@@ -175,21 +175,10 @@ impl<T> JoinHandle<T> {
     pub fn join(self) -> Result<T, Status> {
         while self.parts.finished.wait()? == 0 {}
         let result = self.result.lock().take();
-        self.end()?;
-        result.ok_or(Status::Aborted)
-    }
-
-    /// Ends the thread wherever it is, and takes its stack back. What it had on its stack is not dropped.
-    ///
-    /// # Errors
-    /// What [`Thread::destroy`] gives; then the thread keeps its stack.
-    pub fn end(self) -> Result<(), Status> {
-        // Also after the thread's last call: it may not have left its stack yet.
-        while !self.parts.thread.try_destroy()? {
-            time::sleep_ns(PAUSE_NS);
-        }
+        // Not before: it may not have left its stack yet.
+        self.parts.thread.destroy()?;
         drop(ManuallyDrop::into_inner(self.parts));
-        Ok(())
+        result.ok_or(Status::Aborted)
     }
 }
 

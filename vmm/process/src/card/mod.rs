@@ -27,8 +27,8 @@ use dragonfly_card_gate::{Answer, Devices, GATE_NAME, KICK_HANDLE, LIFE_HANDLE, 
 use dragonfly_machine::virtio::{DeviceKind, Failed};
 use dragonfly_machine_file::MachineFile;
 use dragonfly_rt::sync::Mutex;
-use dragonfly_rt::sys::{Gate, Message, Notification, Object, Owned};
-use dragonfly_rt::thread::{Builder, JoinHandle};
+use dragonfly_rt::sys::{Gate, Message, Notification, Object, Owned, Thread};
+use dragonfly_rt::thread::Builder;
 use dragonfly_rt::{message, named, supervisor};
 use log::{error, info, warn};
 
@@ -149,8 +149,8 @@ impl Card {
     }
 
     /// Starts the thread that looks after the card's end, on this CPU with this priority. Without it a guest's devices
-    /// stand still after the card's end.
-    pub(crate) fn watch(self: &Arc<Self>, cpu: u32, priority: u8) -> Watch {
+    /// stand still after the card's end. It does not end by itself.
+    pub(crate) fn watch(self: &Arc<Self>, cpu: u32, priority: u8) -> Option<Thread> {
         let start = |priority| {
             let card = self.clone();
             Builder::new(cpu, priority).spawn(move || card.look_after())
@@ -160,7 +160,7 @@ impl Card {
         if let Err(status) = &thread {
             warn!("nobody looks after the offload card's end: {status}");
         }
-        Watch { card: self.clone(), thread: thread.ok() }
+        thread.ok().map(|running| running.thread())
     }
 
     /// Lets go of the guest's memory: nothing of it is served any more.
@@ -255,21 +255,5 @@ impl State {
             }
         }
         resumed
-    }
-}
-
-/// The thread that looks after the card's end; it ends with this.
-pub(crate) struct Watch {
-    card: Arc<Card>,
-    thread: Option<JoinHandle<()>>,
-}
-
-impl Drop for Watch {
-    fn drop(&mut self) {
-        // While the lock is held here, the thread waits for the card's end, for an answer of it or for the lock.
-        let _state = self.card.state.lock();
-        if let Some(Err(status)) = self.thread.take().map(JoinHandle::end) {
-            warn!("the thread that looks after the offload card cannot be ended: {status}");
-        }
     }
 }

@@ -87,18 +87,6 @@ impl Thread {
         call_until_done(Call::ThreadDestroy, [self.word()]).map(drop)
     }
 
-    /// As [`Self::destroy`], but does not wait for a thread on another CPU: whether it has left that.
-    ///
-    /// # Errors
-    /// As [`Self::destroy`].
-    pub fn try_destroy(self) -> Result<bool, Status> {
-        match call(Call::ThreadDestroy, [self.word()]) {
-            Ok(_) => Ok(true),
-            Err(Status::Again) => Ok(false),
-            Err(status) => Err(status),
-        }
-    }
-
     /// State, time used and place.
     ///
     /// # Errors
