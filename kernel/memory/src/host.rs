@@ -188,3 +188,9 @@ pub(crate) fn proptest_config(cases: u32) -> proptest::prelude::ProptestConfig {
     let cases = if cfg!(miri) { cases.div_ceil(100) } else { cases };
     proptest::prelude::ProptestConfig { cases, failure_persistence: None, ..Default::default() }
 }
+
+/// How many steps a property test takes at most; Miri takes a sixth of them.
+#[cfg(all(test, not(loom)))]
+pub(crate) const fn proptest_steps(steps: usize) -> usize {
+    if cfg!(miri) { steps.div_ceil(6) } else { steps }
+}

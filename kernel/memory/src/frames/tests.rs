@@ -1,5 +1,5 @@
 use super::*;
-use crate::host::HostMemory;
+use crate::host::{HostMemory, proptest_config, proptest_steps};
 use proptest::prelude::*;
 use std::collections::BTreeMap;
 
@@ -223,12 +223,12 @@ fn drain(frames: &mut Allocator<'_>) -> Vec<u32> {
 }
 
 proptest! {
-    #![proptest_config(crate::host::proptest_config(300))]
+    #![proptest_config(proptest_config(300))]
 
     #[test]
     fn blocks_never_overlap_and_counts_are_exact(
         lengths in proptest::collection::vec((1..90_u64, 0..20_u64), 1..5),
-        steps in proptest::collection::vec(step(), 1..80),
+        steps in proptest::collection::vec(step(), 1..proptest_steps(80)),
     ) {
         let memory = memory(2 * MIB);
         let mut frames = allocator_of(&memory, &lengths);

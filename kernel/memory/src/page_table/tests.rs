@@ -422,7 +422,7 @@ fn check_against_model<F: PageFormat>(format: F, seen: fn(Access) -> Access, ste
 }
 
 /// Miri is slow.
-const STEPS: usize = if cfg!(miri) { 6 } else { 40 };
+const STEPS: usize = crate::host::proptest_steps(40);
 
 proptest! {
     #![proptest_config(crate::host::proptest_config(150))]

@@ -1,6 +1,6 @@
 use super::*;
 use crate::frames::FrameUse;
-use crate::host::HostMachine;
+use crate::host::{HostMachine, proptest_config, proptest_steps};
 use crate::reference::{Ref, Vacant};
 use proptest::prelude::*;
 
@@ -111,11 +111,11 @@ fn threads_may_allocate_and_free_at_once() {
 }
 
 proptest! {
-    #![proptest_config(crate::host::proptest_config(200))]
+    #![proptest_config(proptest_config(200))]
 
     #[test]
     fn pieces_never_overlap_and_all_frames_come_back(
-        steps in proptest::collection::vec((any::<bool>(), 1..2600_usize, 0..5_u32), 1..150),
+        steps in proptest::collection::vec((any::<bool>(), 1..2600_usize, 0..5_u32), 1..proptest_steps(150)),
     ) {
         let machine = machine();
         let before = machine.frames.lock().free_pages();

@@ -1,5 +1,5 @@
 use super::*;
-use crate::host::HostHeap;
+use crate::host::{HostHeap, proptest_config, proptest_steps};
 use proptest::prelude::*;
 use std::collections::VecDeque;
 
@@ -180,10 +180,10 @@ fn step() -> impl Strategy<Value = (usize, Step)> {
 }
 
 proptest! {
-    #![proptest_config(crate::host::proptest_config(200))]
+    #![proptest_config(proptest_config(200))]
 
     #[test]
-    fn two_queues_behave_like_two_lists(steps in proptest::collection::vec(step(), 1..60)) {
+    fn two_queues_behave_like_two_lists(steps in proptest::collection::vec(step(), 1..proptest_steps(60))) {
         let heap = HostHeap::leak();
         // Keys in pairs, so that there are equal ones.
         let objects: Vec<_> = (0..6).map(|index| item(heap, index / 2)).collect();
