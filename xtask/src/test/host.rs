@@ -1,10 +1,11 @@
 //! The stages that run on the host: format, lints, tests, Miri, loom, fuzzing.
 
 use std::{
-    fs,
+    panic::resume_unwind,
     path::{Path, PathBuf},
     process::Command,
-    time::{Duration, Instant},
+    thread,
+    time::Instant,
 };
 
 use anyhow::{Result, ensure};
@@ -48,16 +49,7 @@ impl HostStage<'_> {
     /// Fails when a program cannot be started, or the user interrupts.
     pub fn run(&self) -> Result<StageResult> {
         let start = Instant::now();
-        let log = self.logs.join(format!("{}.log", self.name));
-        fs::write(&log, "")?;
-        let mut result = StageResult {
-            stage: self.name,
-            outcomes: Vec::new(),
-            notes: Vec::new(),
-            excerpt: Vec::new(),
-            log: Some(log),
-            duration: Duration::ZERO,
-        };
+        let mut result = StageResult::start(self.name, self.logs.join(format!("{}.log", self.name)))?;
         match self.work {
             HostWork::Format => {
                 rust::ensure_components(self.tools.is_offline())?;
@@ -155,29 +147,43 @@ impl HostStage<'_> {
         Ok(())
     }
 
-    /// A test may be marked as too slow for the interpreter, as it runs on the host all the same.
+    /// Packages go side by side, as the interpreter has one CPU for all threads of a program.
     fn miri(&self, result: &mut StageResult) -> Result<()> {
         rust::ensure_miri(self.tools.is_offline())?;
-        for (package, only) in self.packages().filter_map(|package| Some((package, miri_tests(package)?))) {
-            let mut command = rust::nightly_cargo(self.tools.is_offline());
-            command.args(["miri", "test", "--no-fail-fast", "--package", &package.name, "--lib"]);
-            for target in test_targets(package).filter(|target| kind(target) == Kind::Plain) {
-                command.args(["--test", &target.name]);
-            }
-            let cases = if self.level == Level::Soak { "64" } else { "4" };
-            command.env("PROPTEST_CASES", cases).env("MIRIFLAGS", "-Zmiri-disable-isolation");
-            command.env("CARGO_TARGET_DIR", self.target_folder("miri"));
-            match only {
-                None => self.many_tests(result, &package.name, &mut command, Ignored::Passes)?,
-                Some(mut only) => {
-                    only.retain(|name| is_wanted(name, &self.filters));
-                    if !only.is_empty() {
-                        self.filtered_tests(result, &package.name, &mut command, Ignored::Passes, &only)?;
-                    }
+        let parts = thread::scope(|scope| {
+            let packages = self.packages().filter_map(|package| Some((package, miri_tests(package)?)));
+            let threads: Vec<_> =
+                packages.map(|(package, only)| scope.spawn(move || self.miri_of(package, only))).collect();
+            let ends = threads.into_iter().map(|thread| thread.join().unwrap_or_else(|panic| resume_unwind(panic)));
+            ends.collect::<Result<Vec<_>>>()
+        })?;
+        for part in parts {
+            result.take(part)?;
+        }
+        Ok(())
+    }
+
+    /// A test may be marked as too slow for the interpreter, as it runs on the host all the same.
+    fn miri_of(&self, package: &Package, only: Option<Vec<String>>) -> Result<StageResult> {
+        let mut result = StageResult::start(self.name, self.logs.join(format!("{}-{}.log", self.name, package.name)))?;
+        let mut command = rust::nightly_cargo(self.tools.is_offline());
+        command.args(["miri", "test", "--no-fail-fast", "--package", &package.name, "--lib"]);
+        for target in test_targets(package).filter(|target| kind(target) == Kind::Plain) {
+            command.args(["--test", &target.name]);
+        }
+        let cases = if self.level == Level::Soak { "64" } else { "4" };
+        command.env("PROPTEST_CASES", cases).env("MIRIFLAGS", "-Zmiri-disable-isolation");
+        command.env("CARGO_TARGET_DIR", self.target_folder("miri"));
+        match only {
+            None => self.many_tests(&mut result, &package.name, &mut command, Ignored::Passes)?,
+            Some(mut only) => {
+                only.retain(|name| is_wanted(name, &self.filters));
+                if !only.is_empty() {
+                    self.filtered_tests(&mut result, &package.name, &mut command, Ignored::Passes, &only)?;
                 }
             }
         }
-        Ok(())
+        Ok(result)
     }
 
     fn fuzz(&self, result: &mut StageResult) -> Result<()> {

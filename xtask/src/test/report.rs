@@ -1,6 +1,13 @@
 //! Results: one line per stage while it goes, the log of what failed, and the counts at the end.
 
-use std::{path::PathBuf, time::Duration};
+use std::{
+    fs::{self, File},
+    io,
+    path::PathBuf,
+    time::Duration,
+};
+
+use anyhow::{Context, Result};
 
 /// What became of one test.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -43,6 +50,39 @@ pub struct StageResult {
 }
 
 impl StageResult {
+    /// A stage that begins; its log is empty.
+    ///
+    /// # Errors
+    /// Fails when the log cannot be written.
+    pub fn start(stage: &'static str, log: PathBuf) -> Result<Self> {
+        fs::write(&log, "").with_context(|| format!("cannot write {}", log.display()))?;
+        Ok(Self {
+            stage,
+            outcomes: Vec::new(),
+            notes: Vec::new(),
+            excerpt: Vec::new(),
+            log: Some(log),
+            duration: Duration::ZERO,
+        })
+    }
+
+    /// Takes what a part of the stage has come to, its log too.
+    ///
+    /// # Errors
+    /// Fails when the logs cannot be read or written.
+    pub fn take(&mut self, part: Self) -> Result<()> {
+        self.outcomes.extend(part.outcomes);
+        self.notes.extend(part.notes);
+        self.excerpt.extend(part.excerpt);
+        if let (Some(log), Some(of_part)) = (&self.log, part.log) {
+            let mut log =
+                File::options().append(true).open(log).with_context(|| format!("cannot open {}", log.display()))?;
+            io::copy(&mut File::open(&of_part)?, &mut log)?;
+            fs::remove_file(of_part)?;
+        }
+        Ok(())
+    }
+
     /// A stage that could not run at all.
     #[must_use]
     pub fn broken(stage: &'static str, why: &anyhow::Error) -> Self {
