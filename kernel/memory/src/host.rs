@@ -182,10 +182,10 @@ fn leak<T: Send + Sync>(value: T) -> &'static T {
     value
 }
 
-/// Settings of a property test with this many cases; Miri runs a few of them.
+/// Settings of a property test with this many cases; Miri runs one or two of them.
 #[cfg(all(test, not(loom)))]
 pub(crate) fn proptest_config(cases: u32) -> proptest::prelude::ProptestConfig {
-    let cases = if cfg!(miri) { cases.div_ceil(100) } else { cases };
+    let cases = if cfg!(miri) { cases.div_ceil(200) } else { cases };
     proptest::prelude::ProptestConfig { cases, failure_persistence: None, ..Default::default() }
 }
 
