@@ -96,6 +96,21 @@ impl StageResult {
         }
     }
 
+    /// Whether no test failed.
+    #[must_use]
+    pub fn is_success(&self) -> bool {
+        self.failures().next().is_none()
+    }
+
+    /// Whether the whole log has a text.
+    #[must_use]
+    pub fn log_has(&self, text: &str) -> bool {
+        self.log
+            .as_ref()
+            .and_then(|log| fs::read(log).ok())
+            .is_some_and(|log| String::from_utf8_lossy(&log).contains(text))
+    }
+
     fn failures(&self) -> impl Iterator<Item = (&str, &str)> {
         self.outcomes.iter().filter_map(|outcome| Some((outcome.name.as_str(), outcome.failure.as_deref()?)))
     }

@@ -153,6 +153,19 @@ impl SvmVcpu {
         unsafe { self.frame.pointer().cast().as_mut() }
     }
 
+    /// The entry failed, for which QEMU's emulation saves the host's registers in place of the guest's. Or it has left the
+    /// guest twice in a row, the second time with the host's registers (docs/CAVEATS.md): that is made a failed entry, too.
+    #[cold]
+    #[inline(never)]
+    fn forget_registers(vmcb: &mut Vmcb) {
+        if vmcb.control.exit_code != ExitCode::INVALID {
+            log::warn!("the processor has overwritten a guest's registers with its own");
+        }
+        vmcb.save.zero();
+        vmcb.control.virtual_interrupt = VirtualInterrupt::V_INTR_MASKING;
+        vmcb.control.exit_code = ExitCode::INVALID;
+    }
+
     fn view(&self) -> &Vmcb {
         // SAFETY: As in `vmcb`.
         unsafe { self.frame.pointer().cast().as_ref() }
@@ -200,9 +213,11 @@ impl Hardware for SvmVcpu {
         // are off.
         unsafe { dragonfly_svm_run(block, NonNull::from(words).cast(), host) };
         let vmcb = self.vmcb();
-        if vmcb.control.exit_code == ExitCode::INVALID {
-            // QEMU's emulation has saved the host's registers in place of the guest's.
-            vmcb.save.zero();
+        // No processor changes `V_INTR_MASKING`.
+        if !vmcb.control.virtual_interrupt.contains(VirtualInterrupt::V_INTR_MASKING)
+            || vmcb.control.exit_code == ExitCode::INVALID
+        {
+            Self::forget_registers(vmcb);
         }
         words[General::Rax as usize].store(vmcb.save.rax, Ordering::Relaxed);
         words[General::Rsp as usize].store(vmcb.save.rsp, Ordering::Relaxed);
