@@ -21,6 +21,9 @@ const ASK_FOR_LINK: &str = "[check] ask link ";
 /// The line is to say that the card is to hang.
 const ASK_TO_HANG: &str = "[check] ask hang";
 
+/// What Linux prints behind everything else when it panics.
+const PANICKED: &str = "---[ end Kernel panic";
+
 /// The consoles of all guests.
 #[derive(Debug)]
 pub struct Consoles {
@@ -46,6 +49,7 @@ pub struct Console {
     /// Machine files whose rules the guest is to be under, one after the other.
     changes: VecDeque<String>,
     splitter: LineSplitter,
+    has_panicked: bool,
 }
 
 /// A line of a console.
@@ -89,6 +93,7 @@ impl Consoles {
         let at = self.start.elapsed();
         let Some(console) = self.guests.get_mut(guest) else { return };
         for text in console.splitter.push(bytes) {
+            console.has_panicked |= text.contains(PANICKED);
             if text.contains(ASK_FOR_RULES) {
                 if let (Some(change), Some(line)) = (console.changes.pop_front(), &self.line) {
                     self.asking.push_back(guest);
@@ -130,6 +135,11 @@ impl Console {
     /// The texts of the lines.
     pub fn texts(&self) -> impl Iterator<Item = &str> {
         self.lines.iter().map(|line| line.text.as_str())
+    }
+
+    /// Whether the guest has crashed, or its kernel has panicked.
+    pub fn has_failed(&self) -> bool {
+        self.has_panicked || self.ends.contains(&GuestEnd::Crashed)
     }
 }
 
@@ -190,6 +200,13 @@ mod tests {
         consoles.guests(b"\x10A[check] ask link net down\r\n\x10`it is down\n");
         let typed: Vec<_> = typed.try_iter().collect();
         assert_eq!(typed, [&b"\x10`link 1 net\ndown\x04"[..], b"\x10Ait is down\n"]);
+    }
+
+    #[test]
+    fn a_guest_fails_by_a_crash_or_a_panic() {
+        let mut consoles = Consoles::new([1, 1, 1]);
+        consoles.guests(b"one\r\n\x10A---[ end Kernel panic - not syncing: Fatal exception ]---\r\n\x10x0000\x10x0201");
+        assert_eq!(consoles.guests.iter().map(Console::has_failed).collect::<Vec<_>>(), [false, true, true]);
     }
 
     #[test]

@@ -80,13 +80,12 @@ impl GuestStage<'_> {
             let lost = iter::repeat_n(forbids.clone(), if card_restarts > 0 { 2 } else { 0 });
             consoles = consoles.with_changes(number, [forbids].into_iter().chain(lost).chain([guest.text.clone()]));
         }
-        // The others may wait for one that has crashed until the time is up.
-        let has_crashed = |consoles: &Consoles| {
-            let mut guests =
-                plans.iter().zip(&consoles.guests).filter(|(plan, _)| plan.script.end() != GuestEnd::Crashed);
-            guests.any(|(_, console)| console.ends.contains(&GuestEnd::Crashed))
+        // Nothing comes of a guest that has failed, and the others may wait for it until the time is up.
+        let has_failed = |consoles: &Consoles| {
+            let mut guests = plans.iter().zip(&consoles.guests).filter(|(plan, _)| plan.script.ends_well());
+            guests.any(|(_, console)| console.has_failed())
         };
-        let booted = self.host.boot(machine, [], at_most_s, &guests, consoles, has_crashed)?;
+        let booted = self.host.boot(machine, [], at_most_s, &guests, consoles, has_failed)?;
         let all_end_well = plans
             .iter()
             .map(|plan| plan.script.end())
