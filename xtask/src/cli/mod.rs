@@ -249,7 +249,7 @@ pub struct Run {
     #[arg(long, value_enum, default_value_t = Acceleration::Auto, help_heading = "Host")]
     pub accel: Acceleration,
     /// Number of the host's CPUs: at most 64 in QEMU, 8 in Bochs. With disks or networks the last is the card's [default: 2
-    /// for guests, and one for the card].
+    /// for guests, 1 in Bochs, and one for the card].
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=64), help_heading = "Host")]
     pub cpus: Option<u32>,
     /// The host's memory, with the unit M or G [default: what the guests need and 256M, at least 1G].

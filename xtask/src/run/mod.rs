@@ -51,10 +51,14 @@ fn check(arguments: &Run) -> Result<(), BadInput> {
     iso::check_command_line(&arguments.append).map_err(|error| BadInput(format!("--append: {error:#}")))
 }
 
-/// Number of the host's CPUs: two for guests unless the user wants others, and one more for the card.
+/// Number of the host's CPUs unless the user wants others: some for guests, and one more for the card.
 fn cpus(arguments: &Run, has_card: bool) -> u32 {
-    const FOR_GUESTS: u32 = 2;
-    arguments.cpus.unwrap_or(FOR_GUESTS + u32::from(has_card))
+    let for_guests = match arguments.emulator {
+        Emulator::Qemu => 2,
+        // With more it may go on with a guest at a wrong instruction (docs/CAVEATS.md).
+        Emulator::Bochs => 1,
+    };
+    arguments.cpus.unwrap_or(for_guests + u32::from(has_card))
 }
 
 /// The hypervisor's command line.

@@ -379,6 +379,7 @@ pub const STAGES: &[Stage] = &[
     guests("generic13-4vcpu", "Debian 13's generic kernel, QEMU", Level::Soak, &scenario::GENERIC_13_4),
     guests("bochs-linux-1vcpu", "Debian 12 at work, Bochs", Level::Whole, &scenario::BOCHS),
     guests("bochs-linux-2vcpu", "Debian 12 at work, Bochs", Level::Whole, &scenario::BOCHS_2),
+    guests("bochs-linux-2cpu", "Debian 12 on two CPUs, Bochs", Level::Soak, &scenario::BOCHS_2_CPUS),
     Stage {
         name: "linux-power-cut",
         about: "what Debian's disk holds after a power cut, QEMU",

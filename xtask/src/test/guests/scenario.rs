@@ -310,7 +310,7 @@ const fn bochs(guests: &'static [LinuxGuest]) -> Scenario {
         cpus: 1,
         guests,
         bare: &[],
-        at_most_s: 1800,
+        at_most_s: 600,
         card_restarts: 0,
         has_echo: false,
         has_media: false,
@@ -388,8 +388,10 @@ pub const BOCHS_DEVICES: Scenario = Scenario {
 
 /// Debian 12 in Bochs.
 pub const BOCHS: Scenario = bochs(&[guest("debian", Debian12Cloud, 1, Work)]);
-/// The same with two vCPUs on two CPUs.
-pub const BOCHS_2: Scenario = Scenario { cpus: 2, ..bochs(&[guest("debian", Debian12Cloud, 2, Work)]) };
+/// The same with two vCPUs.
+pub const BOCHS_2: Scenario = bochs(&[guest("debian", Debian12Cloud, 2, Work)]);
+/// On two CPUs, with which Bochs at times goes on with a guest at a wrong instruction.
+pub const BOCHS_2_CPUS: Scenario = Scenario { cpus: 2, ..BOCHS_2 };
 
 /// Fifty boots in a row.
 pub const BOOTS_50: Scenario =

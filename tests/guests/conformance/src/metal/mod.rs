@@ -83,12 +83,13 @@ const CASES: [Case; 55] = [
 ];
 
 /// What machines of several CPUs have.
-const SHARED: [Case; 9] = [
+const SHARED: [Case; 10] = [
     ("smp_start", smp::each_cpu_starts),
     ("smp_start_all", smp::all_start_by_one_message),
     ("smp_interrupts", smp::interrupts_reach_whom_they_name),
     ("smp_nmi", smp::nmis_reach_others),
     ("smp_cpuid", smp::all_cpus_answer_alike),
+    ("smp_patience", smp::who_waits_in_a_loop_leaves_others_their_timers),
     ("smp_work", smp::locked_instructions_are_indivisible),
     ("smp_tsc", clock::the_counter_never_goes_back),
     ("smp_code", code::code_that_another_cpu_changes),

@@ -1,14 +1,16 @@
 //! Several CPUs.
 
 use core::arch::asm;
+use core::hint::spin_loop;
 use core::sync::atomic::{AtomicU64, Ordering::SeqCst};
 
 use dragonfly_guest_kit::interrupts::{NMI, count, count_of, forget, wait_for, window};
 use dragonfly_guest_kit::smp::{cpus, give, is_up, start, start_all, wait};
-use dragonfly_guest_kit::time::wait_until;
+use dragonfly_guest_kit::time::{ticks_per_ms, wait_until};
 use dragonfly_guest_kit::{Check, apic, cpu, ensure, equal, this_cpu};
 use dragonfly_hw::x86::apic::{
-    DELIVERY_LOWEST, ICR_ALL, ICR_ALL_BUT_SELF, ICR_ASSERT, ICR_INIT, ICR_NMI, ID, LDR, icr_fixed, icr_startup,
+    DELIVERY_LOWEST, ICR_ALL, ICR_ALL_BUT_SELF, ICR_ASSERT, ICR_INIT, ICR_NMI, ID, LDR, LVT_TIMER, Lvt, TIMER_DIVIDE,
+    TIMER_DIVIDE_1, TIMER_INITIAL_COUNT, icr_fixed, icr_startup,
 };
 
 pub fn each_cpu_starts() -> Check {
@@ -149,6 +151,37 @@ pub fn locked_instructions_are_indivisible() -> Check {
     (1..cpus()).try_for_each(|number| ensure("a CPU ends", wait(number, 8000)))?;
     equal("increments", COUNTER.load(SeqCst), TIMES * cpus() as u64)?;
     equal("bits", UNLOCKED_BITS.load(SeqCst), (1 << cpus()) - 1)
+}
+
+pub fn who_waits_in_a_loop_leaves_others_their_timers() -> Check {
+    const PATIENCE_MS: u64 = 2000;
+    all_up()?;
+    COUNTER.store(0, SeqCst);
+    let sleep = |_| COUNTER.store(1 + u64::from(sleep_for_a_timer()), SeqCst);
+    give(1, sleep, 0);
+    // Nothing of this leaves the CPU's own registers and memory, and interrupts are forbidden: where both virtual CPUs
+    // share one, the host gets it by the loop's exits alone.
+    let last = cpu::tsc() + PATIENCE_MS * ticks_per_ms();
+    while COUNTER.load(SeqCst) == 0 && cpu::tsc() < last {
+        spin_loop();
+    }
+    let seen = COUNTER.load(SeqCst);
+    ensure("a CPU ends", wait(1, 4000))?;
+    equal("its timer has come", seen, 2)
+}
+
+/// Halts until this CPU's timer interrupts it. False if that does not come.
+fn sleep_for_a_timer() -> bool {
+    const VECTOR: u8 = 0x99;
+    const COUNTS: u64 = 20_000_000;
+    forget();
+    apic::write(TIMER_DIVIDE, TIMER_DIVIDE_1.into());
+    apic::write(LVT_TIMER, VECTOR.into());
+    apic::write(TIMER_INITIAL_COUNT, COUNTS);
+    cpu::sleep();
+    let has_come = wait_for(VECTOR, 1);
+    apic::write(LVT_TIMER, u64::from(Lvt::MASKED.bits()));
+    has_come
 }
 
 pub fn init_stops_a_cpu_until_it_is_started() -> Check {

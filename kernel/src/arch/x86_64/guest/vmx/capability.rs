@@ -64,9 +64,9 @@ const INSTRUCTIONS: SecondaryControls = SecondaryControls::ENABLE_RDTSCP
     .union(SecondaryControls::ENABLE_XSAVES_XRSTORS)
     .union(SecondaryControls::WBINVD_EXITING);
 
-/// A guest that nothing interrupts is left after this time, by the preemption timer. An interrupt that the processor
-/// owes is then late and not lost: Bochs 3.0 holds interrupts back for as long as a guest has its own off from the entry
-/// on (docs/CAVEATS.md).
+/// A guest that nothing interrupts is left after this time of its own, by the preemption timer, which goes on over other
+/// exits. An interrupt that the processor owes is then late and not lost: Bochs 3.0 holds interrupts back for as long as
+/// a guest has its own off from the entry on (docs/CAVEATS.md).
 const LONGEST_STAY_MS: u64 = 2;
 
 /// How guests are run on this machine.
@@ -100,6 +100,8 @@ pub struct Setup {
     pub msr_bitmap: HostPhys,
     /// The same in x2APIC mode, if the processor has that mode of guests.
     pub x2apic_msr_bitmap: Option<HostPhys>,
+    /// The processor is Bochs's, which does some things that none may (docs/CAVEATS.md).
+    pub is_bochs: bool,
 }
 
 impl Setup {
@@ -187,9 +189,13 @@ fn choose(is_bochs: bool) -> Result<Setup, &'static str> {
     wanted.set(PinControls::POSTED_INTERRUPTS, delivers && is_wanted("vmx.posted-interrupts"));
     wanted.set(PinControls::PREEMPTION_TIMER, is_wanted("vmx.preemption-timer"));
     let pin = allowed(IA32_VMX_TRUE_PINBASED_CTLS).adjust(wanted.bits());
-    let exit = allowed(IA32_VMX_TRUE_EXIT_CTLS).adjust(EXIT.bits());
+    let mut wanted = EXIT;
+    // Must be off without the timer (SDM 3C, "VM-Execution Control Fields").
+    let pin_controls = PinControls::from_bits_retain(pin);
+    wanted.set(ExitControls::SAVE_PREEMPTION_TIMER, pin_controls.contains(PinControls::PREEMPTION_TIMER));
+    let exit = allowed(IA32_VMX_TRUE_EXIT_CTLS).adjust(wanted.bits());
     let entry = allowed(IA32_VMX_TRUE_ENTRY_CTLS).adjust(ENTRY.bits());
-    if !PinControls::from_bits_retain(pin).contains(PIN)
+    if !pin_controls.contains(PIN)
         || !ExitControls::from_bits_retain(exit).contains(EXIT)
         || !EntryControls::from_bits_retain(entry).contains(ENTRY)
     {
@@ -228,6 +234,7 @@ fn choose(is_bochs: bool) -> Result<Setup, &'static str> {
         cr4: fixed(IA32_VMX_CR4_FIXED0, IA32_VMX_CR4_FIXED1),
         msr_bitmap: msr_bitmap(&[], &[]).ok_or(NO_MAPS)?,
         x2apic_msr_bitmap: if has_x2apic { Some(x2apic_msr_bitmap(secondary).ok_or(NO_MAPS)?) } else { None },
+        is_bochs,
     };
     report(&setup, features.map(|(name, _, control, _)| (name, secondary.contains(control))));
     Ok(setup)

@@ -96,6 +96,10 @@ pub struct VmxVcpu {
     threshold: u8,
     /// Whether the next entry delivers the interrupt that was offered, or the last one has.
     is_injected: bool,
+    /// What the preemption timer counts from.
+    longest_stay: u32,
+    /// The processor is Bochs's.
+    is_in_bochs: bool,
 }
 
 impl VmxVcpu {
@@ -129,6 +133,8 @@ impl VmxVcpu {
             primary: PrimaryControls::from_bits_retain(setup.primary),
             threshold: 0,
             is_injected: false,
+            longest_stay: setup.preemption_timer,
+            is_in_bochs: setup.is_bochs,
         };
         vcpu.vmcs.load();
         state::write_controls(setup, &vcpu, posted);
