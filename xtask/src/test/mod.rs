@@ -1,13 +1,15 @@
 //! `cargo xtask test`: everything that must hold, in stages.
 //!
 //! [`plan`] is the table of stages and levels, [`select`] applies the names on the command line, [`host`], [`boot`]
-//! [`bench`], [`guests`], [`card`] and [`dpdk`] run the kinds of stage, [`protocol`] and [`cargo_output`] read what tests say, [`nbd`] is a disk that loses its power, [`report`] counts and shows.
+//! [`bench`], [`guests`], [`card`] and [`dpdk`] run the kinds of stage, [`protocol`] and [`cargo_output`] read what tests
+//! say, [`defects`] knows what the emulators do wrong, [`nbd`] is a disk that loses its power, [`report`] counts and shows.
 
 pub mod bench;
 pub mod boot;
 pub mod card;
 pub mod cargo_output;
 pub mod command;
+mod defects;
 mod devices;
 mod dpdk;
 pub mod guests;
@@ -34,6 +36,7 @@ use anyhow::{Result, bail};
 
 use self::{
     boot::BootStage,
+    defects::run_or_again,
     guests::{
         GuestStage, bare::BareStage, direct::DirectBoots, host::GuestHost, power_cut, run_access, run_status,
         scenario::POWER_CUT,
@@ -53,26 +56,6 @@ use crate::{
 
 /// Machines booted at the same time. None measures by the host's clock, so they do not disturb each other.
 const BOOTS_AT_ONCE: usize = 2;
-
-/// A defect of an emulator that no guest survives (docs/CAVEATS.md).
-struct Defect {
-    /// What the kernel says of it.
-    line: &'static str,
-    /// What has happened.
-    what: &'static str,
-}
-
-/// Those that are known.
-const DEFECTS: [Defect; 2] = [
-    Defect {
-        line: "the processor has overwritten a guest's registers with its own",
-        what: "QEMU lost a guest's registers",
-    },
-    Defect {
-        line: "the processor resumes a guest at a wrong instruction",
-        what: "Bochs went on with a guest at a wrong instruction",
-    },
-];
 
 /// Runs the tests that `arguments` select and prints the counts on the last line.
 ///
@@ -136,7 +119,7 @@ pub fn run(tools: &Tools, arguments: &Test) -> Result<ExitCode> {
     // One at a time: a guest's clock is compared with the host's.
     for (stage, filters) in others {
         println!("start  {}", stage.name);
-        run.add(stage.name, run.alone_or_again(stage, filters))?;
+        run.add(stage.name, run_or_again(|| run.alone(stage, filters.clone())))?;
     }
     let report = run.report.into_inner().unwrap_or_else(PoisonError::into_inner);
     println!("\n{:.0} s, logs in {}", start.elapsed().as_secs_f64(), logs.display());
@@ -247,17 +230,6 @@ impl TestRun<'_> {
         .run()
     }
 
-    /// Runs a stage that has the machine for itself, and once more if it failed by a defect of its emulator.
-    fn alone_or_again(&self, stage: Stage, filters: Vec<String>) -> Result<StageResult> {
-        let first = self.alone(stage, filters.clone())?;
-        let defect = DEFECTS.iter().find(|defect| !first.is_success() && first.log_has(defect.line));
-        let Some(Defect { what, .. }) = defect else { return Ok(first) };
-        println!("again  {}: {what} (docs/CAVEATS.md)", stage.name);
-        let mut second = self.alone(stage, filters)?;
-        second.notes.push(format!("the second run: in the first {what}"));
-        Ok(second)
-    }
-
     /// Runs a stage that has the machine for itself.
     fn alone(&self, stage: Stage, filters: Vec<String>) -> Result<StageResult> {
         let Self { tools, project, logs, direct, .. } = self;
@@ -295,17 +267,5 @@ impl TestRun<'_> {
         let result = result.unwrap_or_else(|error| StageResult::broken(name, &error));
         self.report.lock().unwrap_or_else(PoisonError::into_inner).add(result);
         Ok(())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::DEFECTS;
-
-    #[test]
-    fn the_kernel_tells_of_defects_in_these_words() {
-        let [registers, place] = DEFECTS.map(|defect| defect.line);
-        assert!(include_str!("../../../kernel/src/arch/x86_64/guest/svm/mod.rs").contains(registers));
-        assert!(include_str!("../../../kernel/src/arch/x86_64/guest/vmx/exit.rs").contains(place));
     }
 }
