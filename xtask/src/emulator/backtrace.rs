@@ -13,8 +13,9 @@ const KERNEL_SPACE: u64 = 0xffff_8000_0000_0000;
 #[must_use]
 pub fn explain(boot: &Boot, kernel: &Path) -> Vec<String> {
     let mut lines = resolve(&boot.log, kernel);
-    if !boot.instruction_pointers.is_empty() {
-        lines.extend(places(&boot.instruction_pointers, kernel));
+    if !boot.cpu_states.text.is_empty() {
+        lines.extend(places(&boot.cpu_states.instruction_pointers, kernel));
+        lines.extend(boot.cpu_states.text.lines().map(str::to_string));
     }
     lines
 }

@@ -29,7 +29,7 @@ use std::{
 
 use anyhow::Result;
 
-use self::{devices::Devices, observation::Observation, serial::Event};
+use self::{devices::Devices, observation::Observation, qmp::CpuStates, serial::Event};
 use crate::{
     cli::{Acceleration, Emulator, Firmware},
     size::MemorySize,
@@ -140,8 +140,8 @@ pub struct Boot {
     pub end: End,
     /// What the emulator itself had to say, if it ended unasked.
     pub emulator_messages: String,
-    /// Where each CPU was when the machine was cut off, if the emulator tells.
-    pub instruction_pointers: Vec<u64>,
+    /// What the CPUs were doing when the machine was cut off, if the emulator tells.
+    pub cpu_states: CpuStates,
     /// Wall time from start to end.
     pub duration: Duration,
 }
@@ -287,7 +287,7 @@ pub fn boot(tools: &Tools, machine: &Machine, image: &Path, limits: Limits, watc
     let was_cut_off = matches!(end, End::TimedOut(_) | End::Silent(_));
     let monitor = running.monitor.as_deref().filter(|_| was_cut_off);
     // Help in the search for a hang; without it the log must do.
-    let instruction_pointers = monitor.and_then(|socket| qmp::instruction_pointers(socket).ok()).unwrap_or_default();
+    let cpu_states = monitor.and_then(|socket| qmp::cpu_states(socket, machine.cpus).ok()).unwrap_or_default();
     drop(running);
-    Ok(Boot { log, end, emulator_messages, instruction_pointers, duration })
+    Ok(Boot { log, end, emulator_messages, cpu_states, duration })
 }

@@ -1,4 +1,4 @@
-//! QEMU's machine protocol, for the one question that a hung machine raises: where are its CPUs?
+//! QEMU's machine protocol, for the one question that a hung machine raises: what are its CPUs doing?
 
 use std::{
     io::{BufRead, BufReader, Write},
@@ -10,11 +10,20 @@ use std::{
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
 
-/// Asks QEMU behind the socket for each CPU's instruction pointer, in the order of the CPUs.
+/// What the CPUs of a machine were doing.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct CpuStates {
+    /// Their instruction pointers, as far as they were in 64-bit mode.
+    pub instruction_pointers: Vec<u64>,
+    /// All that QEMU tells of them: registers and local APICs.
+    pub text: String,
+}
+
+/// Asks QEMU behind the socket what so many CPUs are doing.
 ///
 /// # Errors
 /// Fails when QEMU does not answer in a few seconds.
-pub fn instruction_pointers(socket: &Path) -> Result<Vec<u64>> {
+pub fn cpu_states(socket: &Path, cpus: u32) -> Result<CpuStates> {
     const PATIENCE: Duration = Duration::from_secs(5);
     let stream = UnixStream::connect(socket).context("cannot reach QEMU")?;
     stream.set_read_timeout(Some(PATIENCE))?;
@@ -30,11 +39,17 @@ pub fn instruction_pointers(socket: &Path) -> Result<Vec<u64>> {
         anyhow::bail!("QEMU closed the connection")
     };
     ask(json!({ "execute": "qmp_capabilities" }))?;
-    let registers = ask(json!({
-        "execute": "human-monitor-command",
-        "arguments": { "command-line": "info registers -a" },
-    }))?;
-    Ok(parse(registers.as_str().unwrap_or_default()))
+    let mut monitor = |line: &str| -> Result<String> {
+        let arguments = json!({ "command-line": line });
+        let shown = ask(json!({ "execute": "human-monitor-command", "arguments": arguments }))?;
+        Ok(shown.as_str().unwrap_or_default().replace('\r', ""))
+    };
+    let mut text = monitor("info registers -a")?;
+    let instruction_pointers = parse(&text);
+    for cpu in 0..cpus {
+        text.push_str(&monitor(&format!("info lapic {cpu}"))?);
+    }
+    Ok(CpuStates { instruction_pointers, text })
 }
 
 fn parse(registers: &str) -> Vec<u64> {
