@@ -241,6 +241,13 @@ impl<A: Arch> Cpu<A> {
         self.needs_timer = true;
     }
 
+    /// Arms the timer of a thread that has come from another CPU, if it was armed there.
+    pub fn resume_alarm(&mut self, thread: &Ref<Thread<A>, A>) {
+        if thread.alarm_target.lock().is_some() {
+            self.set_alarm(thread, thread.alarm.load(Relaxed));
+        }
+    }
+
     /// Disarms a thread's timer.
     pub fn end_alarm(&mut self, thread: &Thread<A>) {
         self.alarms.remove(thread);

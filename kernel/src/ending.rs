@@ -15,8 +15,13 @@ impl<A: Arch> Kernel<A> {
     /// Sends a thread to its CPU.
     pub fn post(&self, thread: Ref<Thread<A>, A>, errand: u32) {
         thread.add_errand(errand);
-        let cpu = thread.cpu;
-        // A thread that is in the inbox already brings the new errand with it.
+        self.send_on(thread);
+    }
+
+    /// Sends a thread with its errands to the CPU that it is on now.
+    fn send_on(&self, thread: Ref<Thread<A>, A>) {
+        let cpu = thread.cpu();
+        // A thread that is in an inbox already brings the new errand with it.
         if self.remote(cpu).inbox.push(thread).is_ok_and(|pushed| pushed.was_empty) {
             self.arch.kick(cpu);
         }
@@ -28,12 +33,23 @@ impl<A: Arch> Kernel<A> {
             return;
         }
         for thread in self.remote(cpu.id).inbox.take_all() {
-            let has_arrived = thread.take_errands() & (errand::WAKE | errand::START) != 0;
-            if !has_arrived {
-                self.end(cpu, &thread);
+            if thread.cpu() != cpu.id {
+                // It moved when this had been sent.
+                self.send_on(thread);
+                continue;
+            }
+            let errands = thread.take_errands();
+            if errands & (errand::WAKE | errand::START | errand::ARRIVE) == 0 {
+                // Without any if it was sent on and another sender's errand brought it here before.
+                if errands & errand::END != 0 {
+                    self.end(cpu, &thread);
+                }
             } else if thread.is_doomed() {
                 self.finish(cpu, &thread);
             } else {
+                if errands & errand::ARRIVE != 0 {
+                    cpu.resume_alarm(&thread);
+                }
                 cpu.end_timeout(&thread);
                 cpu.make_ready(self.arch, thread);
             }

@@ -35,7 +35,7 @@ impl<A: Arch> Kernel<A> {
             let Some(mut queues) = gate.queues.try_lock() else { return false };
             // A thread of this CPU waits first, without a time-out. A closed gate has nobody waiting.
             match queues.receivers.front() {
-                Some(first) if first.cpu == cpu.id && !first.has_timeout() => {}
+                Some(first) if first.cpu() == cpu.id && !first.has_timeout() => {}
                 _ => return false,
             }
             let Some(receiver) = queues.receivers.pop_front() else { return false };

@@ -49,7 +49,7 @@ impl<A: Arch> GateQueues<A> {
     pub fn take_receiver(&mut self, cpu: usize) -> Option<Ref<Thread<A>, A>> {
         loop {
             let receiver = match self.receivers.front()? {
-                first if first.cpu == cpu => self.receivers.pop_front()?,
+                first if first.cpu() == cpu => self.receivers.pop_front()?,
                 _ => self.take_near(cpu)?,
             };
             // A receiver that cannot be claimed is being ended or has timed out: its CPU deals with it.
@@ -63,7 +63,7 @@ impl<A: Arch> GateQueues<A> {
         let mut examined = 0;
         let near = self.receivers.find(|thread| {
             examined += 1;
-            thread.cpu == cpu || examined == RECEIVERS_EXAMINED
+            thread.cpu() == cpu || examined == RECEIVERS_EXAMINED
         });
         match near {
             Some(near) => self.receivers.remove(&near),

@@ -64,7 +64,7 @@ impl<A: Arch> Kernel<A> {
         }
         drop(queues);
         let is_fault = message.tag.kind() == MessageKind::Fault;
-        let is_donor = receiver.cpu == cpu.id && may_donate(&message);
+        let is_donor = receiver.cpu() == cpu.id && may_donate(&message);
         // After the delivery, so that a reply cannot come before.
         let token = current.block();
         current.ipc.lock().begin_wait(Waiting::Reply(receiver.clone()));
@@ -272,7 +272,7 @@ impl<A: Arch> Kernel<A> {
             self.wake(cpu, caller);
             return None;
         }
-        let is_donor = caller.cpu == cpu.id && may_donate(&message);
+        let is_donor = caller.cpu() == cpu.id && may_donate(&message);
         let is_fault = message.tag.kind() == MessageKind::Fault;
         caller.ipc.lock().begin_wait(Waiting::Reply(server.clone()));
         let token = caller.block();
@@ -282,7 +282,7 @@ impl<A: Arch> Kernel<A> {
 
     /// Makes a thread ready that has been claimed: here, or through its CPU's inbox.
     pub fn wake(&self, cpu: &mut Cpu<A>, thread: Ref<Thread<A>, A>) {
-        if thread.cpu == cpu.id {
+        if thread.cpu() == cpu.id {
             cpu.end_timeout(&thread);
             cpu.make_ready(self.arch, thread);
         } else {

@@ -269,7 +269,7 @@ impl<A: Arch> Kernel<A> {
             }
             *budget -= 1;
             thread.doom();
-            if thread.cpu == cpu.id {
+            if thread.cpu() == cpu.id {
                 self.end(cpu, &thread);
             } else {
                 self.post(thread, errand::END);

@@ -1,7 +1,7 @@
-//! Threads: registers, scheduling context, IPC state, all bound to one CPU.
+//! Threads: registers, scheduling context, IPC state, all on one CPU at a time.
 //!
 //! A thread's place is always known: it is current on its CPU, in one of that CPU's scheduler queues (or on another
-//! thread's scheduling context), or blocked. Who wants to continue a blocked thread must *claim* it; one claim
+//! thread's scheduling context), on its way to the CPU in that one's inbox, or blocked. Who wants to continue a blocked thread must *claim* it; one claim
 //! succeeds. The claimer owns the thread until it makes it ready.
 
 use core::sync::atomic::Ordering;
@@ -17,7 +17,7 @@ use crate::gate::Gate;
 use crate::message_page::MessagePage;
 use crate::notification::{Notification, Signal};
 use crate::protocol::{Errands, Wait};
-use crate::sync::{AtomicU8, AtomicU64};
+use crate::sync::{AtomicU8, AtomicU64, AtomicUsize};
 use crate::vcpu::Vcpu;
 use crate::{Lock, Queue, Ref};
 
@@ -45,8 +45,6 @@ pub struct Thread<A: Arch> {
     pub context: A::Context,
     /// The domain whose address space and handles it uses.
     pub domain: Ref<Domain<A>, A>,
-    /// The CPU it runs on.
-    pub cpu: usize,
     /// The page it shares with the kernel.
     pub buffer: MessagePage<A>,
     /// IPC and what it waits for.
@@ -63,6 +61,8 @@ pub struct Thread<A: Arch> {
     pub vcpu: Lock<Option<Ref<Vcpu<A>, A>>, A>,
     /// The tree of its capabilities, until it ends.
     pub derivation: Lock<Option<Ref<Derivation<A>, A>>, A>,
+    /// The CPU it runs on.
+    cpu: AtomicUsize,
     priority: AtomicU8,
     /// Whether it is blocked.
     wait: Wait,
@@ -94,6 +94,8 @@ pub mod errand {
     pub const END: u32 = 2;
     /// Let it run for the first time.
     pub const START: u32 = 4;
+    /// Let it go on, which came from another CPU.
+    pub const ARRIVE: u32 = 8;
 }
 
 /// The caller that a thread has received from and not answered.
@@ -202,7 +204,6 @@ impl<A: Arch> Thread<A> {
         Self {
             context,
             domain,
-            cpu,
             buffer,
             ipc: Lock::<_, A>::new(Ipc {
                 caller: None,
@@ -217,6 +218,7 @@ impl<A: Arch> Thread<A> {
             alarm_target: Lock::<_, A>::new(None),
             vcpu: Lock::<_, A>::new(None),
             derivation: Lock::<_, A>::new(None),
+            cpu: AtomicUsize::new(cpu),
             priority: AtomicU8::new(priority),
             wait: Wait::new(),
             errands: Errands::new(),
@@ -225,6 +227,21 @@ impl<A: Arch> Thread<A> {
             links: [const { Link::new() }; 6],
             _charge: charge,
         }
+    }
+
+    /// The CPU it runs on. Only while the thread is current there does this change. So it stays as it is for that CPU while
+    /// another thread is current, for whoever has claimed the thread, and for holders of the lock of a queue in which it
+    /// waits; for others it may be over, and what they send to that CPU is sent on.
+    #[inline]
+    pub fn cpu(&self) -> usize {
+        // Acquire: who finds it on a CPU finds it as it left the one before.
+        self.cpu.load(Ordering::Acquire)
+    }
+
+    /// It leaves its CPU, where nothing of it is left, for another.
+    pub fn set_cpu(&self, cpu: usize) {
+        // Release pairs with the Acquire in `cpu`.
+        self.cpu.store(cpu, Ordering::Release);
     }
 
     /// Its priority.

@@ -48,6 +48,8 @@ pub enum Call {
     ThreadYield = 29,
     /// `(thread) -> (state, consumed: ns, CPU, priority)`.
     ThreadInfo = 30,
+    /// `(CPU)`: the calling thread goes on there.
+    ThreadMove = 31,
 
     /// `() -> handle`.
     NotificationCreate = 32,
@@ -140,7 +142,7 @@ pub enum Call {
 
 impl Call {
     /// Every call.
-    pub const ALL: [Self; 57] = [
+    pub const ALL: [Self; 58] = [
         Self::Nop,
         Self::Call,
         Self::Reply,
@@ -160,6 +162,7 @@ impl Call {
         Self::ThreadExit,
         Self::ThreadYield,
         Self::ThreadInfo,
+        Self::ThreadMove,
         Self::NotificationCreate,
         Self::NotificationSignal,
         Self::NotificationWait,

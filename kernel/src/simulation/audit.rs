@@ -78,7 +78,7 @@ fn audit_cpu(world: &World, cpu: &Cpu<Fake>, places: &mut HashMap<*const Thread<
     let id = cpu.id;
     assert!(!cpu.needs_reschedule, "CPU {id} runs a domain though it has to choose again");
     let mut place = |thread: &ThreadRef, place| {
-        assert_eq!(thread.cpu, id, "a thread is on another CPU");
+        assert_eq!(thread.cpu(), id, "a thread is on another CPU");
         let before = places.insert(Ref::as_ptr(thread), place);
         assert_eq!(before, None, "a thread is in a second place on CPU {id}: {place}");
     };
@@ -116,7 +116,7 @@ fn audit_cpu(world: &World, cpu: &Cpu<Fake>, places: &mut HashMap<*const Thread<
     ] {
         assert!(deadlines.is_sorted_by_key(|(deadline, _)| *deadline), "{queue_name} of CPU {id} are sorted");
         for (deadline, thread) in deadlines {
-            assert_eq!(thread.cpu, id);
+            assert_eq!(thread.cpu(), id);
             assert_eq!(thread.phase(), Phase::Alive, "a thread among the {queue_name}");
             assert_ne!(deadline, NEVER);
         }
@@ -157,7 +157,7 @@ fn audit_thread(fake: Fake, thread: &ThreadRef, place: Option<&str>) {
     };
     if let Some((caller, token, is_donor, is_fault)) = caller {
         assert!(caller.waits_by(token), "a server remembers a caller that does not wait for it");
-        let is_local = caller.cpu == thread.cpu;
+        let is_local = caller.cpu() == thread.cpu();
         assert!(if is_donor { is_local } else { !is_local || is_fault }, "donation is for calls on one CPU");
         let waits_for = match &caller.ipc.lock().waiting {
             Waiting::Reply(server) => Ref::ptr_eq(server, thread),
@@ -175,7 +175,8 @@ fn audit_thread(fake: Fake, thread: &ThreadRef, place: Option<&str>) {
             audit_wait(thread);
         }
         Phase::Alive if place.is_none() => {
-            let is_coming = is_travelling && thread.errands() & (errand::WAKE | errand::START | errand::END) != 0;
+            let is_coming =
+                is_travelling && thread.errands() & (errand::WAKE | errand::START | errand::ARRIVE | errand::END) != 0;
             assert!(is_coming, "a thread is nowhere: not running, ready, blocked or on its way");
         }
         Phase::Alive => {}

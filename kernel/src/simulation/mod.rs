@@ -14,6 +14,7 @@ mod handles;
 mod interleavings;
 mod ipc;
 mod memory;
+mod moves;
 mod notifications;
 mod rounds;
 mod scheduler;

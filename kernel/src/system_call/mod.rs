@@ -130,6 +130,7 @@ impl<A: Arch> Kernel<A> {
             Call::ThreadExit => Self::thread_exit(cpu),
             Call::ThreadYield => self.thread_yield(cpu),
             Call::ThreadInfo => self.thread_info(cpu, a),
+            Call::ThreadMove => self.thread_move(cpu, a),
             Call::NotificationCreate => self.notification_create(cpu),
             Call::NotificationSignal => self.notification_signal(cpu, a, b),
             Call::NotificationWait => self.notification_wait(cpu, a, b),

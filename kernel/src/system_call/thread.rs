@@ -137,7 +137,7 @@ impl<A: Arch> Kernel<A> {
         if !thread.advance(Phase::Stopped, Phase::Alive) {
             return Err(Status::BadState);
         }
-        if thread.cpu == cpu.id {
+        if thread.cpu() == cpu.id {
             cpu.make_ready(self.arch, thread.clone());
         } else {
             self.post(thread.clone(), errand::START);
@@ -152,7 +152,7 @@ impl<A: Arch> Kernel<A> {
             return DONE;
         }
         thread.doom();
-        if thread.cpu != cpu.id {
+        if thread.cpu() != cpu.id {
             self.post(thread.clone(), errand::END);
             return Err(Status::Again);
         }
@@ -178,12 +178,34 @@ impl<A: Arch> Kernel<A> {
         Ok(Flow::Resume)
     }
 
+    pub(super) fn thread_move(&'static self, cpu: &mut Cpu<A>, number: u64) -> Outcome {
+        let current = cpu.running()?;
+        let number = usize::try_from(number).map_err(|_| Status::BadCpu)?;
+        if number >= self.cpus() || current.domain.cpu_mask >> number & 1 == 0 {
+            return Err(Status::BadCpu);
+        }
+        // Its caller, which may be of this CPU, waits for it, and it may run on the caller's scheduling context.
+        if current.ipc.lock().caller.is_some() {
+            return Err(Status::BadState);
+        }
+        if number == cpu.id {
+            return DONE;
+        }
+        current.context.set_results(Status::Ok, [0; 6]);
+        cpu.leave(self.arch);
+        cpu.current = None;
+        cpu.end_alarm(&current);
+        current.set_cpu(number);
+        self.post(current, errand::ARRIVE);
+        Ok(Flow::Resume)
+    }
+
     pub(super) fn thread_info(&'static self, cpu: &Cpu<A>, thread: u64) -> Outcome {
         let capability = cpu.capability(thread)?;
         let thread = capability.thread(Rights::READ)?;
         let consumed = self.arch.ns_from_ticks(thread.schedule.lock().budget.consumed());
         let state = thread.phase() as u64;
-        Ok(Flow::Values([state, consumed, thread.cpu as u64, u64::from(thread.priority()), 0, 0]))
+        Ok(Flow::Values([state, consumed, thread.cpu() as u64, u64::from(thread.priority()), 0, 0]))
     }
 
     pub(super) fn timer_arm(

@@ -2,7 +2,7 @@
 #![expect(unsafe_code, reason = "single instructions that Rust has no safe name for")]
 
 use core::arch::asm;
-use core::arch::x86_64::_rdtsc;
+use core::arch::x86_64::{__cpuid, _rdtsc};
 
 /// The time-stamp counter.
 #[inline(always)]
@@ -10,6 +10,13 @@ use core::arch::x86_64::_rdtsc;
 pub fn tsc() -> u64 {
     // SAFETY: reads a register. The kernel lets domains do so: it leaves CR4.TSD clear.
     unsafe { _rdtsc() }
+}
+
+/// The number by which interrupts reach the processor that runs this.
+#[must_use]
+pub fn processor() -> u32 {
+    // Bits 31 to 24 of EBX of leaf 1: the initial local APIC ID.
+    __cpuid(1).ebx >> 24
 }
 
 /// The stack pointer.

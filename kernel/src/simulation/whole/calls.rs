@@ -52,6 +52,9 @@ pub const CALLS: &[Call] = &[
     Call::ThreadYield,
     Call::ThreadYield,
     Call::ThreadInfo,
+    Call::ThreadMove,
+    Call::ThreadMove,
+    Call::ThreadMove,
     Call::NotificationCreate,
     Call::NotificationSignal,
     Call::NotificationSignal,
@@ -148,6 +151,7 @@ impl Run {
                 [a_thread(a), budget, period, if d % 4 == 0 { 0 } else { gate(d) }, e, d % 2]
             }
             Call::ThreadStart | Call::ThreadDestroy | Call::ThreadInfo => [a_thread(a), 0, 0, 0, 0, 0],
+            Call::ThreadMove => [a % (CPUS as u64 + 1), 0, 0, 0, 0, 0],
             Call::NotificationSignal => [notification(a), 1 << (b % 64), 0, 0, 0, 0],
             Call::NotificationWait => [notification(a), timeout, 0, 0, 0, 0],
             Call::NotificationBind => [notification(a), gate(b), 0, 0, 0, 0],

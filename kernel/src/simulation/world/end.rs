@@ -34,7 +34,7 @@ impl World {
             else {
                 break;
             };
-            let cpu = &mut self.cpus[thread.cpu];
+            let cpu = &mut self.cpus[thread.cpu()];
             self.fake.enter(cpu.id);
             kernel.end(cpu, thread);
             settle(self.fake, cpu);

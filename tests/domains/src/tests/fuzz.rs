@@ -168,6 +168,7 @@ fn any_call(random: &mut Random, own: u64) -> (u64, [u64; 6]) {
         Call::DomainDestroy | Call::ThreadDestroy | Call::HandleClose | Call::HandleRevoke if !random.once_in(3) => {
             return (Call::HandleInfo as u64, [h, 0, 0, 0, 0, 0]);
         }
+        Call::ThreadMove => [random.below(u64::from(cpus_of(own)) + 1), 0, 0, 0, 0, 0],
         Call::MemoryCreate => [any_size(random), random.below(3), 0, 0, 0, 0],
         Call::MemoryCommit => [h, random.below(8) * PAGE_SIZE, any_size(random), 0, 0, 0],
         Call::MemoryMap => {

@@ -42,6 +42,7 @@ super::tests! {
     "system-call registers are the guest's own" => exits::system_calls,
     "a single step is a debug exception with its cause" => exits::single_step,
     "a guest goes on where it was on another CPU" on 2 => threads::moving,
+    "a guest goes on where it was when its thread moves" on 2 => threads::moving_with_its_thread,
     "vector registers of two guests on one CPU are apart" => exits::vector_registers,
     "a vCPU is run by one thread at a time" => threads::busy,
     "a guest is told of the time in which others had its CPU" => threads::stolen_time,

@@ -108,11 +108,12 @@ const CALLS: &[Description] = &[
 const ANY_TYPE: [Call; 3] = [Call::HandleClose, Call::HandleRevoke, Call::HandleInfo];
 
 /// Calls without handles.
-const WITHOUT: [Call; 9] = [
+const WITHOUT: [Call; 10] = [
     Call::Nop,
     Call::Reply,
     Call::ThreadExit,
     Call::ThreadYield,
+    Call::ThreadMove,
     Call::NotificationCreate,
     Call::GateCreate,
     Call::MemoryCreate,

@@ -9,10 +9,15 @@ use crate::light::{Words, shared};
 mod ending;
 mod every_state;
 mod making;
+mod moving;
 mod running;
 
 super::tests! {
     "a thread runs on the CPU it was made for and tells its figures" => running::a_thread_runs_where_it_should,
+    "a thread goes on on the CPU that it moves to, and what it holds in registers with it" on 2 => moving::to_and_fro,
+    "a thread moves to no CPU that its domain may not use" => moving::bad_cpus,
+    "a thread that has a caller to answer does not move" on 2 => moving::while_serving,
+    "a thread's timer moves with it" on 2 => moving::with_its_timer,
     "a thread's state goes from stopped to alive to ended" => running::states_of_a_thread,
     "a thread starts once and is configured before" => making::start_once,
     "a thread on no CPU, or on one that its domain may not use, is refused" => making::bad_cpus,

@@ -27,7 +27,7 @@ pub use handle::{Object, Owned};
 pub use memory::{Commit, Memory, MemoryInfo};
 pub use notification::Notification;
 pub use system::{DmaRange, PageTableAudit, PciSegment, System, clock_now_ns, nop};
-pub use thread::{Thread, ThreadInfo, ThreadPlan, ThreadSettings, exit_thread, yield_thread};
+pub use thread::{Thread, ThreadInfo, ThreadPlan, ThreadSettings, exit_thread, move_thread, yield_thread};
 pub use vcpu::{CpuidEntry, RawExit, Vcpu};
 pub use vm::{Doorbell, Vm};
 

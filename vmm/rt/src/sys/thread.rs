@@ -14,7 +14,7 @@ define_object! {
 /// Where and how a new thread starts.
 #[derive(Clone, Copy, Debug)]
 pub struct ThreadPlan {
-    /// The CPU that it always runs on.
+    /// The CPU that it runs on, until it moves.
     pub cpu: u32,
     /// Its priority.
     pub priority: u8,
@@ -102,6 +102,15 @@ pub fn exit_thread() -> ! {
     // The call does not return; should a kernel refuse it, a fault ends the thread as well.
     let _ = call(Call::ThreadExit, []);
     arch::stop()
+}
+
+/// The calling thread goes on on another CPU, with its budget and its timer.
+///
+/// # Errors
+/// [`Status::BadCpu`] if there is no such CPU or the domain may not use it, [`Status::BadState`] as long as the thread has a
+/// caller to answer.
+pub fn move_thread(cpu: u32) -> Result<(), Status> {
+    call(Call::ThreadMove, [cpu.into()]).map(drop)
 }
 
 /// Lets other threads of the same priority run.

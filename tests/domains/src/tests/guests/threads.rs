@@ -6,7 +6,7 @@ use core::sync::atomic::{AtomicBool, Ordering};
 use dragonfly_abi::Status;
 use dragonfly_abi::arch::guest::General;
 use dragonfly_abi::guest::{ExitReason, MsrPolicy, RunFlags};
-use dragonfly_rt::sys::{Commit, Memory, Object, Vcpu, clock_now_ns};
+use dragonfly_rt::sys::{Commit, Memory, Object, Vcpu, clock_now_ns, move_thread};
 use dragonfly_rt::{cpus, thread};
 
 use super::{CODE, Guest, MEMORY, PRIORITY, code, expect, expect_output, meanwhile};
@@ -60,6 +60,22 @@ pub fn moving(context: &Context) -> Outcome {
         equal("the count", other.join()??, wanted)?;
     }
     Ok(())
+}
+
+pub fn moving_with_its_thread(context: &Context) -> Outcome {
+    let rounds = context.repeat(10, 100, 10_000);
+    let mover = thread::Builder::new(0, PRIORITY).spawn(move || -> Outcome {
+        let guest = Guest::new_64_bit(code::vector(), &[])?;
+        guest.set_general(General::Rbx, 100);
+        expect_output(guest.start()?, 0x80)?;
+        for round in 1..=rounds {
+            move_thread((round % u64::from(cpus())) as u32)?;
+            guest.go_on()?;
+            equal("the count", guest.general(General::Rax), 100 + round)?;
+        }
+        Ok(())
+    })?;
+    mover.join()?
 }
 
 pub fn busy(_: &Context) -> Outcome {

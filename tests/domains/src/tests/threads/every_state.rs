@@ -5,7 +5,7 @@ use core::sync::atomic::Ordering;
 
 use dragonfly_abi::{MIN_BUDGET_NS, Rights, Status};
 use dragonfly_rt::cpus;
-use dragonfly_rt::sys::{Gate, Message, Notification, clock_now_ns, exit_thread, yield_thread};
+use dragonfly_rt::sys::{Gate, Message, Notification, clock_now_ns, exit_thread, move_thread, yield_thread};
 
 use crate::check::{Outcome, equal, refused, that};
 use crate::light::{Builder, Child, Entry, Words, handle, shared};
@@ -27,6 +27,15 @@ extern "C" fn in_calls(_: &Words) -> ! {
         let _ = dragonfly_rt::sys::nop();
         let _ = clock_now_ns();
         yield_thread();
+    }
+}
+
+extern "C" fn in_moves(words: &Words) -> ! {
+    shared(0).store(1, Ordering::Release);
+    loop {
+        for cpu in 0..words[3] as u32 {
+            let _ = move_thread(cpu);
+        }
     }
 }
 
@@ -98,9 +107,10 @@ extern "C" fn keeper(words: &Words) -> ! {
 }
 
 pub fn destroyed_in_every_state(context: &Context) -> Outcome {
-    let states: [(&str, Entry); 10] = [
+    let states: [(&str, Entry); 11] = [
         ("in a loop", in_a_loop),
         ("in calls", in_calls),
+        ("in moves", in_moves),
         ("in a receive", in_receive),
         ("in a timed receive", in_timed_receive),
         ("in a send", in_send),
@@ -147,6 +157,7 @@ fn destroy_one(cpu: u32, entry: Entry, round: u64) -> Outcome {
         child.give(*gate, Rights::SEND | Rights::RECEIVE)?,
         child.give(*notification, Rights::all())?,
         child.give(*served, Rights::SEND | Rights::RECEIVE)?,
+        cpus().into(),
     ];
     let _keeper = child.spawn(cpu, keeper, &words)?;
     pause();
