@@ -2,6 +2,7 @@
 #   [check] ok NAME            [check] fail NAME: WHY            [check] note NAME: TEXT
 #   [check] time SECONDS       the guest's clock, for the host to compare with its own
 #   [check] ask                the host types a line in answer
+#   [check] ask move           each vCPU goes on on the next CPU of the hypervisor, if that has several
 cpus=$(nproc)
 
 ok() {

@@ -35,6 +35,7 @@ cpu=0
 while [ "$cpu" -lt "$cpus" ]; do
     taskset -c "$cpu" sh -c 's=0; n=0; while [ $n -lt 20000 ]; do n=$((n + 1)); s=$((s + n)); done; echo $s' >"/tmp/sum.$cpu" &
     cpu=$((cpu + 1))
+    echo "[check] ask move"
 done
 wait
 wrong=
@@ -59,6 +60,7 @@ for _ in 1 2 3 4; do
     cpu=0
     while [ "$cpu" -lt "$cpus" ]; do
         moment=$(taskset -c "$cpu" cut -d ' ' -f 1 /proc/uptime | tr -d .)
+        echo "[check] ask move"
         [ "$moment" -ge "$last" ] || back="CPU $cpu says $moment after $last"
         last=$moment
         cpu=$((cpu + 1))

@@ -12,11 +12,16 @@ const MAX_INPUT: usize = 64 << 10;
 /// The most bytes that wait for the line. A control of a guest's end has its place beyond.
 const MAX_OUTPUT: usize = 64 << 10;
 
+/// The most orders to move a vCPU that wait for a guest; what comes then is lost.
+const MAX_MOVES: usize = 32;
+
 /// One guest's console. `N` is what is signalled when there is input.
 struct Console<N> {
     owner: Option<Owner<N>>,
     /// What came for it, also while nobody has it yet: input that is there at the start waits for its guest.
     input: VecDeque<u8>,
+    /// Which vCPUs are to go on where.
+    moves: VecDeque<(u8, u8)>,
 }
 
 /// The VMM that has a console.
@@ -37,7 +42,7 @@ pub(crate) struct Consoles<N> {
 impl<N> Consoles<N> {
     pub(crate) fn new() -> Self {
         Self {
-            consoles: array::from_fn(|_| Console { owner: None, input: VecDeque::new() }),
+            consoles: array::from_fn(|_| Console { owner: None, input: VecDeque::new(), moves: VecDeque::new() }),
             encoder: Encoder::default(),
             decoder: Decoder::default(),
             output: VecDeque::new(),
@@ -48,12 +53,12 @@ impl<N> Consoles<N> {
     /// signalled, if input waits already.
     pub(crate) fn register(&mut self, guest: u64, badge: u64, notify: N) -> (bool, Option<&N>) {
         let console = usize::try_from(guest).ok().and_then(|guest| self.consoles.get_mut(guest));
-        let Some(Console { owner, input }) = console else { return (false, None) };
+        let Some(Console { owner, input, moves }) = console else { return (false, None) };
         if owner.as_ref().is_some_and(|owner| owner.badge != badge) {
             return (false, None);
         }
         let Owner { notify, .. } = owner.insert(Owner { badge, notify });
-        (true, (!input.is_empty()).then_some(&*notify))
+        (true, (!input.is_empty() || !moves.is_empty()).then_some(&*notify))
     }
 
     /// Queues what a guest prints, as far as there is room; gives how many bytes were taken. `None` if the console is
@@ -82,6 +87,11 @@ impl<N> Consoles<N> {
         Some(size)
     }
 
+    /// Takes an order to move a vCPU to a CPU, if there is one. `None` if the console is not the caller's.
+    pub(crate) fn take_move(&mut self, guest: u64, badge: u64) -> Option<Option<(u8, u8)>> {
+        self.console(guest, badge).map(|console| console.moves.pop_front())
+    }
+
     /// Queues the news of a guest's end. Whether the console is the caller's.
     pub(crate) fn end(&mut self, guest: u64, badge: u64, status: EndStatus) -> bool {
         let is_owner = self.console(guest, badge).is_some();
@@ -97,15 +107,27 @@ impl<N> Consoles<N> {
         self.console(guest, badge).is_some()
     }
 
-    /// Takes a byte from the line; gives what is to be signalled: the input of a console that had none.
+    /// Takes a byte from the line; gives what is to be signalled: the input of a console that had none, or an order.
     pub(crate) fn received(&mut self, byte: u8) -> Option<&N> {
-        let Input::Byte { console, byte } = self.decoder.byte(byte)? else { return None };
-        let Console { owner, input } = self.consoles.get_mut(usize::from(console))?;
-        if input.len() >= MAX_INPUT {
-            return None;
+        match self.decoder.byte(byte)? {
+            Input::Byte { console, byte } => {
+                let Console { owner, input, .. } = self.consoles.get_mut(usize::from(console))?;
+                if input.len() >= MAX_INPUT {
+                    return None;
+                }
+                input.push_back(byte);
+                owner.as_ref().filter(|_| input.len() == 1).map(|owner| &owner.notify)
+            }
+            Input::Move { console, vcpu, cpu } => {
+                let Console { owner, moves, .. } = self.consoles.get_mut(usize::from(console))?;
+                if moves.len() >= MAX_MOVES {
+                    return None;
+                }
+                moves.push_back((vcpu, cpu));
+                owner.as_ref().map(|owner| &owner.notify)
+            }
+            Input::Window { .. } => None,
         }
-        input.push_back(byte);
-        owner.as_ref().filter(|_| input.len() == 1).map(|owner| &owner.notify)
     }
 
     /// The guest's console, if it is the VMM's with this badge.
@@ -117,7 +139,7 @@ impl<N> Consoles<N> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Consoles, MAX_INPUT, MAX_OUTPUT};
+    use super::{Consoles, MAX_INPUT, MAX_MOVES, MAX_OUTPUT};
     use crate::protocol::EndStatus;
 
     /// Consoles 0 and 2, of the VMMs with badges 10 and 12.
@@ -193,6 +215,20 @@ mod tests {
         receive(&mut consoles, &vec![b'a'; MAX_INPUT + 10]);
         let mut bytes = vec![0; MAX_INPUT + 10];
         assert_eq!(consoles.read(0, 10, &mut bytes), Some(MAX_INPUT));
+    }
+
+    #[test]
+    fn an_order_to_move_a_vcpu_waits_for_its_guest() {
+        let mut consoles = consoles();
+        assert_eq!(receive(&mut consoles, b"\x10\x42\x10m0102\x10\x41\x10m0300"), ["third"]);
+        assert_eq!(consoles.take_move(2, 10), None);
+        assert_eq!(consoles.take_move(2, 12), Some(Some((1, 2))));
+        assert_eq!(consoles.take_move(2, 12), Some(None));
+        assert_eq!(consoles.register(1, 11, "second"), (true, Some(&"second")));
+        assert_eq!(consoles.take_move(1, 11), Some(Some((3, 0))));
+        receive(&mut consoles, &b"\x10m0102".repeat(MAX_MOVES + 1));
+        let waiting = std::iter::from_fn(|| consoles.take_move(1, 11).flatten()).count();
+        assert_eq!(waiting, MAX_MOVES);
     }
 
     #[test]

@@ -43,6 +43,10 @@ pub const TIME: u32 = 5;
 /// still on their way.
 pub const PENDING: u32 = 6;
 
+/// Takes an order to let a vCPU's thread go on on another CPU: the reply's words are 1, the vCPU's number and the CPU's, or 0 when
+/// there is none. When there is one the notification is signalled as for input.
+pub const MOVE: u32 = 7;
+
 /// Label of a reply: done.
 pub const OK: u32 = 0;
 

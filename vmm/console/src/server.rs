@@ -9,7 +9,9 @@ use log::{info, warn};
 
 use crate::cmos;
 use crate::consoles::Consoles;
-use crate::protocol::{ENDED, EndStatus, GATE_NAME, MAX_BYTES, OK, PENDING, READ, REFUSED, REGISTER, TIME, WRITE};
+use crate::protocol::{
+    ENDED, EndStatus, GATE_NAME, MAX_BYTES, MOVE, OK, PENDING, READ, REFUSED, REGISTER, TIME, WRITE,
+};
 use crate::uart::Uart;
 
 /// Names of the handles that `bundle.toml` gives.
@@ -120,6 +122,11 @@ impl Server {
                 let ended = EndStatus::from_raw(word).is_some_and(|status| self.consoles.end(guest, owner, status));
                 self.transmit()?;
                 ended.then_some(0)
+            }
+            MOVE => {
+                let Some(order) = self.consoles.take_move(guest, owner) else { return Ok(refused()) };
+                let words = order.map_or([0; 4], |(vcpu, cpu)| [1, vcpu.into(), cpu.into(), 0]);
+                return Ok(Message::new(OK, words));
             }
             PENDING if self.consoles.is_owner(guest, owner) => Some(self.pending()?),
             TIME => {

@@ -8,6 +8,7 @@
 //! | DLE DLE | both | the byte 0x10 itself |
 //! | DLE, 0x40 + N | both | what follows belongs to console N, 0 to 31, or 32, the card's |
 //! | DLE `r` RR CC | in | the terminal has RR rows and CC columns: two hexadecimal digits each |
+//! | DLE `m` VV CC | in | the thread of vCPU VV, of the guest that was named last, is to go on on CPU CC: two hexadecimal digits each |
 //! | DLE `x` NN SS | out | guest NN ended with status SS: two lower-case hexadecimal digits each |
 //!
 //! A control that is none of these is passed over.
@@ -23,10 +24,11 @@ pub const DLE: u8 = 0x10;
 const CONSOLE: u8 = 0x40;
 
 const WINDOW: u8 = b'r';
+const MOVE: u8 = b'm';
 const ENDED: u8 = b'x';
 
-/// Hexadecimal digits of a window's size: two each.
-const WINDOW_DIGITS: usize = 4;
+/// Hexadecimal digits of a control's two numbers.
+const DIGITS: usize = 4;
 
 /// The most bytes that one byte, or one control, becomes.
 pub const MAX_ENCODED: usize = 6;
@@ -90,6 +92,15 @@ pub enum Input {
         /// Columns.
         columns: u8,
     },
+    /// A vCPU is to run on another CPU.
+    Move {
+        /// The console's number, which is the guest's.
+        console: u8,
+        /// The vCPU's number.
+        vcpu: u8,
+        /// The CPU's.
+        cpu: u8,
+    },
 }
 
 /// Takes the input apart.
@@ -104,7 +115,10 @@ enum State {
     #[default]
     Plain,
     Control,
-    Window(ArrayVec<u8, WINDOW_DIGITS>),
+    Numbers {
+        control: u8,
+        digits: ArrayVec<u8, DIGITS>,
+    },
 }
 
 impl Decoder {
@@ -114,7 +128,7 @@ impl Decoder {
             State::Plain if byte == DLE => self.state = State::Control,
             State::Plain => return Some(Input::Byte { console: self.console, byte }),
             State::Control => return self.control(byte),
-            State::Window(digits) => return self.window(digits, byte),
+            State::Numbers { control, digits } => return self.numbers(control, digits, byte),
         }
         None
     }
@@ -122,7 +136,7 @@ impl Decoder {
     fn control(&mut self, byte: u8) -> Option<Input> {
         match byte {
             DLE => return Some(Input::Byte { console: self.console, byte }),
-            WINDOW => self.state = State::Window(ArrayVec::new()),
+            WINDOW | MOVE => self.state = State::Numbers { control: byte, digits: ArrayVec::new() },
             _ => {
                 let console = byte.wrapping_sub(CONSOLE);
                 if usize::from(console) < CONSOLES {
@@ -133,16 +147,20 @@ impl Decoder {
         None
     }
 
-    fn window(&mut self, mut digits: ArrayVec<u8, WINDOW_DIGITS>, byte: u8) -> Option<Input> {
+    fn numbers(&mut self, control: u8, mut digits: ArrayVec<u8, DIGITS>, byte: u8) -> Option<Input> {
         let Some(digit) = char::from(byte).to_digit(16) else {
             // A control that was cut off: what comes now is not part of it.
             return self.byte(byte);
         };
         digits.push(digit as u8);
-        if let [r1, r0, c1, c0] = *digits {
-            return Some(Input::Window { rows: r1 << 4 | r0, columns: c1 << 4 | c0 });
+        if let [a1, a0, b1, b0] = *digits {
+            let (first, second) = (a1 << 4 | a0, b1 << 4 | b0);
+            return Some(match control {
+                MOVE => Input::Move { console: self.console, vcpu: first, cpu: second },
+                _ => Input::Window { rows: first, columns: second },
+            });
         }
-        self.state = State::Window(digits);
+        self.state = State::Numbers { control, digits };
         None
     }
 }
@@ -202,6 +220,15 @@ mod tests {
         assert_eq!(
             decode(b"\x10r18q\x10rFFFF"),
             [bytes(0, b"q"), vec![Input::Window { rows: 255, columns: 255 }]].concat()
+        );
+    }
+
+    #[test]
+    fn an_order_to_move_a_vcpu_is_for_the_guest_that_was_named_last() {
+        let order = |console, vcpu, cpu| vec![Input::Move { console, vcpu, cpu }];
+        assert_eq!(
+            decode(b"\x10m0001a\x10Bb\x10m1f0a"),
+            [order(0, 0, 1), bytes(0, b"a"), bytes(2, b"b"), order(2, 31, 10)].concat()
         );
     }
 

@@ -4,7 +4,9 @@ use alloc::vec::Vec;
 use core::time::Duration;
 
 use dragonfly_abi::{HandleTransfer, Rights, Status};
-use dragonfly_console::protocol::{ENDED, EndStatus, GATE_NAME, MAX_BYTES, OK, PENDING, READ, REGISTER, TIME, WRITE};
+use dragonfly_console::protocol::{
+    ENDED, EndStatus, GATE_NAME, MAX_BYTES, MOVE, OK, PENDING, READ, REGISTER, TIME, WRITE,
+};
 use dragonfly_rt::sys::{Gate, Message, Notification, Object, clock_now_ns};
 use dragonfly_rt::{named, time};
 use log::warn;
@@ -72,6 +74,12 @@ impl Console {
     /// Takes input that has come, as many bytes as fit; gives their number.
     pub(crate) fn read(&self, into: &mut [u8]) -> usize {
         self.call(READ, 0, &[]).map_or(0, |reply| reply.read(into))
+    }
+
+    /// Takes an order to let a vCPU go on on another CPU: their numbers.
+    pub(crate) fn take_move(&self) -> Option<(u32, u32)> {
+        let [is_there, vcpu, cpu, _] = self.call(MOVE, 0, &[])?.words;
+        (is_there == 1).then_some((u32::try_from(vcpu).ok()?, u32::try_from(cpu).ok()?))
     }
 
     /// Says how the guest ended, or that it starts anew.

@@ -38,7 +38,8 @@ pub(crate) fn live(
     events: Notification,
 ) -> Result<End, Problem> {
     let running = Running::start(plan, card, console, events)?;
-    Ok(serve(&running.shared, running.card.as_deref(), console, events))
+    let move_vcpu = |vcpu, cpu| running.move_vcpu(vcpu, cpu);
+    Ok(serve(&running.shared, running.card.as_deref(), console, events, move_vcpu))
 }
 
 /// The threads of a guest's vCPUs. They are stopped when this goes.
@@ -107,6 +108,19 @@ impl Running {
             state
         });
         VcpuThread::new(self.shared.clone(), number, cpu, reset, start.as_ref())
+    }
+}
+
+impl Running {
+    /// Lets a vCPU's thread go on on a CPU, as soon as it comes back from the guest.
+    fn move_vcpu(&self, number: u32, cpu: u32) {
+        let Some(vcpu) = self.vcpus.get(number as usize) else {
+            warn!("there is no vCPU {number} to move: they are 0 to {}", self.vcpus.len().saturating_sub(1));
+            return;
+        };
+        self.shared.wanted_cpus.want(number, cpu);
+        // One whose thread has seen the end is gone already.
+        let _ = vcpu.kick();
     }
 }
 

@@ -23,8 +23,14 @@ const BUSY_NS: u64 = 2_000_000;
 /// queue of the console server.
 const LAST_OUTPUT_NS: u64 = 9_000_000_000;
 
-/// Serves the guest, whose devices are this card's, until it comes to its end.
-pub(crate) fn serve(shared: &Shared, card: Option<&Card>, console: &mut Console, events: Notification) -> End {
+/// Serves the guest, whose devices are this card's, until it comes to its end. `move_vcpu` lets a vCPU go on on a CPU.
+pub(crate) fn serve(
+    shared: &Shared,
+    card: Option<&Card>,
+    console: &mut Console,
+    events: Notification,
+    move_vcpu: impl Fn(u32, u32),
+) -> End {
     let mut input = VecDeque::new();
     let mut bytes = [0; 256];
     const { assert!(256 <= MAX_BYTES) };
@@ -43,6 +49,9 @@ pub(crate) fn serve(shared: &Shared, card: Option<&Card>, console: &mut Console,
                 if size < bytes.len() {
                     break;
                 }
+            }
+            while let Some((vcpu, cpu)) = console.take_move() {
+                move_vcpu(vcpu, cpu);
             }
         }
         shared.tell_of_broken(bits);

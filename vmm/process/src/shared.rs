@@ -2,10 +2,11 @@
 
 use alloc::boxed::Box;
 use alloc::vec::Vec;
-use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 use dragonfly_machine::pci::DeviceFunction;
 use dragonfly_machine::{Event, Machine};
+use dragonfly_machine_file::MAX_VCPUS;
 use dragonfly_rt::sync::Mutex;
 use dragonfly_rt::sys::{Notification, Owned, Vm};
 use log::info;
@@ -60,6 +61,8 @@ pub(crate) struct Shared {
     pub(crate) clock: Clock,
     /// Ports that the guest has written to, and no device has.
     pub(crate) dead_ports: DeadPorts,
+    /// Where its vCPUs' threads are to go.
+    pub(crate) wanted_cpus: WantedCpus,
     /// How wide its physical addresses are.
     pub(crate) physical_bits: u8,
     /// Where the card's devices are on the bus, by number.
@@ -100,6 +103,31 @@ impl DeadPorts {
     }
 }
 
+/// Where vCPUs' threads are to go: who wants one elsewhere kicks it, and it goes there by itself.
+pub(crate) struct WantedCpus([AtomicU32; MAX_VCPUS as usize]);
+
+/// It is to stay where it is.
+const NO_OTHER: u32 = u32::MAX;
+
+impl WantedCpus {
+    fn new() -> Self {
+        Self([const { AtomicU32::new(NO_OTHER) }; MAX_VCPUS as usize])
+    }
+
+    /// A vCPU's thread is to go to a CPU. Before the vCPU is kicked, which makes it visible to the thread.
+    pub(crate) fn want(&self, vcpu: u32, cpu: u32) {
+        if let Some(wanted) = self.0.get(vcpu as usize) {
+            wanted.store(cpu, Ordering::Relaxed);
+        }
+    }
+
+    /// Where a vCPU's thread is to go, if it is; once.
+    pub(crate) fn take(&self, vcpu: u32) -> Option<u32> {
+        let cpu = self.0.get(vcpu as usize)?.swap(NO_OTHER, Ordering::Relaxed);
+        (cpu != NO_OTHER).then_some(cpu)
+    }
+}
+
 impl Shared {
     /// What a guest's threads share, before they run.
     pub(crate) fn new(
@@ -116,6 +144,7 @@ impl Shared {
             ram,
             clock,
             dead_ports: DeadPorts::new(),
+            wanted_cpus: WantedCpus::new(),
             physical_bits,
             functions,
             events,
@@ -252,7 +281,21 @@ impl Shared {
 
 #[cfg(test)]
 mod tests {
-    use super::DeadPorts;
+    use super::{DeadPorts, MAX_VCPUS, WantedCpus};
+
+    #[test]
+    fn a_wish_for_a_cpu_is_taken_once_and_the_last_one_counts() {
+        let wanted = WantedCpus::new();
+        assert_eq!(wanted.take(0), None);
+        wanted.want(0, 3);
+        wanted.want(0, 1);
+        // There is none of this number.
+        wanted.want(MAX_VCPUS, 1);
+        assert_eq!(
+            (wanted.take(0), wanted.take(0), wanted.take(1), wanted.take(MAX_VCPUS)),
+            (Some(1), None, None, None)
+        );
+    }
 
     #[test]
     fn a_port_is_dead_once_it_was_added() {

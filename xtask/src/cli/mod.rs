@@ -74,7 +74,8 @@ with the same disk, unless --disk keeps one. A line says how to get in by SSH. I
 guests reach each other by name. On a terminal, keys go to the guest; Ctrl-] and then
   q       quits
   m       shows the hypervisor's log, and goes back
-  :       begins an order: link NAME up, or link NAME down, for a network device of that guest
+  :       begins an order about that guest: link NAME up, or link NAME down, for a network device of it;
+          vcpu N cpu M lets a vCPU go on on another CPU
   0 to 9  shows the console of that guest
   ?       shows these keys
 Input from a pipe is given to the guest when it shows a prompt. The hypervisor's log is in build/logs/run.log.

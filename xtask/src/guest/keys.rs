@@ -29,7 +29,8 @@ pub const HELP: &str = "\
 Ctrl-] q       quit
 Ctrl-] m       the hypervisor's log, and back
 Ctrl-] r       the rules of the machine files, as they are now
-Ctrl-] :       an order: \"link NAME up\" or \"link NAME down\" for a network device of the guest
+Ctrl-] :       an order about the guest: \"link NAME up\" or \"link NAME down\" for a network device of it,
+               \"vcpu N cpu M\" to let a vCPU go on on another CPU
 Ctrl-] 0 to 9  console of that guest
 Ctrl-] Ctrl-]  Ctrl-] for the guest
 Ctrl-] ?       this help";

@@ -162,6 +162,14 @@ impl Encoder {
         self.bytes(CARD, format!("link {guest} {name}\n{state}\x04").as_bytes())
     }
 
+    /// The order to a guest's VMM to let a vCPU go on on a CPU, which its log answers.
+    pub fn move_vcpu(&mut self, guest: usize, vcpu: u8, cpu: u8) -> Vec<u8> {
+        let mut order = self.bytes(guest, &[]);
+        order.extend([DLE, b'm']);
+        order.extend(format!("{vcpu:02x}{cpu:02x}").into_bytes());
+        order
+    }
+
     /// The order to the card to hang, which nothing answers.
     pub fn hang(&mut self) -> Vec<u8> {
         self.bytes(CARD, b"hang\n\x04")
@@ -215,6 +223,14 @@ mod tests {
     fn the_window_is_two_digits_each_way_and_at_most_255() {
         assert_eq!(Encoder::window(24, 80), b"\x10r1850");
         assert_eq!(Encoder::window(300, 1000), b"\x10rffff");
+    }
+
+    #[test]
+    fn an_order_to_move_a_vcpu_is_behind_its_guests_name() {
+        let mut encoder = Encoder::default();
+        assert_eq!(encoder.move_vcpu(0, 1, 10), b"\x10m010a");
+        assert_eq!(encoder.move_vcpu(3, 31, 0), b"\x10C\x10m1f00");
+        assert_eq!(encoder.move_vcpu(3, 0, 1), b"\x10m0001");
     }
 
     /// The outputs of consecutive pieces as if they had come at once.

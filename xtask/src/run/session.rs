@@ -200,8 +200,18 @@ impl Session {
                 self.send(order);
                 show(b"\r\n");
             }
-            (None, ["link", ..]) => self.tell("choose the guest first: Ctrl-] 0 to 9"),
-            _ => self.tell(&format!("\"{line}\" is no order; there are \"link NAME up\" and \"link NAME down\"")),
+            (Some(guest), ["vcpu", vcpu, "cpu", cpu]) => match (vcpu.parse(), cpu.parse()) {
+                (Ok(vcpu), Ok(cpu)) => {
+                    let order = self.encoder.move_vcpu(guest, vcpu, cpu);
+                    self.send(order);
+                    self.tell("ordered; the hypervisor's log (Ctrl-] m) has what comes of it");
+                }
+                _ => self.tell(&format!("\"{line}\": a vCPU and a CPU are numbers from 0 to 255")),
+            },
+            (None, ["link" | "vcpu", ..]) => self.tell("choose the guest first: Ctrl-] 0 to 9"),
+            _ => self.tell(&format!(
+                "\"{line}\" is no order; there are \"link NAME up\", \"link NAME down\" and \"vcpu N cpu M\""
+            )),
         }
     }
 

@@ -13,8 +13,8 @@ use dragonfly_abi::arch::guest::{General, VcpuState};
 use dragonfly_abi::guest::{END_SIZE, ExitReason, MemoryAccess, PortAccess, RECORD_SIZE, RunFlags};
 use dragonfly_emulate::{self as emulate, Access, Cause, Emulator, GuestPhys, Outcome, Stop, Translated};
 use dragonfly_rt::guest::VirtualCpu;
-use dragonfly_rt::sys::{Memory, RawExit};
-use log::{error, info};
+use dragonfly_rt::sys::{Memory, RawExit, move_thread};
+use log::{error, info, warn};
 
 use crate::crash::Report;
 use crate::end::End;
@@ -122,7 +122,10 @@ impl VcpuThread {
             }
             Exit::Port(access, _) => self.emulate(Cause::Port { port: access.port(), bytes: access.width() }),
             Exit::Memory(address, access) => self.memory(address, access),
-            Exit::Kicked => Ok(self.waiting()),
+            Exit::Kicked => {
+                self.follow();
+                Ok(self.waiting())
+            }
             Exit::Cpuid => {
                 for register in [General::Rax, General::Rbx, General::Rcx, General::Rdx] {
                     self.cpu.state().set_general(register, 0);
@@ -166,6 +169,16 @@ impl VcpuThread {
             && access == PortAccess::new(access.port(), 1, false)
             && exit.length != 0
             && self.shared.dead_ports.has(access.port())
+    }
+
+    /// Goes to the CPU where it is wanted, if that is another one.
+    #[cold]
+    fn follow(&self) {
+        let Some(cpu) = self.shared.wanted_cpus.take(self.number) else { return };
+        match move_thread(cpu) {
+            Ok(()) => info!("vCPU {} goes on on CPU {cpu}", self.number),
+            Err(status) => warn!("vCPU {} cannot go on on CPU {cpu}, which the guest must have: {status}", self.number),
+        }
     }
 
     fn waiting(&self) -> RunFlags {

@@ -18,6 +18,9 @@ const ASK_FOR_RULES: &str = "[check] ask rules";
 /// The line is to say that a network device is plugged in or out: behind this are its name, and `up` or `down`.
 const ASK_FOR_LINK: &str = "[check] ask link ";
 
+/// Each of the guest's vCPUs is to go on on the next CPU.
+const ASK_TO_MOVE: &str = "[check] ask move";
+
 /// The line is to say that the card is to hang.
 const ASK_TO_HANG: &str = "[check] ask hang";
 
@@ -48,9 +51,16 @@ pub struct Console {
     answers: VecDeque<&'static str>,
     /// Machine files whose rules the guest is to be under, one after the other.
     changes: VecDeque<String>,
+    /// Which vCPUs were ordered to go on on which CPU.
+    pub moves: Vec<Move>,
+    /// How many vCPUs it has, and on how many CPUs they can be.
+    places: (u8, u8),
     splitter: LineSplitter,
     has_panicked: bool,
 }
+
+/// A vCPU's number and that of the CPU on which it is to go on.
+pub type Move = (u8, u8);
 
 /// A line of a console.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -89,6 +99,15 @@ impl Consoles {
         self
     }
 
+    /// The same, where the guest of this number, which has so many vCPUs, may have them move among so many CPUs.
+    #[must_use]
+    pub fn with_places(mut self, guest: usize, vcpus: u8, cpus: u8) -> Self {
+        if let Some(console) = self.guests.get_mut(guest) {
+            console.places = (vcpus, cpus);
+        }
+        self
+    }
+
     fn printed(&mut self, guest: usize, bytes: &[u8]) {
         let at = self.start.elapsed();
         let Some(console) = self.guests.get_mut(guest) else { return };
@@ -104,6 +123,12 @@ impl Consoles {
                 if let Some(line) = &self.line {
                     self.asking.push_back(guest);
                     let _ = line.input.send(self.encoder.link(guest, name, state));
+                }
+            } else if text.contains(ASK_TO_MOVE) {
+                for (vcpu, cpu) in console.next_moves() {
+                    if let Some(line) = &self.line {
+                        let _ = line.input.send(self.encoder.move_vcpu(guest, vcpu, cpu));
+                    }
                 }
             } else if text.contains(ASK_TO_HANG) {
                 if let Some(line) = &self.line {
@@ -135,6 +160,19 @@ impl Console {
     /// The texts of the lines.
     pub fn texts(&self) -> impl Iterator<Item = &str> {
         self.lines.iter().map(|line| line.text.as_str())
+    }
+
+    /// Each vCPU goes on on the CPU after the one that it is on: at first vCPU N is on CPU N of those that there are, in turn.
+    fn next_moves(&mut self) -> Vec<Move> {
+        let (vcpus, cpus) = self.places;
+        if cpus < 2 {
+            return Vec::new();
+        }
+        let round = self.moves.len() / usize::from(vcpus) + 1;
+        let moves: Vec<_> =
+            (0..vcpus).map(|vcpu| (vcpu, ((usize::from(vcpu) + round) % usize::from(cpus)) as u8)).collect();
+        self.moves.extend(&moves);
+        moves
     }
 
     /// Whether the guest has crashed, or its kernel has panicked.
@@ -200,6 +238,20 @@ mod tests {
         consoles.guests(b"\x10A[check] ask link net down\r\n\x10`it is down\n");
         let typed: Vec<_> = typed.try_iter().collect();
         assert_eq!(typed, [&b"\x10`link 1 net\ndown\x04"[..], b"\x10Ait is down\n"]);
+    }
+
+    #[test]
+    fn vcpus_go_round_the_cpus_when_their_guest_asks_for_it() {
+        let (input, typed) = channel();
+        let mut consoles = Consoles::new([1, 1]).with_places(0, 1, 1).with_places(1, 3, 2);
+        consoles.started(GuestLine { input, events: channel().0 });
+        consoles.guests(b"[check] ask move\r\n\x10A[check] ask move\r\n[check] ask move\r\n");
+        let typed: Vec<_> = typed.try_iter().collect();
+        assert_eq!(
+            typed,
+            [&b"\x10A\x10m0001"[..], b"\x10m0100", b"\x10m0201", b"\x10m0000", b"\x10m0101", b"\x10m0200"]
+        );
+        assert_eq!(consoles.guests[1].moves, [(0, 1), (1, 0), (2, 1), (0, 0), (1, 1), (2, 0)]);
     }
 
     #[test]

@@ -1,10 +1,10 @@
 //! What all stages with guests share: one boot of an emulator with guests in it, and what is kept of it.
 
-use std::{fs, path::Path, time::Duration};
+use std::{collections::BTreeMap, fs, path::Path, time::Duration};
 
 use anyhow::Result;
 
-use super::console::Consoles;
+use super::console::{Console, Consoles};
 use crate::{
     build::{Parts, Project, cargo::Profile, iso},
     emulator::{self, Boot, GuestLine, Limits, Machine, Watcher, backtrace},
@@ -141,6 +141,24 @@ impl Booted {
                 "{started} times in place of {restarts}; it hung {hung} times; devices went on {resumed} times"
             );
             Outcome::failed(NAME, &why)
+        }
+    }
+
+    /// The vCPUs of a guest, called so on the log, are where they were ordered to go last; none if there was no order.
+    pub fn judge_moves(&self, guest: &str, console: &Console) -> Option<Outcome> {
+        let name = format!("{guest}: vCPUs go on on other CPUs");
+        let ordered: BTreeMap<_, _> = console.moves.iter().copied().collect();
+        let is_elsewhere = |(vcpu, cpu): &(&u8, &u8)| {
+            let said = format!("{guest}: vCPU {vcpu} goes on on CPU ");
+            let last = self.boot.log.iter().rev().find_map(|line| Some(line.split_once(&said)?.1));
+            last != Some(&cpu.to_string())
+        };
+        let elsewhere = ordered.iter().filter(is_elsewhere);
+        let elsewhere: Vec<_> = elsewhere.map(|(vcpu, cpu)| format!("vCPU {vcpu} is not on CPU {cpu}")).collect();
+        match (ordered.is_empty(), elsewhere.is_empty()) {
+            (true, _) => None,
+            (_, true) => Some(Outcome::passed(&name)),
+            _ => Some(Outcome::failed(&name, &elsewhere.join(", "))),
         }
     }
 

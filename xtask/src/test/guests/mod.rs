@@ -74,6 +74,11 @@ impl GuestStage<'_> {
         guests.extend(bare.iter().map(|plan| bare::guest(&self.host, plan)).collect::<Result<Vec<_>>>()?);
         let machine = Machine::new(emulator, cpus);
         let mut consoles = Consoles::new(plans.iter().map(|plan| plan.boots).chain(bare.iter().map(|_| 1)));
+        for (number, (plan, guest)) in plans.iter().zip(&guests).enumerate() {
+            // One that has devices leaves a CPU to the card.
+            let places = cpus - u32::from(guest.machine.card_devices().is_some());
+            consoles = consoles.with_places(number, plan.vcpus as u8, places as u8);
+        }
         for (number, (_, guest)) in plans.iter().zip(&guests).enumerate().filter(|(_, (plan, _))| plan.has_rules) {
             let forbids = guest.text.replace(&tables::hundred_rules(true), &tables::hundred_rules(false));
             // Some ask for the first again, should it be lost with a card.
@@ -105,6 +110,7 @@ impl GuestStage<'_> {
             };
             // Bochs counts its instructions, whatever time they take.
             outcomes.extend(judge::judge(plan, console, &known, emulator == Emulator::Qemu));
+            outcomes.extend(booted.judge_moves(plan.name, console));
             let start = judge::start_s(console);
             notes.extend(start.map(|seconds| format!("{}: first program after {seconds} s", plan.name)));
             let lines = console.lines.iter();
