@@ -1,9 +1,15 @@
 //! A pseudo-terminal: the only line in both directions that Bochs has and no other user of the host can get at.
 
-use std::{ffi::OsStr, fs::File, os::unix::ffi::OsStrExt, path::PathBuf};
+use std::{
+    ffi::OsStr,
+    fs::File,
+    os::unix::{ffi::OsStrExt, fs::OpenOptionsExt},
+    path::PathBuf,
+};
 
 use anyhow::{Context, Result};
 use rustix::{
+    fs::OFlags,
     pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt},
     termios::{OptionalActions, tcgetattr, tcsetattr},
 };
@@ -31,7 +37,9 @@ pub fn open() -> Result<PseudoTerminal> {
         grantpt(&master)?;
         unlockpt(&master)?;
         let device = PathBuf::from(OsStr::from_bytes(ptsname(&master, Vec::new())?.as_bytes()));
-        let held = File::options().read(true).write(true).open(&device)?;
+        // A process that leads a session without a terminal would take it for its own, and get a SIGHUP at its end.
+        let not_its_own = OFlags::NOCTTY.bits().cast_signed();
+        let held = File::options().read(true).write(true).custom_flags(not_its_own).open(&device)?;
         let mut settings = tcgetattr(&held)?;
         settings.make_raw();
         tcsetattr(&held, OptionalActions::Now, &settings)?;
@@ -43,9 +51,27 @@ pub fn open() -> Result<PseudoTerminal> {
 
 #[cfg(test)]
 mod tests {
-    use std::io::{Read, Write};
+    use std::{
+        env,
+        io::{Read, Write},
+        process::Command,
+    };
 
     use super::*;
+
+    #[test]
+    fn it_does_not_become_the_terminal_of_a_session_without_one() {
+        const IS_LEADER: &str = "DRAGONFLY_TEST_LEADS_SESSION";
+        if env::var_os(IS_LEADER).is_some() {
+            let _terminal = open().unwrap();
+            assert!(File::open("/dev/tty").is_err());
+            return;
+        }
+        let name = "emulator::pseudo_terminal::tests::it_does_not_become_the_terminal_of_a_session_without_one";
+        let leader = [env::current_exe().unwrap().into_os_string(), "--exact".into(), name.into()];
+        let status = Command::new("setsid").arg("--wait").args(leader).env(IS_LEADER, "1").status().unwrap();
+        assert!(status.success());
+    }
 
     #[test]
     fn bytes_go_through_unchanged_both_ways() {
