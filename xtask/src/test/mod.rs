@@ -54,8 +54,8 @@ use crate::{
     tools::Tools,
 };
 
-/// Machines booted at the same time. None measures by the host's clock, so they do not disturb each other.
-const BOOTS_AT_ONCE: usize = 2;
+/// Machines that run at the same time, if none of them goes by the host's clock, so that they do not disturb each other.
+const AT_ONCE: usize = 2;
 
 /// Runs the tests that `arguments` select and prints the counts on the last line.
 ///
@@ -116,17 +116,35 @@ pub fn run(tools: &Tools, arguments: &Test) -> Result<ExitCode> {
         }
     }
     run.boots(boots)?;
-    // One at a time: a guest's clock is compared with the host's.
-    for (stage, filters) in others {
+    let (exact, others): (Vec<_>, Vec<_>) = others.into_iter().partition(|(stage, _)| stage.work.is_exact());
+    let guests = |(stage, filters): &(Stage, Vec<String>)| {
         println!("start  {}", stage.name);
-        run.add(stage.name, run_or_again(|| run.alone(stage, filters.clone())))?;
-    }
+        run.add(stage.name, run_or_again(|| run.guests(*stage, filters.clone())))
+    };
+    at_once(&exact, guests)?;
+    // One at a time: a guest's clock is compared with the host's.
+    others.iter().try_for_each(guests)?;
     let report = run.report.into_inner().unwrap_or_else(PoisonError::into_inner);
     println!("\n{:.0} s, logs in {}", start.elapsed().as_secs_f64(), logs.display());
     for line in report.summary() {
         println!("{line}");
     }
     Ok(if report.is_success() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Does the same with all of them, a few at a time in their order; the first error ends it.
+fn at_once<T: Sync>(items: &[T], work: impl Fn(&T) -> Result<()> + Sync) -> Result<()> {
+    let next = AtomicUsize::new(0);
+    let work = || {
+        while let Some(item) = items.get(next.fetch_add(1, Ordering::Relaxed)) {
+            work(item)?;
+        }
+        Ok(())
+    };
+    thread::scope(|scope| {
+        let workers: Vec<_> = (0..AT_ONCE).map(|_| scope.spawn(work)).collect();
+        workers.into_iter().try_for_each(|worker| worker.join().unwrap_or_else(|_| bail!("a test thread panicked")))
+    })
 }
 
 /// Whether filters leave any of the tests about booting.
@@ -182,20 +200,13 @@ impl TestRun<'_> {
                 return Ok(());
             }
         };
-        let next = AtomicUsize::new(0);
-        thread::scope(|scope| {
-            let work = || {
-                while let Some(boot) = boots.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    println!("start  {}", boot.name);
-                    // Of its bundle, which was built for it.
-                    if let Some(parts) = parts.get(boot.work.bundle()) {
-                        self.add(boot.name, self.boot(boot, parts))?;
-                    }
-                }
-                Ok(())
-            };
-            let workers: Vec<_> = (0..BOOTS_AT_ONCE).map(|_| scope.spawn(work)).collect();
-            workers.into_iter().try_for_each(|worker| worker.join().unwrap_or_else(|_| bail!("a test thread panicked")))
+        at_once(&boots, |boot| {
+            println!("start  {}", boot.name);
+            // Of its bundle, which was built for it.
+            match parts.get(boot.work.bundle()) {
+                Some(parts) => self.add(boot.name, self.boot(boot, parts)),
+                None => Ok(()),
+            }
         })
     }
 
@@ -230,8 +241,8 @@ impl TestRun<'_> {
         .run()
     }
 
-    /// Runs a stage that has the machine for itself.
-    fn alone(&self, stage: Stage, filters: Vec<String>) -> Result<StageResult> {
+    /// Runs a stage that has guests, or clients of the card's process.
+    fn guests(&self, stage: Stage, filters: Vec<String>) -> Result<StageResult> {
         let Self { tools, project, logs, direct, .. } = self;
         match stage.work {
             Work::Bench(emulator) => bench::run(tools, project, stage.name, emulator, &filters),

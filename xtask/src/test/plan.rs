@@ -111,6 +111,25 @@ pub enum Work {
     RunAccess,
 }
 
+impl Work {
+    /// Whether the time of its machines is that of instructions, whatever the host does meanwhile.
+    #[must_use]
+    pub fn is_exact(&self) -> bool {
+        match self {
+            Self::Bench(_) | Self::Exits(_) | Self::Requests | Self::RequestsOnKvm => true,
+            Self::BareGuests(scenario) => scenario.is_exact,
+            Self::Guests(scenario) => scenario.emulator == Emulator::Bochs,
+            Self::Host(_)
+            | Self::Boot(_)
+            | Self::PowerCut(_)
+            | Self::Card(_)
+            | Self::CardUnderDpdk
+            | Self::RunStatus
+            | Self::RunAccess => false,
+        }
+    }
+}
+
 /// Commands on the host.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum HostWork {
@@ -409,7 +428,7 @@ pub const STAGES: &[Stage] = &[
         &bare::BOCHS_WITHOUT_APIC_REGISTERS,
     ),
     bare("bochs-vid-without-posted", "no posted interrupts, Bochs", Level::Soak, &bare::BOCHS_WITHOUT_POSTED),
-    bare("bochs-hostile", "attackers beside a neighbour, Bochs", Level::Soak, &bare::BOCHS_HOSTILITY),
+    bare("bochs-hostile", "attackers beside a neighbour, Bochs", Level::Whole, &bare::BOCHS_HOSTILITY),
     bare("qemu-hostile-long", "a million attacks beside a neighbour, QEMU", Level::Soak, &bare::HOSTILITY_LONG),
     bare("bochs-hostile-long", "100,000 attacks beside a neighbour, Bochs", Level::Soak, &bare::BOCHS_HOSTILITY_LONG),
 ];
