@@ -39,7 +39,7 @@ impl<A: Arch> Kernel<A> {
                 continue;
             }
             let errands = thread.take_errands();
-            if errands & (errand::WAKE | errand::START | errand::ARRIVE) == 0 {
+            if errands & errand::READY == 0 {
                 // Without any if it was sent on and another sender's errand brought it here before.
                 if errands & errand::END != 0 {
                     self.end(cpu, &thread);

@@ -1,8 +1,8 @@
 //! Threads: registers, scheduling context, IPC state, all on one CPU at a time.
 //!
 //! A thread's place is always known: it is current on its CPU, in one of that CPU's scheduler queues (or on another
-//! thread's scheduling context), on its way to the CPU in that one's inbox, or blocked. Who wants to continue a blocked thread must *claim* it; one claim
-//! succeeds. The claimer owns the thread until it makes it ready.
+//! thread's scheduling context), on its way to the CPU in that one's inbox, or blocked. Who wants to continue a blocked
+//! thread must *claim* it; one claim succeeds. The claimer owns the thread until it makes it ready.
 
 use core::sync::atomic::Ordering;
 
@@ -96,6 +96,8 @@ pub mod errand {
     pub const START: u32 = 4;
     /// Let it go on, which came from another CPU.
     pub const ARRIVE: u32 = 8;
+    /// Those after which it is ready.
+    pub const READY: u32 = WAKE | START | ARRIVE;
 }
 
 /// The caller that a thread has received from and not answered.

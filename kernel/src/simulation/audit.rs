@@ -175,8 +175,7 @@ fn audit_thread(fake: Fake, thread: &ThreadRef, place: Option<&str>) {
             audit_wait(thread);
         }
         Phase::Alive if place.is_none() => {
-            let is_coming =
-                is_travelling && thread.errands() & (errand::WAKE | errand::START | errand::ARRIVE | errand::END) != 0;
+            let is_coming = is_travelling && thread.errands() & (errand::READY | errand::END) != 0;
             assert!(is_coming, "a thread is nowhere: not running, ready, blocked or on its way");
         }
         Phase::Alive => {}

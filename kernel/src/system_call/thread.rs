@@ -36,14 +36,20 @@ pub struct ThreadPlan {
 }
 
 impl<A: Arch> Kernel<A> {
+    /// The number of a CPU that there is and that a domain may use.
+    fn cpu_for(&self, domain: &Domain<A>, word: u64) -> Result<usize, Status> {
+        let number = usize::try_from(word).map_err(|_| Status::BadCpu)?;
+        if number >= self.cpus() || domain.cpu_mask >> number & 1 == 0 {
+            return Err(Status::BadCpu);
+        }
+        Ok(number)
+    }
+
     pub(super) fn thread_create(&'static self, cpu: &Cpu<A>, words: [u64; 6]) -> Outcome {
         let [domain, place, entry, stack, buffer, argument] = words;
         let capability = cpu.capability(domain)?;
         let domain = capability.domain(Rights::MANAGE)?;
-        let number = (place & 0xffff_ffff) as usize;
-        if number >= self.cpus() || domain.cpu_mask >> number & 1 == 0 {
-            return Err(Status::BadCpu);
-        }
+        let number = self.cpu_for(domain, place & 0xffff_ffff)?;
         let priority = match u8::try_from(place >> 32) {
             Ok(priority) if priority < PRIORITIES && priority <= domain.max_priority => priority,
             _ => return Err(Status::BadArgument),
@@ -180,10 +186,7 @@ impl<A: Arch> Kernel<A> {
 
     pub(super) fn thread_move(&'static self, cpu: &mut Cpu<A>, number: u64) -> Outcome {
         let current = cpu.running()?;
-        let number = usize::try_from(number).map_err(|_| Status::BadCpu)?;
-        if number >= self.cpus() || current.domain.cpu_mask >> number & 1 == 0 {
-            return Err(Status::BadCpu);
-        }
+        let number = self.cpu_for(&current.domain, number)?;
         // Its caller, which may be of this CPU, waits for it, and it may run on the caller's scheduling context.
         if current.ipc.lock().caller.is_some() {
             return Err(Status::BadState);

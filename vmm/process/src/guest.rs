@@ -109,9 +109,7 @@ impl Running {
         });
         VcpuThread::new(self.shared.clone(), number, cpu, reset, start.as_ref())
     }
-}
 
-impl Running {
     /// Lets a vCPU's thread go on on a CPU, as soon as it comes back from the guest.
     fn move_vcpu(&self, number: u32, cpu: u32) {
         let Some(vcpu) = self.vcpus.get(number as usize) else {

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 /// What the CPUs of a machine were doing.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct CpuStates {
-    /// Their instruction pointers, as far as they were in 64-bit mode.
+    /// Their instruction pointers, in the order of the CPUs.
     pub instruction_pointers: Vec<u64>,
     /// All that QEMU tells of them: registers and local APICs.
     pub text: String,
@@ -53,8 +53,12 @@ pub fn cpu_states(socket: &Path, cpus: u32) -> Result<CpuStates> {
 }
 
 fn parse(registers: &str) -> Vec<u64> {
-    let value = |text: &str| u64::from_str_radix(text.split_whitespace().next()?, 16).ok();
-    registers.split("RIP=").skip(1).filter_map(value).collect()
+    // Outside of 64-bit mode it is EIP that is shown.
+    let pointer = |cpu: &str| {
+        let (_, value) = cpu.split_once("RIP=").or_else(|| cpu.split_once("EIP="))?;
+        u64::from_str_radix(value.split_whitespace().next()?, 16).ok()
+    };
+    registers.split("CPU#").skip(1).filter_map(pointer).collect()
 }
 
 #[cfg(test)]
@@ -64,12 +68,12 @@ mod tests {
     #[test]
     fn each_cpus_instruction_pointer_is_found() {
         let text = "\r\nCPU#0\r\nRAX=0 RBX=1\r\nRIP=ffffffff80001234 RFL=00000246 [---Z-P-] CPL=0\r\n\
-                    CPU#1\r\nRIP=0000000000401000 RFL=00000202\r\n";
-        assert_eq!(parse(text), [0xffff_ffff_8000_1234, 0x40_1000]);
+                    CPU#1\r\nRAX=0\r\nEIP=000fd0a9 EFL=00000002\r\nCPU#2\r\nRIP=0000000000401000 RFL=00000202\r\n";
+        assert_eq!(parse(text), [0xffff_ffff_8000_1234, 0xf_d0a9, 0x40_1000]);
     }
 
     #[test]
     fn a_machine_of_another_kind_has_none() {
-        assert!(parse("EIP=0000fff0 EFL=00000002").is_empty());
+        assert!(parse("PC=0000fff0 PSTATE=00000002").is_empty());
     }
 }

@@ -6,9 +6,10 @@ use anyhow::Result;
 
 use super::{
     devices::Scratch,
-    plan::{BootWork, Clock, Level, Subject},
+    plan::Level,
     protocol,
     report::{Outcome, StageResult},
+    work::{BootWork, Clock, Subject},
 };
 use crate::{
     build::{Parts, Project, iso},

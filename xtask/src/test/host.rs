@@ -14,9 +14,10 @@ use cargo_metadata::{Package, Target};
 use super::{
     cargo_output,
     command::{self, Finished},
-    plan::{HostWork, Level},
+    plan::Level,
     report::{Outcome, StageResult},
     select::is_wanted,
+    work::HostWork,
 };
 use crate::{
     build::Project,

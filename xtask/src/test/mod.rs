@@ -1,6 +1,6 @@
 //! `cargo xtask test`: everything that must hold, in stages.
 //!
-//! [`plan`] is the table of stages and levels, [`select`] applies the names on the command line, [`host`], [`boot`]
+//! [`plan`] is the table of stages and levels, [`work`] what they do, [`select`] applies the names on the command line, [`host`], [`boot`]
 //! [`bench`], [`guests`], [`card`] and [`dpdk`] run the kinds of stage, [`protocol`] and [`cargo_output`] read what tests
 //! say, [`defects`] knows what the emulators do wrong, [`nbd`] is a disk that loses its power, [`report`] counts and shows.
 
@@ -19,6 +19,7 @@ pub mod plan;
 pub mod protocol;
 pub mod report;
 pub mod select;
+pub mod work;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -42,9 +43,10 @@ use self::{
         scenario::POWER_CUT,
     },
     host::HostStage,
-    plan::{BootWork, HostWork, Level, STAGES, Stage, Subject, Work},
+    plan::{Level, STAGES, Stage},
     report::{Report, StageResult},
     select::Selection,
+    work::{BootWork, HostWork, Subject, Work},
 };
 use crate::{
     bench::{exits, requests},
@@ -117,13 +119,13 @@ pub fn run(tools: &Tools, arguments: &Test) -> Result<ExitCode> {
     }
     run.boots(boots)?;
     let (exact, others): (Vec<_>, Vec<_>) = others.into_iter().partition(|(stage, _)| stage.work.is_exact());
-    let guests = |(stage, filters): &(Stage, Vec<String>)| {
+    let perform = |(stage, filters): &(Stage, Vec<String>)| {
         println!("start  {}", stage.name);
-        run.add(stage.name, run_or_again(|| run.guests(*stage, filters.clone())))
+        run.add(stage.name, run_or_again(|| run.perform(*stage, filters.clone())))
     };
-    at_once(&exact, guests)?;
+    at_once(&exact, perform)?;
     // One at a time: a guest's clock is compared with the host's.
-    others.iter().try_for_each(guests)?;
+    others.iter().try_for_each(perform)?;
     let report = run.report.into_inner().unwrap_or_else(PoisonError::into_inner);
     println!("\n{:.0} s, logs in {}", start.elapsed().as_secs_f64(), logs.display());
     for line in report.summary() {
@@ -241,8 +243,8 @@ impl TestRun<'_> {
         .run()
     }
 
-    /// Runs a stage that has guests, or clients of the card's process.
-    fn guests(&self, stage: Stage, filters: Vec<String>) -> Result<StageResult> {
+    /// Runs a stage that is neither a command on the host nor a boot of the test domain.
+    fn perform(&self, stage: Stage, filters: Vec<String>) -> Result<StageResult> {
         let Self { tools, project, logs, direct, .. } = self;
         match stage.work {
             Work::Bench(emulator) => bench::run(tools, project, stage.name, emulator, &filters),

@@ -177,7 +177,9 @@ impl VcpuThread {
         let Some(cpu) = self.shared.wanted_cpus.take(self.number) else { return };
         match move_thread(cpu) {
             Ok(()) => info!("vCPU {} goes on on CPU {cpu}", self.number),
-            Err(status) => warn!("vCPU {} cannot go on on CPU {cpu}, which the guest must have: {status}", self.number),
+            Err(status) => {
+                warn!("vCPU {} cannot go on on CPU {cpu}, which has to be one of the guest's: {status}", self.number)
+            }
         }
     }
 
