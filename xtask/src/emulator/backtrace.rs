@@ -4,7 +4,7 @@ use std::path::Path;
 
 use addr2line::{Loader, demangle_auto};
 
-use super::{Boot, serial::is_panic};
+use super::{Boot, qmp::LATER, serial::is_panic};
 
 /// Addresses from here on are the kernel's; below are user domains, loader and firmware.
 const KERNEL_SPACE: u64 = 0xffff_8000_0000_0000;
@@ -15,6 +15,8 @@ pub fn explain(boot: &Boot, kernel: &Path) -> Vec<String> {
     let mut lines = resolve(&boot.log, kernel);
     if !boot.cpu_states.text.is_empty() {
         lines.extend(places(&boot.cpu_states.instruction_pointers, kernel));
+        lines.push(format!("{} s later:", LATER.as_secs()));
+        lines.extend(places(&boot.cpu_states.later, kernel));
         lines.extend(boot.cpu_states.text.lines().map(str::to_string));
     }
     lines

@@ -90,12 +90,12 @@ impl Machine {
     }
 }
 
-/// When to give up.
+/// When to give up. What hangs is silent; how long a whole boot takes is a matter of what else the machine does.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Limits {
     /// For the whole boot.
     pub total: Option<Duration>,
-    /// Without a line on the serial port.
+    /// Without a line of the kernel or a byte of a guest.
     pub silence: Option<Duration>,
 }
 

@@ -40,6 +40,7 @@ impl<'a> Observation<'a> {
     }
 
     pub fn guests(&mut self, bytes: &[u8]) {
+        self.heard = Instant::now();
         self.watcher.guests(bytes);
     }
 
@@ -126,5 +127,17 @@ mod tests {
         let mut observation = Observation::new(&mut deaf);
         let limits = Limits { total: None, silence: Some(Duration::ZERO) };
         assert_eq!(observation.over(Instant::now(), limits), Some(End::Silent(Duration::ZERO)));
+        let patient = Limits { total: None, silence: Some(Duration::from_secs(60)) };
+        let long_ago = Instant::now().checked_sub(Duration::from_secs(61)).unwrap();
+        for is_guest in [false, true] {
+            observation.heard = long_ago;
+            assert_eq!(observation.over(long_ago, patient), Some(End::Silent(Duration::from_secs(60))));
+            if is_guest {
+                observation.guests(b"a byte")
+            } else {
+                observation.bytes(b"a line\n")
+            }
+            assert_eq!(observation.over(long_ago, patient), None);
+        }
     }
 }

@@ -4,6 +4,7 @@ use std::{
     io::{BufRead, BufReader, Write},
     os::unix::net::UnixStream,
     path::Path,
+    thread,
     time::Duration,
 };
 
@@ -15,9 +16,14 @@ use serde_json::{Value, json};
 pub struct CpuStates {
     /// Their instruction pointers, in the order of the CPUs.
     pub instruction_pointers: Vec<u64>,
+    /// The same [`LATER`]: one that works is elsewhere then.
+    pub later: Vec<u64>,
     /// All that QEMU tells of them: registers and local APICs.
     pub text: String,
 }
+
+/// When it is looked again what CPUs do.
+pub const LATER: Duration = Duration::from_secs(1);
 
 /// Asks QEMU behind the socket what so many CPUs are doing.
 ///
@@ -49,7 +55,9 @@ pub fn cpu_states(socket: &Path, cpus: u32) -> Result<CpuStates> {
     for cpu in 0..cpus {
         text.push_str(&monitor(&format!("info lapic {cpu}"))?);
     }
-    Ok(CpuStates { instruction_pointers, text })
+    thread::sleep(LATER);
+    let later = parse(&monitor("info registers -a")?);
+    Ok(CpuStates { instruction_pointers, later, text })
 }
 
 fn parse(registers: &str) -> Vec<u64> {

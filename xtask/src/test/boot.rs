@@ -137,7 +137,7 @@ impl BootStage<'_> {
         match self.work.subject {
             Subject::Everything | Subject::Supervisor | Subject::Devices | Subject::Card => self.level.boot_limits(),
             Subject::Boot | Subject::DirtyLog(_) | Subject::Panic => {
-                Limits { total: Some(BOOT_AT_MOST), silence: None }
+                Limits { total: Some(BOOT_AT_MOST), silence: Some(BOOT_SILENCE) }
             }
         }
     }
@@ -150,7 +150,8 @@ pub const BOOT_TESTS: &str = "boot";
 /// Filters for the tests of the log of pages that a guest writes.
 const DIRTY_LOG_TESTS: [&str; 3] =
     ["pages that a guest writes", "no write is lost while several vCPUs", "a log of written pages is"];
-const BOOT_AT_MOST: Duration = Duration::from_secs(180);
+const BOOT_AT_MOST: Duration = Duration::from_secs(900);
+const BOOT_SILENCE: Duration = Duration::from_secs(180);
 
 /// What a kernel that was told to panic must leave behind.
 fn judge_panic(log: &[String], end: End, trace: &[String]) -> Vec<Outcome> {

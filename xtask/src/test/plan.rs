@@ -51,7 +51,7 @@ impl Level {
     #[must_use]
     pub fn boot_limits(self) -> Limits {
         let (total, silence) = match self {
-            Self::Quick => (150, 60),
+            Self::Quick => (900, 120),
             Self::Whole => (1200, 240),
             Self::Soak => (6 * 3600, 3600),
         };

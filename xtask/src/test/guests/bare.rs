@@ -79,7 +79,7 @@ const fn qemu(guests: &'static [BareGuest]) -> BareScenario {
         without: &[],
         options: &[],
         guests,
-        at_most_s: 300,
+        at_most_s: 1200,
     }
 }
 
@@ -112,7 +112,7 @@ pub const CONFORMANCE_4: BareScenario = qemu(&[conformance("conformance-4")]);
 /// A reset that the machine file takes for power-off.
 pub const RESET: BareScenario = qemu(&[conformance("reset")]);
 /// Attackers beside a guest whose checks go on: one breaks its tables, the other sends NMIs.
-pub const HOSTILITY: BareScenario = BareScenario { is_exact: true, at_most_s: 900, ..qemu(&HOSTILE_50K) };
+pub const HOSTILITY: BareScenario = BareScenario { is_exact: true, ..qemu(&HOSTILE_50K) };
 /// Ten times as long.
 pub const HOSTILITY_LONG: BareScenario = BareScenario {
     is_exact: true,

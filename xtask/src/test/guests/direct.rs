@@ -77,7 +77,7 @@ fn listen(
     // Bochs' IA32_MISC_ENABLE has fast strings off, so Linux forgets ERMS, but not FSRM (word 18, bit 4 of its features).
     // Linux 6.1's memmove then takes short moves for long ones, and overwrites the kernel.
     const WITHOUT_FSRM: &str = " clearcpuid=580";
-    const LIMITS: Limits = Limits { total: Some(Duration::from_secs(300)), silence: None };
+    const LIMITS: Limits = Limits { total: Some(Duration::from_secs(900)), silence: Some(Duration::from_secs(180)) };
     let words = match emulator {
         Emulator::Qemu => COMMAND_LINE.to_owned(),
         Emulator::Bochs => format!("{COMMAND_LINE}{WITHOUT_FSRM}"),

@@ -48,8 +48,9 @@ pub struct Booted {
 }
 
 impl GuestHost<'_> {
-    /// Boots a machine with guests, which have these consoles, and with words for the kernel's command line. It is given up after
-    /// `at_most_s` seconds of wall time, and ended when `is_over` says so of what guests have printed.
+    /// Boots a machine with guests, which have these consoles, and with words for the kernel's command line. It is ended when
+    /// `is_over` says so of what guests have printed, and given up after `at_most_s` seconds of wall time, or after a quarter of
+    /// them in which nobody has said anything.
     ///
     /// # Errors
     /// Fails when something cannot be had or built, or the emulator does not start.
@@ -71,7 +72,8 @@ impl GuestHost<'_> {
         let devices = devices::emulated(machine.emulator, guests, &[])?;
         let memory = host_memory(guests, parts.bundle.len());
         let machine = Machine { guests: true, memory, devices, ..machine };
-        let limits = Limits { total: Some(Duration::from_secs(at_most_s)), silence: None };
+        let at_most = Duration::from_secs(at_most_s);
+        let limits = Limits { total: Some(at_most), silence: Some(at_most / 4) };
         let mut watched = Watched { consoles, is_over };
         let boot = emulator::boot(self.tools, &machine, &image, limits, &mut watched)?;
         Ok(Booted { consoles: watched.consoles, parts, boot })

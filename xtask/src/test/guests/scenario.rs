@@ -27,7 +27,7 @@ pub struct Scenario {
     pub guests: &'static [LinuxGuest],
     /// Guests without an operating system beside them.
     pub bare: &'static [BareGuest],
-    /// Seconds of wall time after which it is given up.
+    /// Seconds of wall time after which it is given up; sooner, after a quarter of them, if nobody says anything.
     pub at_most_s: u64,
     /// How often the card is started anew meanwhile.
     pub card_restarts: u32,
@@ -297,7 +297,7 @@ const fn qemu(guests: &'static [LinuxGuest]) -> Scenario {
         cpus: 2,
         guests,
         bare: &[],
-        at_most_s: 300,
+        at_most_s: 1200,
         card_restarts: 0,
         has_echo: false,
         has_media: false,
@@ -310,7 +310,7 @@ const fn bochs(guests: &'static [LinuxGuest]) -> Scenario {
         cpus: 1,
         guests,
         bare: &[],
-        at_most_s: 600,
+        at_most_s: 1800,
         card_restarts: 0,
         has_echo: false,
         has_media: false,
@@ -351,7 +351,6 @@ pub const PEERS: Scenario = Scenario {
 /// A guest that security groups guard, and two that call it.
 pub const SECURITY: Scenario = Scenario {
     cpus: 4,
-    at_most_s: 600,
     ..qemu(&[
         on_disk("guarded", 1, tables::GUARDED, Guarded),
         on_disk("friend", 1, tables::FRIEND, Caller),
@@ -364,7 +363,6 @@ pub const HOSTILE_DRIVER: Scenario =
 /// Two guests with many queues.
 pub const QUEUES: Scenario = Scenario {
     cpus: 3,
-    at_most_s: 600,
     has_echo: true,
     ..qemu(&[on_disk("one", 4, tables::QUEUES_8, Queues), on_disk("two", 2, tables::QUEUES_2, Queues)])
 };
@@ -379,7 +377,7 @@ const fn loaded(seconds: u32) -> LinuxGuest {
 pub const CARD_RESTARTS: Scenario = Scenario { cpus: 3, card_restarts: 5, has_echo: true, ..qemu(&[loaded(30)]) };
 /// The same a hundred times.
 pub const CARD_RESTARTS_100: Scenario =
-    Scenario { cpus: 3, card_restarts: 100, has_echo: true, at_most_s: 1200, ..qemu(&[loaded(400)]) };
+    Scenario { cpus: 3, card_restarts: 100, has_echo: true, at_most_s: 1800, ..qemu(&[loaded(400)]) };
 /// The card on VT-x.
 pub const BOCHS_DEVICES: Scenario = Scenario {
     cpus: 2,
