@@ -58,7 +58,7 @@ pub trait Arch: PhysicalMemory + Copy + Send + Sync + 'static {
 
     /// All frames of the machine.
     fn frames(self) -> &'static Frames<Self, Self::Relax>;
-    /// Zeroes RAM that the caller has just taken from the frame allocator.
+    /// Zeroes RAM that nobody uses: the caller has just taken it from the frame allocator, or is about to give it to that.
     fn zero(self, start: HostPhys, bytes: u64);
     /// Writes to RAM of a memory object.
     fn copy_in(self, start: HostPhys, content: &[u8]);

@@ -135,7 +135,7 @@ impl Arch for X86 {
     }
 
     fn zero(self, start: HostPhys, bytes: u64) {
-        // SAFETY: The caller has just taken this RAM from the frame allocator: nobody else uses it.
+        // SAFETY: The caller has taken this RAM from the frame allocator or is about to give it to that: nobody else uses it.
         unsafe { self.pointer(start).as_ptr().write_bytes(0, bytes as usize) };
     }
 

@@ -6,7 +6,10 @@ use dragonfly_memory::{HostPhys, PAGE_SIZE};
 use spin::Once;
 
 use super::handoff::BootInfo;
-use crate::arch::x86_64::FRAMES;
+use crate::arch::{
+    Arch as _,
+    x86_64::{FRAMES, X86},
+};
 
 /// End of the memory that a start-up message can reach.
 const LOW_MEMORY_END: u64 = 1 << 20;
@@ -32,10 +35,12 @@ pub fn set_up(boot: &BootInfo) {
     }
 }
 
-/// Takes the loader's memory into use, now that nothing of it is.
+/// Takes the loader's memory into use, now that nothing of it is. It is cleared: an emulator that has translated the loader's
+/// code looks at each write to a page of it, as long as there is any.
 pub fn reclaim(boot: &BootInfo) {
     let mut frames = FRAMES.lock();
     for range in boot.map.of_kind(MemoryKind::BOOTLOADER) {
+        X86.zero(HostPhys::new(range.base().0), range.size());
         // SAFETY: The loader's contract: the kernel has left its tables and stack, and copied what the handoff names.
         let added = unsafe { frames.add_range(HostPhys::new(range.base().0), range.size(), 0) };
         if let Err(error) = added {
