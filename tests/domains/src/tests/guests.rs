@@ -29,6 +29,7 @@ super::tests! {
     "a kick brings the guest's thread back from the guest" => threads::kick_running,
     "a kick brings the guest's thread back from a halt" => threads::kick_halted,
     "a kick before the run ends the run" => threads::kick_early,
+    "a CPU is reached at any moment of a guest" on 2 => threads::reached_at_any_moment,
     "a write to a doorbell's port signals and the guest goes on" => exits::doorbells,
     "a message interrupts the guest" => interrupts::interrupts,
     "a message ends a halt" => interrupts::interrupt_ends_halt,

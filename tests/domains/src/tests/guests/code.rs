@@ -133,6 +133,13 @@ pieces! {
     .code16
     2:  jmp 2b
     "
+    /// Real mode: asks for ever what CPU this is.
+    asks "
+    .code16
+    2:  xor eax, eax
+        cpuid
+        jmp 2b
+    "
     /// Real mode: halts for ever, with interrupts as they are.
     halts "
     .code16

@@ -6,11 +6,12 @@ use core::sync::atomic::{AtomicBool, Ordering};
 use dragonfly_abi::Status;
 use dragonfly_abi::arch::guest::General;
 use dragonfly_abi::guest::{ExitReason, MsrPolicy, RunFlags};
-use dragonfly_rt::sys::{Commit, Memory, Object, Vcpu, clock_now_ns, move_thread};
+use dragonfly_rt::sys::{Commit, CpuidEntry, Memory, Notification, Object, Vcpu, clock_now_ns, move_thread};
 use dragonfly_rt::{cpus, thread};
 
 use super::{CODE, Guest, MEMORY, PRIORITY, code, expect, expect_output, meanwhile};
 use crate::check::{Outcome, equal, refused, that};
+use crate::probe::expect_bits;
 use crate::tests::Context;
 
 pub fn kick_running(_: &Context) -> Outcome {
@@ -45,6 +46,36 @@ pub fn kick_early(_: &Context) -> Outcome {
     guest.vcpu.kick()?;
     expect(guest.start()?, ExitReason::Kicked)?;
     equal("the instruction pointer", guest.vcpu.state().rip(), CODE)
+}
+
+pub fn reached_at_any_moment(context: &Context) -> Outcome {
+    let rounds = context.repeat(10, 20, 100_000);
+    let cpu = cpus() - 1;
+    let guest = Guest::new(code::asks())?;
+    guest.vcpu.set_cpuid(&CpuidEntry::default())?;
+    let vcpu: Vcpu = *guest.vcpu;
+    // Nothing else interrupts it there.
+    let host = thread::Builder::new(cpu, PRIORITY - 1).spawn(move || guest.start().map(|exit| (exit, guest)))?;
+    let (there, back) = (Notification::create()?, Notification::create()?);
+    let (woken, waker) = (*there, *back);
+    let other = thread::Builder::new(cpu, PRIORITY).spawn(move || -> Outcome {
+        for _ in 0..rounds {
+            woken.wait()?;
+            waker.signal(1)?;
+        }
+        Ok(())
+    })?;
+    let answered = (0..rounds).try_for_each(|_| -> Outcome {
+        there.signal(1)?;
+        expect_bits(*back, "the thread beside the guest")?;
+        Ok(())
+    });
+    // Reaches that CPU, whatever has become of the signal.
+    vcpu.kick()?;
+    let (exit, _guest) = host.join()??;
+    expect(exit, ExitReason::Kicked)?;
+    answered?;
+    other.join()?
 }
 
 pub fn moving(context: &Context) -> Outcome {
